@@ -1,0 +1,60 @@
+# Everything runs in .venv, which `make setup` builds; nothing is installed outside it.
+#
+# pip's own settings (environment, pip.conf) are honoured. On Linux the registry's torch brings gigabytes of CUDA libraries;
+# for the small CPU build let pip find PyTorch's CPU wheels of torch and torchvision before you call make, by PIP_FIND_LINKS or
+# PIP_EXTRA_INDEX_URL (PyTorch's "Get started" page has the address).
+
+PYTHON ?= python3
+BUDGET ?= laptop
+BIN := .venv/bin
+STAMP := .venv/.set-up
+UNFINISHED := .venv/.unfinished
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format reproduce-fig4 bench data wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv and install clbench into it (PYTHON=python3.12 chooses the interpreter)
+
+# The mark laid down first becomes the stamp at the end. One that is still there tells of a set-up that was interrupted; pip may
+# have left half a package behind, so it starts anew.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) not found; name a Python 3.11 or newer: make setup PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: clbench needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another: make setup PYTHON=..." >&2; exit 1; }
+	@echo "setup: installing clbench and what it needs into .venv (minutes, the first time)"
+	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
+	@mkdir -p .venv && touch $(UNFINISHED)
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[avalanche,dev]'
+	@mv $(UNFINISHED) $@
+
+test: setup ## Run the tests
+	$(BIN)/pytest -q
+
+lint: setup ## Check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy clbench methods scenarios
+
+format: setup ## Sort the imports and format the code
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+reproduce-fig4: setup ## Train, and draw the paper's Figure 4 (BUDGET=smoke|laptop|paper)
+	$(BIN)/clbench figure fig4 --budget $(BUDGET)
+
+bench: setup ## Measure speed and memory
+	$(BIN)/python -m benchmarks
+
+data: setup ## List the data sets: what is here, what is missing and how to get it
+	$(BIN)/clbench data
+
+wheel: setup ## Build a wheel into dist/
+	@rm -rf build # setuptools would pack files that have since been deleted
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean: ## Remove build artefacts and caches (not .venv, data or results)
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find clbench methods scenarios tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

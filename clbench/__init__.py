@@ -1,0 +1,56 @@
+"""clbench: continual learning under one evaluator, in the taxonomy GG, GNs, GNu, NNs of "Supermasks in Superposition"."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clbench.api import run
+    from clbench.errors import UserError
+    from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate
+    from clbench.method import Brief, Method, Prediction, Recipe
+    from clbench.results import frame, over_seeds, summarise
+    from clbench.runs import Run
+    from clbench.scenario import Scenario
+    from clbench.stream import Split, Stream, StreamBuilder, Task
+
+# What is public, and where it lies. Looked up when first used: PyTorch takes seconds to import, and `clbench --help` does not need it.
+_PUBLIC = {
+    "api": ["run"],
+    "errors": ["UserError"],
+    "evaluator": ["Ask", "Schedule", "Score", "Taught", "evaluate"],
+    "method": ["Brief", "Method", "Prediction", "Recipe"],
+    "results": ["frame", "over_seeds", "summarise"],
+    "runs": ["Run"],
+    "scenario": ["Scenario"],
+    "stream": ["Split", "Stream", "StreamBuilder", "Task"],
+}
+
+__all__ = [  # noqa: F822 (resolved by __getattr__)
+    "Ask",
+    "Brief",
+    "Method",
+    "Prediction",
+    "Recipe",
+    "Run",
+    "Scenario",
+    "Schedule",
+    "Score",
+    "Split",
+    "Stream",
+    "StreamBuilder",
+    "Task",
+    "Taught",
+    "UserError",
+    "evaluate",
+    "frame",
+    "over_seeds",
+    "run",
+    "summarise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PUBLIC.items():
+        if name in names:
+            return getattr(importlib.import_module(f"clbench.{module}"), name)
+    raise AttributeError(f"module 'clbench' has no attribute {name!r}")

@@ -1,0 +1,42 @@
+"""The one door to torchvision: ``import_torchvision()`` returns the module, with or without its compiled operators.
+
+torchvision 0.28 registers shape functions for its operators ``nms`` and ``qnms`` while it is imported. Beside a build
+of torch that its compiled library was not made for (a package index pairs the CUDA build of torchvision with a CPU
+build of torch), the library does not load, the operators do not exist, and the import fails with "operator
+torchvision::nms does not exist". clbench needs torchvision's data sets and models, never those operators, so it
+declares the two without an implementation and imports again.
+
+Importing torchvision takes a second or two: call this inside the function that needs it, not at the top of a module.
+"""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+_declared: list[Any] = []  # the torch.library.Library: its declarations live as long as it does
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, imported as usual where its operators load, else with ``nms`` and ``qnms`` declared first.
+
+    Any other failure of the import is raised as it is. Calling it again returns the same module.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if _declared or "operator torchvision::nms does not exist" not in str(error):
+            raise
+    _declare_operators()
+    return importlib.import_module("torchvision")
+
+
+def _declare_operators() -> None:
+    """Declare the two operators, without an implementation."""
+    from torch.library import Library
+
+    library = Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(operator + SIGNATURE)
+    _declared.append(library)

@@ -1,0 +1,57 @@
+"""clbench from Python: ``clbench.run(method="supsup", scenario="nns")``."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from clbench import spec
+from clbench.errors import UserError
+from clbench.results import frame
+from clbench.runs import Overwrite, Run, Watch, execute
+
+
+def run(
+    method: str = "supsup",
+    scenario: str = "gnu",
+    *,
+    results: str | Path = "results",
+    data_root: str | Path | None = None,
+    device: str = "auto",
+    overwrite: Overwrite = "missing",
+    watch: Watch = lambda event: None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Do the runs of a request, or read those that were done before, and return their scores.
+
+    ``settings`` are the other settings of a run (``clbench.spec.Request``): stream, network, tasks, seeds, budget, data, set, ask, …
+    One row for each seed, ask, number of tasks learned and task; ``clbench.summarise`` makes one for each seed and ask of it.
+
+    Raises ``clbench.UserError`` for what a person can mend.
+    """
+    jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}))
+    root = None if data_root is None else str(data_root)
+    where = choose_device(device)
+    done = [execute(j, Path(results), data_root=root, device=where, overwrite=overwrite, watch=watch) for j in jobs]
+    return asked(done, jobs)
+
+
+def asked(runs: list[Run], jobs: list[spec.Job]) -> pd.DataFrame:
+    """The scores of ``runs`` that their jobs asked for; earlier questions to the same runs are left out."""
+    scores = frame(runs)
+    labels, checkpoints = [ask.label for ask in jobs[0].asks], jobs[0].checkpoints
+    return scores[scores["ask"].isin(labels) & scores["learned"].isin(checkpoints)].reset_index(drop=True)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is a GPU where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"Unknown device {name!r}: give auto, cpu or cuda.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"There is no GPU for --device {name} here: use --device cpu.")
+    return device

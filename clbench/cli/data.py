@@ -1,0 +1,128 @@
+"""``clbench data``: what data there is, what is missing and how to get it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from clbench.data import Added, Status
+
+app = typer.Typer(help="List, download and add data sets.", invoke_without_command=True)
+
+COLOURS = {"present": "green", "missing": "yellow", "damaged": "red"}
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="The folder that holds the data [default: CLBENCH_DATA, else a cache folder]."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+
+
+def names(incomplete: str) -> list[str]:
+    """The data sets whose names begin so, for the shell's completion."""
+    from clbench.data import SOURCES
+
+    return [name for name in SOURCES if name.startswith(incomplete)]
+
+
+@app.callback()
+def show(ctx: typer.Context, data_root: DataRoot = None, as_json: Json = False) -> None:
+    """List the data sets: what is there, what is missing or damaged, and how to get it."""
+    if ctx.invoked_subcommand is None:
+        from clbench import data
+
+        _print_status(data.status(data_root), as_json)
+
+
+@app.command("get")
+def get(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The data set.", autocompletion=names)],
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Download a data set through torchvision, unless it is there."""
+    from clbench import data
+
+    _print_status([data.get(name, data_root or _before(ctx, "data_root"))], as_json or _before(ctx, "as_json"))
+
+
+@app.command("add")
+def add(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where the files lie, in any layout, compressed or not.")],
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the files of known data sets from a folder, verified by checksum."""
+    from clbench import data
+
+    root = data_root or _before(ctx, "data_root")
+    added = data.add(folder, root)
+    if as_json or _before(ctx, "as_json"):
+        print(json.dumps([_added_record(file) for file in added], indent=2))
+        return
+    for file in added:
+        print(f"{file.name}: {file.path} (from {file.origin})")
+    touched = {file.name for file in added}
+    for status in data.status(root):
+        if status.source.name in touched:
+            print(status.problem or f"data set {status.source.name} is complete")
+
+
+def _before(ctx: typer.Context, parameter: str) -> Any:
+    """An option's value where it stands before the subcommand: ``clbench data --data-root DIR get mnist``."""
+    return ctx.parent.params.get(parameter) if ctx.parent else None
+
+
+def _print_status(statuses: list["Status"], as_json: bool) -> None:
+    """Print a table, and under it what is wrong with a data set that cannot be read and how to get it; or JSON."""
+    if as_json:
+        print(json.dumps([_status_record(status) for status in statuses], indent=2))
+        return
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for header in ("data set", "status", "train / test"):
+        table.add_column(header, no_wrap=True)
+    for header in ("licence", "where"):
+        table.add_column(header, overflow="fold")
+    for status in statuses:
+        source = status.source
+        sizes = f"{source.train:,} / {source.test:,}"
+        state = Text(status.state, style=COLOURS[status.state])
+        table.add_row(source.name, state, sizes, source.licence, Text(status.where))
+    console = Console()
+    console.print(table)
+    for status in statuses:
+        if status.problem:
+            console.print(Text(status.problem, style=COLOURS[status.state]), soft_wrap=True)
+
+
+def _status_record(status: "Status") -> dict[str, str | int]:
+    """A data set and its status, for programs."""
+    source = status.source
+    return {
+        "name": source.name,
+        "title": source.title,
+        "description": source.description,
+        "status": status.state,
+        "problem": status.problem,
+        "train": source.train,
+        "test": source.test,
+        "classes": source.classes,
+        "licence": source.licence,
+        "citation": source.citation,
+        "where": status.where,
+        "how": status.how,
+    }
+
+
+def _added_record(added: "Added") -> dict[str, str]:
+    """An added file, for programs."""
+    return {"name": added.name, "origin": str(added.origin), "path": str(added.path)}

@@ -1,0 +1,192 @@
+"""The data sets that clbench knows: load one, see what is there, download one, add files from a folder."""
+
+import difflib
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal
+
+from clbench._torchvision import import_torchvision
+from clbench.data.dataset import Dataset
+from clbench.data.mnist import FASHION_MNIST, MNIST
+from clbench.data.mnist_5k import MNIST_5K
+from clbench.data.source import DamagedData, File, MissingData, Source
+from clbench.errors import UserError
+
+SOURCES: dict[str, Source] = {source.name: source for source in (MNIST_5K, MNIST, FASHION_MNIST)}
+"""Every data set by name. A new one is a ``Source``, in the file of its family, and a name here."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether a data set can be read. ``problem`` is the sentence that says why not (empty where it can)."""
+
+    source: Source
+    state: Literal["present", "missing", "damaged"]
+    where: str
+    how: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Added:
+    """A verified file that is in its place: the data set it belongs to, where it was found and where it now lies."""
+
+    name: str
+    origin: Path
+    path: Path
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds the data: ``root``, else the variable CLBENCH_DATA, else clbench/data in the cache folder.
+
+    The cache folder is the variable XDG_CACHE_HOME, or ``~/.cache`` where that is not set.
+    """
+    if root := root or os.environ.get("CLBENCH_DATA"):
+        return Path(root).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clbench" / "data"
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
+    """The data set of that name, verified by checksum; nothing is downloaded. ``root`` is as in ``data_root``.
+
+    Raises ``UserError`` for an unknown name, and its kinds ``MissingData`` and ``DamagedData``.
+    """
+    source = _find(name)
+    return source.read(source, data_root(root))
+
+
+def status(root: str | os.PathLike[str] | None = None) -> list[Status]:
+    """What is there of every data set, verified by checksum."""
+    return [_status(source, data_root(root)) for source in SOURCES.values()]
+
+
+def get(name: str, root: str | os.PathLike[str] | None = None) -> Status:
+    """Download a data set through torchvision, unless it is there; a damaged one is replaced.
+
+    Raises ``UserError`` for an unknown name and where the download or the writing fails, and its kinds ``MissingData``
+    and ``DamagedData`` for a data set that is not downloaded but comes with a Python package.
+    """
+    source, root = _find(name), data_root(root)
+    found = _status(source, root)
+    if found.state == "present":
+        return found
+    if source.torchvision:
+        with _writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
+                _download(source, folder)
+                add(folder, root)
+    source.verify(root)
+    return _status(source, root)
+
+
+def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Added]:
+    """Copy the files of known data sets from ``folder`` into the data root; returns those that are in their place now.
+
+    Files are looked for by name in ``folder`` and below it, compressed or not, and recognised by checksum, so that it
+    does not matter how they are laid out; in the data root they lie uncompressed. ``folder`` may be a file. Raises
+    ``DamagedData`` for files that have the name of a known one and another content (after all others have been added),
+    and ``UserError`` where nothing known was found.
+    """
+    folder, root = Path(folder).expanduser(), data_root(root)
+    if not folder.exists():
+        raise UserError(f"cannot add data from {folder}: there is no such folder")
+    known: dict[str, tuple[Source, File]] = {}  # by md5
+    expected: dict[str, list[str]] = {}  # by the name of the file
+    for source in SOURCES.values():
+        for file in source.files:
+            for path, md5 in file.copies().items():
+                known[md5] = (source, file)
+                expected.setdefault(Path(path).name, []).append(f"{md5} ({source.name})")
+
+    added: dict[File, Added] = {}
+    refused = []
+    for origin in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+        if origin.name not in expected or not origin.is_file():
+            continue
+        md5 = _md5(origin)
+        if md5 not in known:
+            refused.append(f"{origin} has md5 {md5}, expected {' or '.join(expected[origin.name])}")
+            continue
+        source, file = known[md5]
+        _place(origin, root / file.path, file.md5)
+        added.setdefault(file, Added(source.name, origin, root / file.path))
+    if refused:
+        others = f"; {len(added)} other files were added" if added else ""
+        raise DamagedData(f"damaged or unknown files were not added: {'; '.join(refused)}{others}")
+    if not added:
+        names = ", ".join(sorted(expected))
+        raise UserError(f"nothing to add in {folder}: it holds no file of a known data set ({names})")
+    return list(added.values())
+
+
+def _find(name: str) -> Source:
+    """The data set of that name."""
+    if name in SOURCES:
+        return SOURCES[name]
+    close = difflib.get_close_matches(name.lower(), SOURCES, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UserError(f"unknown data set '{name}': {hint}known are {', '.join(SOURCES)}")
+
+
+def _status(source: Source, root: Path) -> Status:
+    """What is there of a data set."""
+    state: Literal["present", "missing", "damaged"] = "present"
+    problem = ""
+    try:
+        source.verify(root)
+    except MissingData as error:
+        state, problem = "missing", str(error)
+    except DamagedData as error:
+        state, problem = "damaged", str(error)
+    return Status(source, state, source.where(root), source.how(), problem)
+
+
+def _download(source: Source, folder: str) -> None:
+    """Have torchvision download a data set into an empty folder."""
+    try:
+        getattr(import_torchvision().datasets, source.torchvision)(folder, download=True)
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]
+        raise UserError(
+            f"cannot download {source.name}: {reason}; without a network, bring its files from elsewhere and add them "
+            f"with `clbench data add FOLDER`"
+        ) from error
+
+
+def _md5(path: Path) -> str:
+    """The md5 of a file, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _place(origin: Path, path: Path, md5: str) -> None:
+    """Copy a file to its place, uncompressed and whole or not at all, unless it is there."""
+    if path.is_file() and _md5(path) == md5:
+        return
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        with gzip.open(origin) if origin.suffix == ".gz" else origin.open("rb") as content, partial.open("wb") as copy:
+            shutil.copyfileobj(content, copy)
+        partial.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,46 @@
+"""A data set in memory."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images, split for training and testing once and for all.
+
+    Images are uint8 tensors ``[n, channels, height, width]`` as published (0 to 255), labels are int64 tensors
+    ``[n]`` from 0 to ``classes - 1``. ``mean`` and ``std`` hold a number per channel, for pixels scaled to 0..1;
+    ``inputs`` applies them.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """What a network is fed: ``(images / 255 - mean) / std`` by channel, in float32.
+
+        ``images`` is a uint8 tensor ``[..., channels, height, width]``; the result is a new tensor of that shape on the
+        same device.
+        """
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of a SHA-256 over the four tensors: they change with any pixel, label or split."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]

@@ -1,0 +1,152 @@
+"""The contract of a continual learner: what it is told, what it must do, what it keeps."""
+
+import abc
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from clbench.scenario import Scenario
+from clbench.stream import Split
+
+
+class Brief(NamedTuple):
+    """All that a method is told before it learns."""
+
+    scenario: Scenario
+    network: Callable[[int], nn.Module]
+    """A fresh backbone with that many outputs; the same one at every call."""
+    input_shape: tuple[int, ...]
+    classes: int
+    """Labels that a task has (the largest, where tasks differ)."""
+    seed: int
+    device: torch.device = torch.device("cpu")
+    precision: torch.dtype = torch.float32
+    """The type in which matrix products may be computed in training: float32 or bfloat16."""
+
+
+class Prediction(NamedTuple):
+    """Answers for n inputs: ``labels`` within the task, int64 [n], and the inferred ``tasks``, int64 [n], or None if it infers none."""
+
+    labels: Tensor
+    tasks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Published parameters of a method for streams and networks whose names match the patterns (``*`` is any text)."""
+
+    stream: str
+    network: str
+    learn: Mapping[str, Any] = field(default_factory=dict)
+    ask: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+
+class Method(abc.ABC):
+    """A continual learner. One file in ``methods/``, or anywhere, with a subclass of this is all that it takes to add one.
+
+    A subclass declares ``name``, the ``scenarios`` that it can serve, and typed keyword parameters (with defaults) of ``__init__`` and
+    ``predict``: ``--set``, ``--ask`` and ``clbench show`` read them from the signatures. Its module's docstring gives the formula, the
+    citation, deviations, and what it stores. All its randomness comes from generators seeded from ``brief.seed`` (``clbench.seeding``).
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Part of a run's hash: raise it when a mended bug changes results."""
+    scenarios: ClassVar[frozenset[Scenario]]
+    citation: ClassVar[str] = ""
+    learning_depends_on: ClassVar[frozenset[str]] = frozenset(
+        {"task_given_in_training", "task_given_in_inference", "labels_shared"}
+    )
+    """The questions of the scenario whose answers change what is learned. Scenarios that agree on them share one training."""
+    recipes: ClassVar[Sequence[Recipe]] = ()
+    """Published parameters; the first whose patterns match applies."""
+    transductive: ClassVar[bool] = False
+    """True if ``predict`` uses all the inputs of a call to decide about each of them: every result then says so."""
+
+    def __init__(self, brief: Brief) -> None:
+        self.brief = brief
+
+    def begin_task(self, task: int, updates: int) -> None:
+        """Task number ``task`` begins and brings ``updates`` batches. Called only where the task is given in training."""
+
+    @abc.abstractmethod
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Learn from one batch: inputs [b, *input_shape], labels int64 [b]. Returns the batch's loss (a scalar, detached) or None."""
+
+    def end_task(self, data: Split) -> None:
+        """The task ends; ``data`` is its training split again, without augmentation (for a Fisher matrix or exemplars).
+
+        Called only where the task is given in training.
+        """
+
+    @abc.abstractmethod
+    def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
+        """Answer for the test inputs [n, *input_shape] of one task; ``task`` is given only in GG.
+
+        Called with all of a task's test inputs at once, in inference mode of the caller's: a method that needs gradients enables them.
+        Must leave no trace in what is learned.
+        """
+
+    def check_ask(self, **parameters: Any) -> None:
+        """Raise a ``UserError`` if ``predict`` could not answer with these keyword parameters: called before anything is learned."""
+
+    @abc.abstractmethod
+    def learned(self) -> dict[str, Tensor]:
+        """Enough to predict on every task so far. The size of a file of these tensors is the method's stored bytes."""
+
+    def progress(self) -> dict[str, Tensor]:
+        """What more is needed to go on learning after the present task."""
+        return {}
+
+    @abc.abstractmethod
+    def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
+        """Take up the state of ``learned`` (to predict) and, if given, of ``progress`` (to go on learning), in a fresh method."""
+
+    @classmethod
+    def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:
+        """The state ``learned`` as it was after the first ``tasks`` tasks, or None if that cannot be had from a later one.
+
+        Methods that keep separate state for each task can answer questions about any earlier checkpoint from their last state. Called
+        only where the task was given in training.
+        """
+        return None
+
+    @property
+    def components(self) -> int | None:
+        """How many task-specific components (masks, contexts, heads) are kept now; None for a method without any."""
+        return None
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of diagnostics since the last call, by the name of the CSV file that they are appended to."""
+        return {}
+
+    @classmethod
+    def recipe(cls, stream: str, network: str) -> Recipe:
+        """The published parameters for a stream and a network: the first recipe whose patterns match, or an empty one."""
+        matching = (r for r in cls.recipes if fnmatch(stream, r.stream) and fnmatch(network, r.network))
+        return next(matching, Recipe(stream, network))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A keyword parameter of a method's ``__init__`` or ``predict``: its name, type as written, and default."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """The keyword-only parameters of ``function``, by name, read from its signature."""
+    signature = inspect.signature(function, eval_str=True)
+    return {
+        p.name: Parameter(p.name, p.annotation, p.default)
+        for p in signature.parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }

@@ -1,0 +1,165 @@
+"""Backbones by name: plain PyTorch modules, of which no layer class is special.
+
+Three kinds of name are known: the paper's two networks, `mlp-AxB...` for a multilayer perceptron with biases, and the
+dotted name of anything importable that builds an ``nn.Module``. `resolve` turns a name into a factory from a number
+of outputs to a fresh module; `seeded` calls a factory so that its random initialisation follows from a seed and
+nothing else.
+"""
+
+import difflib
+import inspect
+import math
+import pkgutil
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from clbench.errors import UserError
+
+Factory = Callable[[int], nn.Module]
+
+# The paper's networks for MNIST (section 4.2), by the widths of their hidden layers. Neither has a bias anywhere.
+BIAS_FREE = {"lenet-300-100": (300, 100), "fc-1024-1024": (1024, 1024)}
+OUTPUT_KEYWORDS = ("outputs", "num_classes", "num_outputs")
+KNOWN = (*BIAS_FREE, "mlp-AxB... (as mlp-400x400)", "package.module:factory")
+
+
+class Row(NamedTuple):
+    """A line of the catalogue; ``parameters`` counts those for 28x28 inputs and 10 outputs, None where open."""
+
+    name: str
+    description: str
+    parameters: int | None
+
+
+def mlp(input_shape: tuple[int, ...], hidden: tuple[int, ...], outputs: int, *, bias: bool) -> nn.Sequential:
+    """A multilayer perceptron with ReLU: inputs [n, *input_shape] are flattened first, the result is [n, outputs].
+
+    Its linear layers are named fc1, fc2, ... and have PyTorch's default initialisation, drawn from the global
+    generator. Raises `UserError` if a width or the number of outputs is not positive.
+    """
+    widths = (math.prod(input_shape), *hidden, outputs)
+    if min(widths) < 1:
+        raise UserError(f"a network needs at least one unit in every layer, not {'-'.join(map(str, widths))}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
+        layers[f"fc{i}"] = nn.Linear(fan_in, fan_out, bias=bias)
+        if i <= len(hidden):
+            layers[f"relu{i}"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
+    """The factory that a name stands for: from a number of outputs to a fresh module for inputs [n, *input_shape].
+
+    - ``lenet-300-100`` and ``fc-1024-1024``: the paper's networks (Wortsman et al. 2020, section 4.2; LeCun et al.
+      1998 for the first), without biases;
+    - ``mlp-AxB...``: hidden layers of A, B, ... units with biases, as ``mlp-400x400`` (van de Ven & Tolias 2019);
+    - ``package.module:factory`` or ``package.module.factory``: any importable class or function that returns an
+      ``nn.Module``. It gets the number of outputs by the keyword ``outputs``, ``num_classes`` or ``num_outputs``,
+      whichever its signature has, else as its first positional argument (if that has a default and the signature
+      takes any keyword, as ``num_classes``); and ``input_shape`` if its signature has that.
+
+    A factory draws from PyTorch's global random generator, as modules do; `seeded` calls it without touching that.
+
+    Raises `UserError` for a name that is unknown, malformed or cannot be imported, and for a factory that cannot be
+    called with a number of outputs. A factory of a dotted name raises `UserError` when it fails or returns anything
+    but an ``nn.Module``.
+    """
+    if name in BIAS_FREE:
+        return partial(mlp, input_shape, BIAS_FREE[name], bias=False)
+    if name.startswith("mlp-"):
+        if not re.fullmatch(r"mlp-[1-9][0-9]*(x[1-9][0-9]*)*", name):
+            raise UserError(f"malformed network {name!r}: give positive widths of hidden layers, as in mlp-400x400")
+        return partial(mlp, input_shape, tuple(map(int, name.removeprefix("mlp-").split("x"))), bias=True)
+    if "." in name or ":" in name:
+        return _dotted(name, input_shape)
+    close = difflib.get_close_matches(name.lower(), [*BIAS_FREE, "mlp-400x400"], n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
+
+
+def seeded(factory: Factory, outputs: int, seed: int) -> nn.Module:
+    """The module that a factory builds when PyTorch's random generator starts from ``seed``: the same every time.
+
+    The global generator is left as it was, also after an error. The module is built on the CPU, whatever the default
+    device, so that its weights do not depend on the device; move it afterwards.
+    """
+    # Not torch.manual_seed, which seeds every accelerator's generator as well.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return factory(outputs)
+
+
+def catalogue() -> list[Row]:
+    """What `resolve` knows, for ``clbench list networks``. Builds no weights and draws no random numbers."""
+    rows = [
+        ("lenet-300-100", "784-300-100-outputs, ReLU, no biases (the paper's LeNet)"),
+        ("fc-1024-1024", "784-1024-1024-outputs, ReLU, no biases (the paper's FC)"),
+        ("mlp-400x400", "ReLU, with biases; mlp-AxB... for any number and widths of hidden layers"),
+    ]
+    dotted = Row("package.module:factory", "any importable function or class that builds an nn.Module", None)
+    return [Row(name, description, _parameters(resolve(name, (1, 28, 28)))) for name, description in rows] + [dotted]
+
+
+def _parameters(factory: Factory) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in factory(10).parameters())
+
+
+def _dotted(name: str, input_shape: tuple[int, ...]) -> Factory:
+    """The factory at a dotted name, told the number of outputs in the way that its signature asks for."""
+    try:
+        build = pkgutil.resolve_name(name)
+    except Exception as error:  # importing runs other people's code: anything may come
+        raise UserError(f"network {name!r} cannot be imported: {_oneline(error)}") from error
+    if isinstance(build, nn.Module):
+        raise UserError(f"network {name!r} is built already; name the function or class that builds a fresh one")
+    if not callable(build):
+        raise UserError(f"network {name!r} is a {type(build).__name__}, not a function or class that builds modules")
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"network {name!r} has no signature to read; wrap it in a function of outputs") from error
+    keyword = _outputs_keyword(signature)
+    if keyword is None:
+        raise UserError(f"network {name!r} takes no number of outputs; give it a parameter named {OUTPUT_KEYWORDS[0]}")
+    options = {"input_shape": input_shape} if "input_shape" in signature.parameters else {}
+    try:
+        signature.bind(**{keyword: 1}, **options)
+    except TypeError as error:
+        raise UserError(f"network {name!r} needs more than {keyword}: {error}; wrap it in a function of outputs") from error
+    return partial(_call, name, build, keyword, options)
+
+
+def _outputs_keyword(signature: inspect.Signature) -> str | None:
+    """The keyword by which a factory takes its number of outputs; None if there is none."""
+    parameters = signature.parameters
+    named = [keyword for keyword in OUTPUT_KEYWORDS if keyword in parameters]
+    if named:
+        return named[0]
+    positional = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "input_shape"]
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if anything and not (positional and positional[0].default is inspect.Parameter.empty):
+        return "num_classes"  # resnet18(pretrained=False, **kwargs) and its like, which pass it on
+    return positional[0].name if positional else None
+
+
+def _call(name: str, build: Callable[..., Any], keyword: str, options: dict[str, Any], outputs: int) -> nn.Module:
+    try:
+        module = build(**{keyword: outputs}, **options)
+    except Exception as error:  # other people's code
+        raise UserError(f"network {name!r} failed to build with {keyword}={outputs}: {_oneline(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"network {name!r} returned a {type(module).__name__}, not an nn.Module")
+    return module
+
+
+def _oneline(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

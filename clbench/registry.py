@@ -1,0 +1,164 @@
+"""Names of methods, scenarios and streams, found where they lie: the zoo, installed packages, or a single file.
+
+The harness imports no method and no stream by name. A module of ``clbench.methods`` is asked for its subclasses of ``Method``, one of
+``clbench.scenarios`` for its ``STREAMS``; other packages add theirs through the entry-point groups ``clbench.methods`` and
+``clbench.streams``; ``./file.py:Name`` names an object in a file.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from clbench.errors import UserError, unknown
+from clbench.method import Method
+from clbench.scenario import Scenario
+from clbench.stream import Stream, StreamBuilder
+
+INVALID_SCENARIOS = {
+    "nnu": "NNu is no scenario: labels that were never seen would give the new task away (the labels trick), "
+    "so with unshared labels the task is in fact given in training. Use GNu, or NNs.",
+    "ggs": "GGs and GGu are the same, for the given task tells shared labels apart: use GG.",
+    "ggu": "GGs and GGu are the same, for the given task tells shared labels apart: use GG.",
+}
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """Every method that can be named, by name."""
+    found = {method.name: method for module in _modules("clbench.methods") for method in _methods_of(module)}
+    return found | {entry.name: _checked_method(entry.load(), entry.name) for entry in entry_points(group="clbench.methods")}
+
+
+def method(name: str) -> type[Method]:
+    """The method called ``name``, or the class of ``path.py:Class``."""
+    if _is_path(name):
+        return _checked_method(_from_file(name), name)
+    if name not in methods():
+        raise unknown("method", name, methods())
+    return methods()[name]
+
+
+def scenarios() -> dict[str, Scenario]:
+    """The four scenarios, by name."""
+    return {scenario.name: scenario for scenario in importlib.import_module("clbench.scenarios").SCENARIOS}
+
+
+def scenario(name: str) -> Scenario:
+    """The scenario called ``name``, in upper or lower case."""
+    if name.lower() in INVALID_SCENARIOS:
+        raise UserError(INVALID_SCENARIOS[name.lower()])
+    by_name = {known.lower(): found for known, found in scenarios().items()}
+    if name.lower() not in by_name:
+        raise unknown("scenario", name, scenarios())
+    return by_name[name.lower()]
+
+
+@cache
+def streams() -> dict[str, StreamBuilder]:
+    """Every stream that can be named, by name."""
+    found = [builder for module in _modules("clbench.scenarios") for builder in getattr(module, "STREAMS", ())]
+    return {builder.name: builder for builder in found} | {
+        entry.name: _as_builder(entry.load(), entry.name) for entry in entry_points(group="clbench.streams")
+    }
+
+
+def stream(name: str) -> StreamBuilder:
+    """The stream called ``name``, or the builder or plain function of ``path.py:name``."""
+    if _is_path(name):
+        return _as_builder(_from_file(name), name)
+    if name not in streams():
+        raise unknown("stream", name, streams())
+    return streams()[name]
+
+
+def source_digest(name: str) -> str | None:
+    """A digest of the file that ``path.py:Name`` lies in: an edited file must not reuse old results. None for other names."""
+    return hashlib.sha256(Path(name.rsplit(":", 1)[0]).read_bytes()).hexdigest()[:12] if _is_path(name) else None
+
+
+def _modules(package: str) -> Iterator[ModuleType]:
+    parent = importlib.import_module(package)
+    for info in pkgutil.iter_modules(parent.__path__):
+        if not info.name.startswith("_"):
+            yield importlib.import_module(f"{package}.{info.name}")
+
+
+def _methods_of(module: ModuleType) -> Iterator[type[Method]]:
+    """The concrete methods that ``module``, or a module inside it, defines."""
+    for value in vars(module).values():
+        defined_here = inspect.isclass(value) and (value.__module__ + ".").startswith(module.__name__ + ".")
+        if defined_here and issubclass(value, Method) and not inspect.isabstract(value):
+            yield value
+
+
+def _is_path(name: str) -> bool:
+    return name.rsplit(":", 1)[0].endswith(".py")
+
+
+def _from_file(name: str) -> Any:
+    path, _, attribute = name.rpartition(":")
+    file = Path(path)
+    if not attribute or not path:
+        raise UserError(f"{name!r} names no object in the file: write {name}:Name.")
+    if not file.is_file():
+        raise UserError(f"There is no file {path}: {name!r} must name an existing file and an object in it, ./file.py:Name.")
+    module = _load(file.resolve())
+    if not hasattr(module, attribute):
+        raise UserError(f"The file {path} has no {attribute!r}: name one of the objects that it defines.")
+    return getattr(module, attribute)
+
+
+@cache
+def _load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"clbench_file_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # importing runs other people's code: anything may come
+        raise UserError(f"The file {file} cannot be imported: {type(error).__name__}: {error}.") from error
+    return module
+
+
+def _checked_method(found: Any, name: str) -> type[Method]:
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        raise UserError(f"{name!r} is no method: it must be a subclass of clbench.Method.")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise UserError(f"The method {name!r} is incomplete: it must define {missing}.")
+    for attribute in ("name", "scenarios"):
+        if not hasattr(found, attribute):
+            raise UserError(f"The method {name!r} must declare {attribute!r} in its class.")
+    return found
+
+
+def _as_builder(found: Any, name: str) -> StreamBuilder:
+    """A builder as it is; a plain function ``(data, *, tasks, seed) -> Stream`` as a builder under the given name."""
+    if isinstance(found, StreamBuilder):
+        return found
+    if not callable(found):
+        raise UserError(f"{name!r} is no stream: it must be a function (data, *, tasks, seed) that returns a clbench.Stream.")
+    summary = (inspect.getdoc(found) or "").partition("\n")[0]
+    return StreamBuilder(name, _checked_stream(found, name), summary)
+
+
+def _checked_stream(build: Callable[..., Any], name: str) -> Callable[..., Stream]:
+    def built(*datasets: Any, tasks: int, seed: int) -> Stream:
+        stream = build(*datasets, tasks=tasks, seed=seed)
+        if not isinstance(stream, Stream):
+            raise UserError(f"{name!r} must return a clbench.Stream, not a {type(stream).__name__}.")
+        return stream
+
+    return built

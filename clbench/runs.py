@@ -1,0 +1,397 @@
+"""Runs on disk, and doing them: one folder for each learn half, named by its hash. What is there is not done again.
+
+A folder holds ``run.json`` (spec, versions, machine, status), tidy CSV tables that only grow (``scores``: one row for each ask, number of
+tasks learned and task; ``confusion``: true against inferred tasks; ``tasks``: seconds, masks and bytes after each task; ``losses``; and
+whatever tables the method writes), and ``state/<tasks learned>/``: what was learned and what is needed to go on, as safetensors.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+from clbench import registry, storage
+from clbench.errors import UserError
+from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine
+from clbench.method import Method
+from clbench.scenario import Scenario
+from clbench.seeding import derive
+from clbench.spec import Job, Learn, build_method, build_stream
+from clbench.stream import Stream
+
+Overwrite = Literal["never", "missing", "always"]
+Watch = Callable[[Taught | Score], None]
+
+SAVING_SHARE = 0.05
+"""The state is saved after a task if that keeps the time spent on saving below this share of the run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, to read."""
+
+    path: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The contents of ``run.json``."""
+        return json.loads((self.path / "run.json").read_text())
+
+    @property
+    def learn(self) -> Learn:
+        """The learn half of the spec."""
+        return Learn(**self.record["learn"])
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario in which it was learned."""
+        return registry.scenario(self.record["scenario"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task was learned."""
+        return bool(self.record["status"] == "complete")
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """Every question put to it so far."""
+        return tuple(ask_from_record(entry) for entry in self.record["asks"])
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """The numbers of tasks learned at which it was asked."""
+        return tuple(self.record["checkpoints"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the run's tables, empty if it was never written."""
+        file = self.path / f"{name}.csv"
+        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+
+    def saved(self) -> tuple[int, Path] | None:
+        """The last saved state: the tasks learned and its folder. None before the first."""
+        states = [p for p in (self.path / "state").glob("*") if p.name.isdigit()]
+        last = max(states, key=lambda p: int(p.name), default=None)
+        return None if last is None else (int(last.name), last)
+
+    def unanswered(self, asks: tuple[Ask, ...], checkpoints: tuple[int, ...]) -> list[tuple[Ask, int]]:
+        """The pairs of an ask and a checkpoint of which there are no scores yet."""
+        scores = self.table("scores")
+        there = set() if scores.empty else set(zip(scores["ask"], scores["learned"], strict=True))
+        return [(ask, learned) for learned in checkpoints for ask in asks if (ask.label, learned) not in there]
+
+
+def execute(
+    job: Job,
+    results: Path,
+    *,
+    data_root: str | None = None,
+    device: torch.device | None = None,
+    overwrite: Overwrite = "missing",
+    watch: Watch = lambda event: None,
+) -> Run:
+    """Do what is missing of a job and return its run: learn what is not learned, ask what is not asked.
+
+    ``overwrite``: ``missing`` goes on where a run stopped and adds new asks; ``always`` begins again; ``never`` reads what is there and
+    refuses to add to it. ``watch`` is called with each record as it comes.
+    """
+    device = device or torch.device("cpu")
+    run = Run(writable(results) / "runs" / job.learn.hash)
+    if overwrite == "always" and run.path.exists():
+        shutil.rmtree(run.path)
+    if (run.path / "run.json").exists():
+        missing = run.unanswered(job.asks, job.checkpoints)
+        if run.complete and not missing:
+            return run
+        if overwrite == "never":
+            raise UserError(f"The run {run.path} lacks some of what is asked, and --overwrite never keeps it: use missing.")
+    stream = build_stream(job.learn, data_root, device)
+    method = build_method(job.learn, job.scenario, stream, device)
+    for ask in job.asks:
+        if not ask.scenario.task_given_in_inference:
+            method.check_ask(**ask.parameters)
+    if not (run.path / "run.json").exists():
+        _create(run, job)
+    if not run.complete:
+        # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(job.learn.seeds.training, "global"))
+            _learn(run, job, method, stream, watch)
+    answer(run, job.asks, job.checkpoints, stream, device, watch)
+    return run
+
+
+def answer(
+    run: Run, asks: tuple[Ask, ...], checkpoints: tuple[int, ...], stream: Stream, device: torch.device, watch: Watch
+) -> None:
+    """Put to a complete run those of the asks that it was not asked at these checkpoints, from its stored state.
+
+    A checkpoint before the last needs a method whose state holds its earlier states (``Method.rewind``); a ``UserError`` says so.
+    """
+    saved = run.saved()
+    assert saved is not None
+    last, folder = saved
+    missing = run.unanswered(asks, checkpoints)
+    tables = Tables(run.path)
+    stored = storage.load(folder / "learned.safetensors") if missing else {}
+    for learned in sorted({learned for _, learned in missing}):
+        state: dict[str, torch.Tensor] | None = stored
+        if learned < last:
+            kind = registry.method(run.learn.method)
+            state = kind.rewind(stored, learned) if run.scenario.task_given_in_training else None
+        if state is None:
+            raise UserError(
+                f"The state after {learned} of {last} tasks was not kept in {run.path}: ask at {last}, "
+                "or learn again with --overwrite always."
+            )
+        method = build_method(run.learn, run.scenario, stream, device)
+        method.restore(state)
+        for ask in [ask for ask, at in missing if at == learned]:
+            for score in examine(method, stream, ask, learned):
+                tables.add_score(score)
+                watch(score)
+    tables.flush()
+    _update(run, asks=asks, checkpoints=checkpoints)
+
+
+def find(name: str, results: Path) -> Run:
+    """The run at a path, or in ``results`` by its hash or the beginning of it."""
+    direct = Path(name)
+    if (direct / "run.json").is_file():
+        return Run(direct)
+    matches = [p for p in (results / "runs").glob(f"{name}*") if (p / "run.json").is_file()] if name else []
+    if len(matches) == 1:
+        return Run(matches[0])
+    if not matches:
+        raise UserError(f"There is no run {name!r} in {results}: give a run's folder, or the first letters of its hash.")
+    raise UserError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(sorted(p.name for p in matches))}.")
+
+
+def writable(results: Path) -> Path:
+    """The results folder, made if need be; a ``UserError`` if nothing can be written there."""
+    try:
+        (results / "runs").mkdir(parents=True, exist_ok=True)
+        probe = results / "runs" / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"Nothing can be written to the results folder {results} ({reason}): name another with --results."
+        ) from None
+    return results
+
+
+class Tables:
+    """The run's CSV tables: rows gather here, and are appended to the files when a state is saved."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def add(self, table: str, **row: Any) -> None:
+        """Add one row to ``table``."""
+        self.rows.setdefault(table, []).append(row)
+
+    def add_score(self, score: Score) -> None:
+        """Add a score's rows to ``scores`` and ``confusion``."""
+        self.add(
+            "scores",
+            learned=score.learned,
+            task=score.task,
+            scenario=score.ask.scenario.name,
+            ask=score.ask.label,
+            accuracy=score.accuracy,
+            task_accuracy=score.task_accuracy,
+            images=score.images,
+            seconds=round(score.seconds, 6),
+        )
+        for inferred, images in score.inferred.items():
+            self.add("confusion", learned=score.learned, ask=score.ask.label, task=score.task, inferred=inferred, images=images)
+
+    def flush(self) -> None:
+        """Append all rows to their files."""
+        for table, rows in self.rows.items():
+            file = self.path / f"{table}.csv"
+            pd.DataFrame(rows).to_csv(file, mode="a", header=not file.exists(), index=False)
+        self.rows = {}
+
+    def forget_after(self, learned: int) -> None:
+        """Drop rows written after the state of ``learned`` tasks was saved, as a run does that was interrupted in between."""
+        for file in self.path.glob("*.csv"):
+            table = pd.read_csv(file)
+            if (table["learned"] > learned).any():
+                table[table["learned"] <= learned].to_csv(file, index=False)
+
+
+def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> None:
+    """Teach from the last saved state to the end, asking at the checkpoints and saving as it goes."""
+    learn, tables = job.learn, Tables(run.path)
+    start = learned = 0
+    saved = run.saved()
+    if saved is not None:
+        start, folder = saved
+        progress = storage.load(folder / "progress.safetensors")
+        torch.set_rng_state(storage.load(folder / "generator.safetensors")["state"])
+        method.restore(storage.load(folder / "learned.safetensors"), progress)
+    tables.forget_after(start)
+    # An interrupted run may have been asked other things: those go on being asked.
+    asks = tuple({ask.label: ask for ask in (*run.asks, *job.asks)}.values())
+    checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
+    _update(run, asks=asks, checkpoints=checkpoints)
+    schedule = Schedule(learn.updates, learn.batch_size, learn.seeds.training)
+    clock = SavingClock()
+    unscored = 0
+    for event in evaluate(method, stream, asks, checkpoints, schedule, start=start):
+        if isinstance(event, Taught):
+            learned = event.learned
+            unscored = learned * len(asks) if learned in checkpoints else 0
+            _add_task(tables, event, method)
+        else:
+            tables.add_score(event)
+            unscored -= 1
+        watch(event)
+        # Only between tasks, when all scores of a checkpoint are in, do state and tables agree.
+        if unscored == 0 and (clock.due() or learned == learn.tasks):
+            clock.time(lambda learned=learned: _save(run, method, learned, tables))
+    _update(run, status="complete", finished=_now())
+
+
+def _add_task(tables: Tables, event: Taught, method: Method) -> None:
+    """A row of what the task cost and what is kept after it, its losses, and the method's own diagnostics."""
+    tables.add(
+        "tasks",
+        learned=event.learned,
+        seconds=round(event.seconds, 6),
+        components=method.components,
+        stored_bytes=storage.file_bytes(method.learned()),
+        progress_bytes=storage.file_bytes(method.progress()),
+    )
+    for part, loss in enumerate(event.losses):
+        tables.add("losses", learned=event.learned, part=part, loss=loss)
+    for table, rows in method.tables().items():
+        for row in rows:
+            tables.add(table, learned=event.learned, **row)
+
+
+def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
+    """Append the tables, and put the state after ``learned`` tasks in the place of earlier ones: a crash leaves one of them whole."""
+    earlier = list((run.path / "state").glob("*"))
+    new, part = run.path / "state" / str(learned), run.path / "state" / f"{learned}.part"
+    if new.exists():
+        return
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    storage.save(method.learned(), part / "learned.safetensors")
+    storage.save(method.progress(), part / "progress.safetensors")
+    storage.save({"state": torch.get_rng_state()}, part / "generator.safetensors")
+    tables.flush()
+    part.rename(new)
+    for old in earlier:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+class SavingClock:
+    """Says when to save again, so that saving takes at most ``SAVING_SHARE`` of the time."""
+
+    def __init__(self) -> None:
+        self.cost = 0.0
+        self.since = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last saving for another of the same length."""
+        return time.perf_counter() - self.since >= self.cost / SAVING_SHARE
+
+    def time(self, save: Callable[[], None]) -> None:
+        """Save, and remember how long that took."""
+        began = time.perf_counter()
+        save()
+        self.since = time.perf_counter()
+        self.cost = self.since - began
+
+
+def _create(run: Run, job: Job) -> None:
+    run.path.mkdir(parents=True, exist_ok=True)
+    record = {
+        "learn": job.learn.model_dump(mode="json"),
+        "scenario": job.scenario.name,
+        "asks": [],
+        "checkpoints": [],
+        "status": "incomplete",
+        "transductive": registry.method(job.learn.method).transductive,
+        "started": _now(),
+        "environment": environment(),
+    }
+    _write(run, record)
+    _update(run, asks=job.asks, checkpoints=job.checkpoints)
+
+
+def _update(run: Run, *, asks: tuple[Ask, ...] = (), checkpoints: tuple[int, ...] = (), **values: Any) -> None:
+    """Add asks and checkpoints to the record, and set other values."""
+    record = run.record
+    known = {ask_from_record(entry).label for entry in record["asks"]}
+    record["asks"] += [ask_record(ask) for ask in asks if ask.label not in known]
+    record["checkpoints"] = sorted({*record["checkpoints"], *checkpoints})
+    _write(run, record | values)
+
+
+def _write(run: Run, record: dict[str, Any]) -> None:
+    part = run.path / "run.json.part"
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    part.rename(run.path / "run.json")
+
+
+def ask_record(ask: Ask) -> dict[str, Any]:
+    """An ask as it stands in ``run.json``."""
+    return {"scenario": ask.scenario.name, "parameters": dict(ask.parameters), "images": ask.images}
+
+
+def ask_from_record(entry: dict[str, Any]) -> Ask:
+    """The inverse of ``ask_record``."""
+    return Ask(registry.scenario(entry["scenario"]), entry["parameters"], entry["images"])
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """What a run was done with: versions, git commit (and whether the tree was changed), machine."""
+    packages = {}
+    for name in ("clbench", "torch", "torchvision", "numpy", "pandas", "scipy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "packages": packages,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "machine": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout that clbench lies in; None where it lies in none."""
+    try:
+        where = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,322 @@
+"""What a run is: a request in a person's words, resolved to learn halves (what is trained once) and asks (what is asked of it)."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from clbench import networks, registry
+from clbench.errors import UserError, unknown
+from clbench.evaluator import Ask
+from clbench.method import Brief, Method, parameters
+from clbench.scenario import Scenario
+from clbench.stream import Stream, StreamBuilder
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Budget(BaseModel, frozen=True):
+    """How much a run may cost: tasks (where the stream leaves the number open), updates a task, and whether it uses the full data."""
+
+    tasks: int
+    updates: int
+    full_data: bool
+    meaning: str
+
+
+# Updates are multiples of SupSup's check interval of 100, so that checks without task information stay aligned as in the paper.
+BUDGETS = {
+    "smoke": Budget(tasks=5, updates=300, full_data=False, meaning="under a minute, embedded data"),
+    "laptop": Budget(tasks=20, updates=1000, full_data=False, meaning="minutes, embedded data"),
+    "paper": Budget(tasks=250, updates=1000, full_data=True, meaning="the paper's protocol on the full data"),
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Seeds(_Strict):
+    """One seed for the tasks of the stream, one for the method's random draws, one for the order of the batches."""
+
+    stream: int
+    initialisation: int
+    training: int
+
+
+class Learn(_Strict):
+    """The learn half of a spec: all that decides what is learned. Its hash names the run's folder."""
+
+    method: str
+    version: int
+    source: str | None = None
+    """Digest of the file that the method lies in, where it is given by path."""
+    parameters: dict[str, Any]
+    scenario: dict[str, bool]
+    """The scenario's questions that the method's learning depends on, with their answers."""
+    stream: str
+    stream_source: str | None = None
+    data: str
+    tasks: int
+    network: str
+    seeds: Seeds
+    updates: int
+    batch_size: int
+    precision: Literal["float32", "bfloat16"]
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits: equal for equal learn halves, and for no others."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def agrees_with(self, scenario: Scenario) -> bool:
+        """Whether what was learned can be asked under ``scenario``: the answers that learning depended on are the same."""
+        return all(getattr(scenario, question) == answer for question, answer in self.scenario.items())
+
+
+class Request(_Strict):
+    """What a person asks for: the options of ``clbench run``, the keywords of ``clbench.run`` and the keys of a spec file.
+
+    None leaves a choice to the budget, the stream or the recipe. ``ask`` maps each setting to one value or a list of values; every
+    combination is one ask. Its keys are the scenario, ``images`` (a sample of the test images of each task) and the parameters of the
+    method's ``predict``.
+    """
+
+    method: str = "supsup"
+    scenario: str = "gnu"
+    stream: str = "permuted-mnist"
+    network: str = "lenet-300-100"
+    tasks: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    stream_seed: int | None = None
+    initialisation_seed: int | None = None
+    training_seed: int | None = None
+    budget: Literal["smoke", "laptop", "paper"] = "laptop"
+    data: str | None = None
+    updates: int | None = None
+    batch_size: int = 128
+    checkpoints: tuple[int, ...] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    set: dict[str, Any] = Field(default_factory=dict)
+    ask: dict[str, Any] = Field(default_factory=dict)
+
+
+class Job(BaseModel, frozen=True, arbitrary_types_allowed=True):
+    """One run to be done: what to learn, the scenario it is learned in, and what to ask at which numbers of tasks learned."""
+
+    learn: Learn
+    scenario: Scenario
+    asks: tuple[Ask, ...]
+    checkpoints: tuple[int, ...]
+
+
+def request(values: Mapping[str, Any]) -> Request:
+    """A ``Request`` from keywords or a spec file's contents; a ``UserError`` names what is wrong with the first wrong key."""
+    for key in values:
+        if key not in Request.model_fields:
+            raise unknown("setting of a run", key, Request.model_fields)
+    try:
+        return Request(**values)
+    except ValidationError as error:
+        raise UserError(f"{_place(error)} {_reason(error)}.") from None
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """The settings in a spec file: a JSON object whose keys are those of ``Request``."""
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"There is no spec file {path}: name an existing JSON file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The spec file {path} is no JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"The spec file {path} must hold one JSON object with the settings of a run.")
+    return values
+
+
+def resolve(request: Request) -> list[Job]:
+    """The runs that a request stands for, one for each seed, complete by themselves: every default and recipe filled in."""
+    method = registry.method(request.method)
+    scenario = registry.scenario(request.scenario)
+    check_serves(method, scenario)
+    builder = registry.stream(request.stream)
+    budget = BUDGETS[request.budget]
+    positive(updates=request.updates, batch_size=request.batch_size)
+    if not request.seeds:
+        raise UserError("Give at least one seed, as in --seeds 0,1,2.")
+    tasks = _tasks(request, builder, budget)
+    recipe = method.recipe(request.stream, request.network)
+    learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
+    asks = make_asks(method, scenario, request.ask, recipe.ask)
+    checkpoints = _checkpoints(request.checkpoints, tasks)
+
+    def learn(seed: int) -> Learn:
+        return Learn(
+            method=request.method,
+            version=method.version,
+            source=registry.source_digest(request.method),
+            parameters=learning,
+            scenario={question: getattr(scenario, question) for question in sorted(method.learning_depends_on)},
+            stream=request.stream,
+            stream_source=registry.source_digest(request.stream),
+            data=_data(request, builder, budget),
+            tasks=tasks,
+            network=request.network,
+            seeds=Seeds(
+                stream=_either(request.stream_seed, seed),
+                initialisation=_either(request.initialisation_seed, seed),
+                training=_either(request.training_seed, seed),
+            ),
+            updates=_either(request.updates, budget.updates),
+            batch_size=request.batch_size,
+            precision=request.precision,
+        )
+
+    jobs = [Job(learn=learn(seed), scenario=scenario, asks=asks, checkpoints=checkpoints) for seed in request.seeds]
+    for ask in asks:
+        if not jobs[0].learn.agrees_with(ask.scenario):
+            raise UserError(
+                f"{method.name} learns otherwise in {ask.scenario.name} than in {scenario.name}: "
+                f"ask under {ask.scenario.name} in a run with --scenario {ask.scenario.name}."
+            )
+    return jobs
+
+
+def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> Stream:
+    """The stream of a learn half, from data sets found under ``data_root``, its images and labels on ``device``."""
+    from clbench.data import load
+
+    datasets = [load(name, data_root) for name in learn.data.split("+")]
+    made = registry.stream(learn.stream).build(*datasets, tasks=learn.tasks, seed=learn.seeds.stream)
+    if len(made) != learn.tasks:
+        raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
+    return made.to(device)
+
+
+def build_method(learn: Learn, scenario: Scenario, stream: Stream, device: torch.device) -> Method:
+    """A fresh method of a learn half, briefed for ``stream``."""
+    factory = networks.resolve(learn.network, stream.input_shape)
+    seed = learn.seeds.initialisation
+    brief = Brief(
+        scenario=scenario,
+        network=lambda outputs: networks.seeded(factory, outputs, seed),
+        input_shape=stream.input_shape,
+        classes=stream.classes,
+        seed=seed,
+        device=device,
+        precision=PRECISIONS[learn.precision],
+    )
+    make: Callable[..., Method] = registry.method(learn.method)
+    return make(brief, **learn.parameters)
+
+
+def check_serves(method: type[Method], scenario: Scenario) -> None:
+    """Raise a ``UserError`` where ``method`` cannot serve ``scenario``; it says which it can."""
+    if scenario not in method.scenarios:
+        known = ", ".join(s.name for s in registry.scenarios().values() if s in method.scenarios)
+        raise UserError(f"The method {method.name} cannot serve {scenario.name}: it serves {known}.")
+
+
+def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Ask, ...]:
+    """Every combination of the values in ``settings`` as an ask, with the recipe's and the signature's defaults filled in.
+
+    Where the task is given there is nothing to infer, and an ask carries only what ``settings`` names for it.
+    """
+    choices = {key: value if isinstance(value, list | tuple) else [value] for key, value in settings.items()}
+    allowed = ["scenario", "images", *parameters(method.predict)]
+    for key, values in choices.items():
+        if key not in allowed:
+            raise unknown(f"setting of an ask to {method.name}", key, allowed)
+        if not values:
+            raise UserError(f"The setting {key} of an ask has no value.")
+    asks: dict[str, Ask] = {}
+    for values in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
+        asked = registry.scenario(str(chosen.pop("scenario", scenario.name)))
+        check_serves(method, asked)
+        images = chosen.pop("images", None)
+        sample = None if images is None else _integer(images, "images")
+        positive(images=sample)
+        what = f"{method.name}'s asking parameters"
+        # Where the task is given, whatever concerns its inference has no meaning: such an ask is a bare one.
+        given = {} if asked.task_given_in_inference else typed(method.predict, dict(recipe) | chosen, what)
+        ask = Ask(asked, {key: value for key, value in given.items() if value is not None}, sample)
+        asks[ask.label] = ask
+    return tuple(asks.values())
+
+
+def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """``given`` values (as typed on a command line, perhaps) converted to the types of ``function``'s keyword parameters.
+
+    Parameters that are not given have their defaults.
+    """
+    known = parameters(function)
+    values = {name: parameter.default for name, parameter in known.items()}
+    for name, value in given.items():
+        if name not in known:
+            raise unknown(f"one of {what}", name, known)
+        try:
+            values[name] = TypeAdapter(known[name].annotation).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"{name}={value} cannot be: {_reason(error)}.") from None
+    return values
+
+
+def positive(**counts: int | None) -> None:
+    """Raise a ``UserError`` for the first count that is given and below 1."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UserError(f"{name} must be at least 1, not {count}.")
+
+
+def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:
+    if request.tasks is not None:
+        return builder.check_tasks(request.tasks)
+    if builder.most_tasks is None:
+        return budget.tasks
+    return min(builder.most_tasks, budget.tasks) if request.budget == "smoke" else builder.most_tasks
+
+
+def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
+    if request.data is None:
+        return builder.full_data if budget.full_data else builder.data[0]
+    return request.data
+
+
+def _checkpoints(given: Iterable[int] | None, tasks: int) -> tuple[int, ...]:
+    """The numbers of tasks learned at which to ask: after every task up to 20, else at ten even steps."""
+    if given is None:
+        return tuple(range(1, tasks + 1)) if tasks <= 20 else tuple(sorted({tasks * step // 10 for step in range(1, 11)}))
+    checkpoints = tuple(sorted(set(given)))
+    for checkpoint in checkpoints:
+        if not 1 <= checkpoint <= tasks:
+            raise UserError(f"The checkpoint {checkpoint} is not between 1 and the last task, {tasks}.")
+    if not checkpoints:
+        raise UserError("Give at least one checkpoint.")
+    return checkpoints
+
+
+def _either(first: int | None, second: int) -> int:
+    return second if first is None else first
+
+
+def _integer(value: Any, name: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} must be a whole number, not {value!r}.") from None
+
+
+def _place(error: ValidationError) -> str:
+    return ".".join(str(part) for part in error.errors()[0]["loc"])
+
+
+def _reason(error: ValidationError) -> str:
+    message = error.errors()[0]["msg"]
+    return message[0].lower() + message[1:]

@@ -1,0 +1,50 @@
+"""Tensors on disk: safetensors files, and how many bytes they take."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+# safetensors' names of the types that learned state has.
+_TYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
+}
+
+
+def save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write named tensors to ``path``, in one safetensors file."""
+    # safetensors refuses tensors that share memory or have gaps; contiguous copies on the CPU have neither.
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a file that ``save`` wrote, on the CPU."""
+    return load_file(path)
+
+
+def file_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """The size in bytes of the file that ``save`` would write, reckoned without writing it.
+
+    A safetensors file is 8 bytes, a JSON header padded to a multiple of 8, and the data.
+    """
+    # The data lie by decreasing alignment, then by name; the header names each tensor with its offsets.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header, offset = {}, 0
+    for name, tensor in ordered:
+        size = tensor.numel() * tensor.element_size()
+        kind = _TYPES[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-length // 8) * 8 + offset

@@ -1,0 +1,109 @@
+"""Streams: the tasks that a learner meets, one after another."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from clbench.errors import UserError
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """The identity view: a fresh copy, so that a learner can neither recognise nor spoil the data by its memory."""
+    return images.clone()
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images of one task. Tasks share ``images``; what is their own is the ``view`` of them.
+
+    ``images``: float32, [n, *input_shape]; ``labels``: int64, [n], counted from 0 within the task; ``view`` maps a batch of images to
+    a batch of inputs of the same shape in fresh memory (a permutation of pixels, a rotation). ``augment`` (training only) is applied
+    to what a learner trains on, never to what it is asked about nor to ``whole``.
+    """
+
+    images: Tensor
+    labels: Tensor
+    view: Callable[[Tensor], Tensor] = unchanged
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def whole(self, limit: int | None = None) -> tuple[Tensor, Tensor]:
+        """All inputs and labels in a fixed order (the first ``limit`` of them), as fresh copies and without augmentation."""
+        return self.view(self.images[:limit]), self.labels[:limit].clone()
+
+    def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, laid end to end."""
+        passes = -(-updates * batch_size // len(self))
+        order = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(passes)])
+        for rows in order[: updates * batch_size].view(updates, batch_size).to(self.labels.device):
+            inputs = self.view(self.images[rows])
+            yield (self.augment(inputs, generator) if self.augment else inputs), self.labels[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task: what to learn from, what is asked, and a name for people (a learner never sees it)."""
+
+    train: Split
+    test: Split
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A sequence of classification tasks of one input shape. ``classes`` is the number of labels of the largest task (footnote 2)."""
+
+    name: str
+    tasks: Sequence[Task]
+    classes: int
+    input_shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: int) -> Task:
+        return self.tasks[index]
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def to(self, device: torch.device) -> "Stream":
+        """The stream with its images and labels on ``device``; images that tasks share are moved once."""
+        moved: dict[int, Tensor] = {}
+
+        def move(tensor: Tensor) -> Tensor:
+            return moved.setdefault(id(tensor), tensor.to(device))
+
+        def split(part: Split) -> Split:
+            return replace(part, images=move(part.images), labels=move(part.labels))
+
+        tasks = [replace(task, train=split(task.train), test=split(task.test)) for task in self.tasks]
+        return replace(self, tasks=tasks)
+
+
+@dataclass(frozen=True)
+class StreamBuilder:
+    """How a named stream is made: ``build(*datasets, tasks=…, seed=…)`` gives a ``Stream``.
+
+    ``data`` names the data sets that it can be built from, the default first; several sets in one stream are joined by ``+``.
+    ``full_data`` is the one of the paper's protocol. ``most_tasks`` is the number of tasks that it has (None: any number).
+    """
+
+    name: str
+    build: Callable[..., Stream]
+    summary: str
+    data: tuple[str, ...] = field(default=("mnist-5k", "mnist", "fashion-mnist"))
+    full_data: str = "mnist"
+    most_tasks: int | None = None
+
+    def check_tasks(self, tasks: int) -> int:
+        """``tasks`` if this stream has that many; otherwise a ``UserError``."""
+        if tasks < 1:
+            raise UserError(f"The number of tasks must be at least 1, not {tasks}.")
+        if self.most_tasks is not None and tasks > self.most_tasks:
+            raise UserError(f"The stream {self.name} has {self.most_tasks} tasks: ask for at most that many, not {tasks}.")
+        return tasks

@@ -1,0 +1,96 @@
+"""Learning without being told the task: when to allocate a new mask (section 3.4)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .bank import MaskBank
+from .inference import superposed_gradient
+from .layout import Base
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """The outcome of one check: which of k candidates won (the last is the untrained spare), and k * max(nu)."""
+
+    candidates: int
+    winner: int
+    statistic: float
+
+
+def uncertainty(base: Base, bank: MaskBank, spare: Tensor, inputs: Tensor, classes: int) -> Doubt:
+    """One-Shot by H on a whole training batch [b, *input_shape] over the bank's masks and an untrained ``spare`` (bool [D]).
+
+    nu = softmax(-dH/dalpha) at alpha = 1/k, k counting the spare. The paper's rule without a spare would allocate at every check while
+    there is one mask, for k * max(nu) is then always 1.
+    """
+    count = len(bank) + 1
+    if count == 1:
+        return Doubt(candidates=1, winner=0, statistic=1.0)
+    masks, statistics = bank.mean()
+    masks = (masks * len(bank) + spare) / count
+    statistics = (statistics * len(bank) + base.fresh) / count
+    by_mask, by_statistics = superposed_gradient(base, masks, statistics, inputs[None], "H", classes)
+    of_spare = by_mask @ spare.float()[:, None] + by_statistics @ base.fresh[:, None]
+    slope = torch.cat([bank.inner(by_mask, by_statistics), of_spare], dim=1)[0]
+    nu = (-slope).softmax(0)
+    winner = int(nu.argmax())
+    return Doubt(count, winner, float(count * nu[winner]))
+
+
+class Allocation:
+    """The counters and the rule: every ``interval`` batches the mask for the next ones is chosen.
+
+    ``step`` counts batches; ``training`` is the row of the mask in training, or None while a new task goes unlearned for want of budget.
+    """
+
+    def __init__(self, interval: int, offset: int, epsilon: float, budget: int) -> None:
+        self.interval = interval
+        self.offset = offset
+        self.epsilon = epsilon
+        self.budget = budget
+        self.step = 0
+        self.training: int | None = None
+        self._rows: list[dict[str, Any]] = []
+
+    def due(self) -> bool:
+        """Whether a mask is to be chosen before the present batch: before the first, and where ``step`` mod interval is the offset."""
+        return self.step == 0 or self.step % self.interval == self.offset
+
+    def decide(self, doubt: Doubt, allocated: int) -> int | None:
+        """The row to train next: an earlier one, ``allocated`` for a new one, or None if a new one is needed beyond the budget."""
+        new = doubt.winner == allocated or doubt.statistic < 1 + self.epsilon
+        self.training = doubt.winner if not new else allocated if allocated < self.budget else None
+        self._rows.append(
+            {
+                "first_batch": self.step,
+                "last_batch": self.step + (self.offset - self.step - 1) % self.interval,
+                "candidates": doubt.candidates,
+                "statistic": doubt.statistic,
+                "winner": doubt.winner,
+                "spare_won": doubt.winner == allocated,
+                "allocated": new and self.training is not None,
+                "mask": self.training,
+            }
+        )
+        return self.training
+
+    def take_rows(self) -> list[dict[str, Any]]:
+        """The choices since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def progress(self) -> dict[str, Tensor]:
+        """The counters as tensors; a mask in training of -1 is none."""
+        return {
+            "step": torch.tensor(self.step),
+            "training": torch.tensor(-1 if self.training is None else self.training),
+        }
+
+    def restore(self, progress: dict[str, Tensor]) -> None:
+        """Take up the counters that ``progress`` gave."""
+        self.step = int(progress["step"])
+        self.training = int(progress["training"]) if int(progress["training"]) >= 0 else None

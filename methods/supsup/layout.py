@@ -1,0 +1,82 @@
+"""How the parameters of any PyTorch module lie in the flat vectors that masks and gradients are."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clbench.seeding import generator
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Named tensors laid end to end. ``size`` is the length of the flat vector."""
+
+    shapes: dict[str, torch.Size]
+
+    @property
+    def size(self) -> int:
+        return sum(shape.numel() for shape in self.shapes.values())
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of ``flat`` ([..., size]) as the named tensors ([..., *shape])."""
+        parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=-1)
+        return {name: part.view(*flat.shape[:-1], *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def join(self, tensors: dict[str, Tensor], batched: bool = False) -> Tensor:
+        """The inverse of ``split``, in fresh memory: [size], or [n, size] for tensors with a leading batch dimension."""
+        start = 1 if batched else 0
+        return torch.cat([tensors[name].flatten(start) for name in self.shapes], dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """The random network that all masks share: never trained, and regenerated from a seed.
+
+    ``weights``: [D] signed Kaiming constants, the maskable parameters; ``fixed``: the other parameters (biases at 0, normalisation
+    scales at 1) and integer buffers, the same for all tasks; ``statistics``: the layout of the floating-point buffers (running means
+    and variances of batch normalisation), which each task has of its own, with their ``fresh`` values [F].
+    """
+
+    network: nn.Module
+    layout: Layout
+    weights: Tensor
+    fixed: dict[str, Tensor]
+    statistics: Layout
+    fresh: Tensor
+
+    def state(self, weights: Tensor, statistics: Tensor) -> dict[str, Tensor]:
+        """Everything that ``functional_call`` needs, from flat effective weights [D] and flat statistics [F]."""
+        return self.fixed | self.layout.split(weights) | self.statistics.split(statistics)
+
+
+def signed_kaiming_constant(shape: torch.Size, draws: torch.Generator) -> Tensor:
+    """Weights of +c or -c with equal probability, c being the standard deviation of He's normal initialisation with gain sqrt 2.
+
+    Section 3.1 of the paper; Ramanujan et al. 2019. The fan-in is the number of weights of one output unit.
+    """
+    constant = math.sqrt(2.0 / shape[1:].numel())
+    signs = torch.randint(0, 2, shape, generator=draws, dtype=torch.float32) * 2 - 1
+    return signs * constant
+
+
+def random_scores(layout: Layout, draws: torch.Generator) -> Tensor:
+    """Flat scores [D], uniform within 1 / sqrt(fan-in): Kaiming-uniform with a = sqrt 5, as in the authors' recipe."""
+    scores = [(torch.rand(shape, generator=draws) * 2 - 1) / math.sqrt(shape[1:].numel()) for shape in layout.shapes.values()]
+    return torch.cat([score.flatten() for score in scores])
+
+
+def random_base(network: nn.Module, seed: int, device: torch.device) -> Base:
+    """The frozen random network on top of which masks are learned. Parameters of two or more dimensions are maskable."""
+    network = network.to(device).eval()
+    named = dict(network.named_parameters())
+    layout = Layout({name: p.shape for name, p in named.items() if p.ndim >= 2})
+    draws = generator(seed, "weights")
+    weights = torch.cat([signed_kaiming_constant(shape, draws).flatten() for shape in layout.shapes.values()])
+    fixed = {name: torch.full_like(p, 0.0 if name.endswith("bias") else 1.0).detach() for name, p in named.items() if p.ndim < 2}
+    buffers = dict(network.named_buffers())
+    statistics = Layout({name: b.shape for name, b in buffers.items() if b.is_floating_point()})
+    fixed |= {name: b for name, b in buffers.items() if not b.is_floating_point()}
+    fresh = torch.cat([buffers[name].flatten() for name in statistics.shapes]) if statistics.shapes else torch.empty(0)
+    return Base(network, layout, weights.to(device), fixed, statistics, fresh.to(device).clone())

@@ -1,0 +1,248 @@
+"""The method: what SupSup does at each call of the contract."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from clbench.errors import UserError
+from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.scenarios import GG, GNS, GNU, NNS
+from clbench.seeding import generator
+from clbench.stream import Split
+
+from .allocation import Allocation, uncertainty
+from .bank import MaskBank, restored_bank
+from .inference import infer_tasks
+from .layout import random_base, random_scores
+from .training import LiveMask
+
+PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
+
+
+class SupSup(Method):
+    """Supermasks in superposition."""
+
+    name = "supsup"
+    version = 1
+    scenarios = frozenset({GG, GNS, GNU, NNS})
+    citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
+    learning_depends_on = frozenset({"task_given_in_training"})
+    recipes = (
+        Recipe("rotated-*", "fc-*", {"outputs": 200}, {"algorithm": "binary", "evidence": 128}, f"{PAPER} (Figure 5 left)"),
+        Recipe("*", "fc-*", {"outputs": 500}, source=f"{PAPER} (Figure 3 right)"),
+        Recipe("*", "*", {"outputs": 100}, source=f"{PAPER} (Figure 3 left)"),
+    )
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        outputs: int = 100,
+        learning_rate: float = 1e-4,
+        start: Literal["random", "transfer"] = "random",
+        interval: int = 100,
+        offset: int = 0,
+        epsilon: float = 2**-3,
+        budget: int = 2500,
+    ) -> None:
+        """A learner without masks.
+
+        ``outputs``: the output size s, superfluous neurons included; ``learning_rate`` of RMSprop; ``start``: new scores drawn at random
+        or from the running mean of earlier tasks' ("Transfer"). Where no task is given in training: a mask is chosen every ``interval``
+        batches, before the first and wherever the batch number modulo ``interval`` is ``offset`` (0: aligned with tasks whose length is a
+        multiple of the interval); a new one is allocated while there are fewer than ``budget`` if k * max(nu) < 1 + ``epsilon``.
+        """
+        super().__init__(brief)
+        if outputs < brief.classes:
+            raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
+        for what, value in {"learning_rate": learning_rate, "interval": interval, "epsilon": epsilon, "budget": budget}.items():
+            if value <= 0:
+                raise UserError(f"{what} must be above 0, not {value}.")
+        if not 0 <= offset < interval:
+            raise UserError(f"offset must be at least 0 and below the interval of {interval} batches, not {offset}.")
+        told = brief.scenario.task_given_in_training
+        if start == "transfer" and not told:
+            raise UserError("start=transfer needs to know when a task ends, which is not given here: use start=random.")
+        self.outputs = outputs
+        self.learning_rate = learning_rate
+        self.transfer = start == "transfer"
+        self.base = random_base(brief.network(outputs), brief.seed, brief.device)
+        self.bank = MaskBank(self.base.layout.size, self.base.statistics.size, brief.device)
+        self.seed = brief.seed
+        self.live: LiveMask | None = None
+        self.score_sum = torch.zeros(self.base.layout.size if self.transfer else 0, device=brief.device)
+        self.allocation = None if told else Allocation(interval, offset, epsilon, budget)
+
+    # Learning
+
+    def begin_task(self, task: int, updates: int) -> None:
+        mean = self.score_sum / len(self.bank) if self.transfer and len(self.bank) else None
+        self.live = self._live(self._random_scores(task) if mean is None else mean, self.base.fresh)
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        if self.allocation is not None:
+            if self.allocation.due():
+                self._choose_mask(inputs)
+            self.allocation.step += 1
+        return None if self.live is None else self.live.update(inputs, labels)
+
+    def end_task(self, data: Split) -> None:
+        assert self.live is not None
+        self.bank.append(self.live.mask(), self.live.statistics)
+        if self.transfer:
+            self.score_sum += self.live.scores.detach()
+        self.live = None
+
+    def _live(self, scores: Tensor, statistics: Tensor) -> LiveMask:
+        return LiveMask(self.base, scores, statistics, self.learning_rate, self.brief.precision)
+
+    def _random_scores(self, number: int) -> Tensor:
+        return random_scores(self.base.layout, generator(self.seed, "scores", number)).to(self.brief.device)
+
+    # Learning without being told the task
+
+    def _choose_mask(self, inputs: Tensor) -> None:
+        """Decide which mask the next batches train: the one in training, an earlier one, or a new one (section 3.4)."""
+        assert self.allocation is not None
+        self._bank_live_mask()
+        spare = self._random_scores(len(self.bank))
+        doubt = uncertainty(self.base, self.bank, spare >= 0, inputs, self.brief.classes)
+        present = self.allocation.training
+        chosen = self.allocation.decide(doubt, len(self.bank))
+        if chosen == len(self.bank):
+            self.live = self._live(spare, self.base.fresh)
+            self.bank.append(self.live.mask(), self.live.statistics)
+        elif chosen is None:
+            self.live = None
+        elif chosen != present:
+            self.live = self._taken_up_again(chosen)
+
+    def _taken_up_again(self, row: int) -> LiveMask:
+        """An earlier mask in training again: its bits are the signs of scores of the initial magnitude."""
+        assert self.allocation is not None
+        magnitude = self._random_scores(row).abs()
+        # A score of exactly 0 counts as kept, so a dropped weight needs one below it.
+        dropped = -magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny)
+        return self._live(torch.where(self.bank.mask(row), magnitude, dropped), self.bank.statistics(row))
+
+    def _bank_live_mask(self) -> None:
+        """Bring the bank's row of the mask in training up to date, where that mask lives between calls."""
+        if self.allocation is not None and self.live is not None:
+            assert self.allocation.training is not None
+            self.bank.replace(self.allocation.training, self.live.mask(), self.live.statistics)
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """``allocation``: every choice of a mask, with the statistic and the batches that the chosen mask trained on."""
+        return {} if self.allocation is None else {"allocation": self.allocation.take_rows()}
+
+    # Answering
+
+    def check_ask(
+        self,
+        *,
+        algorithm: str = "one-shot",
+        objective: str = "H",
+        group: int = 128,
+        evidence: int = 1,
+        steps: int | None = None,
+        step_size: float | None = None,
+    ) -> None:
+        if not 1 <= evidence <= group:
+            raise UserError(f"evidence must be between 1 and the group of {group} images, not {evidence}.")
+        if algorithm != "gradient" and (steps is not None or step_size is not None):
+            raise UserError(f"steps and step_size belong to algorithm=gradient, not to {algorithm}.")
+        if (steps is not None and steps < 1) or (step_size is not None and step_size <= 0):
+            raise UserError(f"steps and step_size must be above 0, not {steps} and {step_size}.")
+        if objective == "G" and self.outputs == self.brief.classes:
+            raise UserError(
+                f"The objective G needs superfluous outputs, but outputs={self.outputs} is the number of classes: "
+                "learn with more outputs, or use objective=H."
+            )
+
+    def predict(
+        self,
+        inputs: Tensor,
+        task: int | None = None,
+        *,
+        algorithm: Literal["one-shot", "binary", "gradient", "exhaustive"] = "one-shot",
+        objective: Literal["H", "G"] = "H",
+        group: int = 128,
+        evidence: int = 1,
+        steps: int | None = None,
+        step_size: float | None = None,
+    ) -> Prediction:
+        """Answer with the given task's mask, or with the inferred one's.
+
+        ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 128 and 1 are the paper's
+        protocol, 1 and 1 let every image identify its own task, 128 and 128 are a full batch. ``objective``: the entropy H, or G of the
+        superfluous outputs. ``steps`` (10 where not given) and ``step_size`` (0.1) belong to the algorithm ``gradient`` alone.
+        """
+        inputs = inputs.to(self.brief.device)
+        if task is not None:
+            return Prediction(self._labels(inputs, task))
+        self._bank_live_mask()
+        how = {"steps": steps or 10, "step_size": step_size or 0.1} if algorithm == "gradient" else {}
+        tasks = infer_tasks(
+            self.base,
+            self.bank,
+            inputs,
+            self.brief.classes,
+            algorithm=algorithm,
+            objective=objective,
+            group=group,
+            evidence=evidence,
+            **how,
+        )
+        labels = torch.empty_like(tasks)
+        for inferred in tasks.unique().tolist():
+            rows = tasks == inferred
+            labels[rows] = self._labels(inputs[rows], inferred)
+        return Prediction(labels, tasks)
+
+    def _labels(self, inputs: Tensor, row: int) -> Tensor:
+        """Equation 1, predicting among the task's own labels: a superfluous output is no answer."""
+        state = self.base.state(self.base.weights * self.bank.mask(row), self.bank.statistics(row))
+        with torch.no_grad():
+            return functional_call(self.base.network, state, (inputs,))[:, : self.brief.classes].argmax(1)
+
+    # State
+
+    @property
+    def components(self) -> int:
+        """Masks allocated."""
+        return len(self.bank)
+
+    def learned(self) -> dict[str, Tensor]:
+        self._bank_live_mask()
+        kept = {"seed": torch.tensor(self.seed), "masks": self.bank.packed()}
+        return kept | ({"statistics": self.bank.all_statistics()} if self.base.statistics.size else {})
+
+    def progress(self) -> dict[str, Tensor]:
+        kept = {"score_sum": self.score_sum} if self.transfer else {}
+        if self.allocation is not None:
+            kept |= self.allocation.progress()
+            kept |= {f"live.{key}": value for key, value in self.live.progress().items()} if self.live else {}
+        return kept
+
+    def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
+        self.seed = int(learned["seed"])
+        self.base = random_base(self.brief.network(self.outputs), self.seed, self.brief.device)
+        statistics = learned.get("statistics", torch.empty(len(learned["masks"]), 0))
+        self.bank = restored_bank(learned["masks"], statistics, self.base.layout.size, self.brief.device)
+        if progress is None:
+            return
+        if self.transfer:
+            self.score_sum = progress["score_sum"].to(self.brief.device)
+        if self.allocation is not None:
+            self.allocation.restore(progress)
+            live = {key.removeprefix("live."): value for key, value in progress.items() if key.startswith("live.")}
+            if live:
+                self.live = self._live(live["scores"].clone(), live["statistics"].to(self.brief.device))
+                self.live.restore_optimiser(live)
+
+    @classmethod
+    def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:
+        """A task's mask never changes once learned, so an earlier state is the first rows."""
+        return {key: value if key == "seed" else value[:tasks] for key, value in learned.items()}

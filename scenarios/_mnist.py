@@ -1,0 +1,60 @@
+"""Shared by the streams made from MNIST-like data: pixel maps, and one name for each family of data."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from clbench.data import Dataset
+from clbench.stream import Split, Stream, StreamBuilder, Task
+
+
+def mnist_streams(
+    kind: str, build: Callable[..., Stream], summary: str, most_tasks: int | None = None
+) -> tuple[StreamBuilder, ...]:
+    """The stream ``kind`` under a name for digits and a name for Fashion-MNIST: the same tasks made from other images."""
+    digits = StreamBuilder(
+        f"{kind}-mnist", partial(build, f"{kind}-mnist"), summary, data=("mnist-5k", "mnist"), most_tasks=most_tasks
+    )
+    fashion = StreamBuilder(
+        f"{kind}-fashion-mnist",
+        partial(build, f"{kind}-fashion-mnist"),
+        f"{summary} (Fashion-MNIST)",
+        data=("fashion-mnist",),
+        full_data="fashion-mnist",
+        most_tasks=most_tasks,
+    )
+    return digits, fashion
+
+
+def pixel_map(source: Tensor, background: float) -> Callable[[Tensor], Tensor]:
+    """A view that fills pixel p of every channel from pixel ``source[p]``, and with ``background`` where ``source[p]`` is -1.
+
+    ``source``: int64, [height * width]. Applied to [n, channels, height, width] it gives fresh memory of that shape.
+    """
+    outside = (source < 0).nonzero().squeeze(1)
+    inside = source.clamp(min=0)
+
+    def view(images: Tensor) -> Tensor:
+        pixels = images.flatten(2).index_select(2, inside.to(images.device))
+        if len(outside):
+            pixels[..., outside] = background
+        return pixels.view_as(images)
+
+    return view
+
+
+def task_maker(data: Dataset) -> Callable[[str, Callable[[Tensor], Tensor]], Task]:
+    """A function that makes a task of all images and classes of ``data`` from a name and a view; its tasks share the images."""
+    train, test = data.inputs(data.train_images), data.inputs(data.test_images)
+
+    def make(name: str, view: Callable[[Tensor], Tensor]) -> Task:
+        return Task(Split(train, data.train_labels, view), Split(test, data.test_labels, view), name)
+
+    return make
+
+
+def background(data: Dataset) -> float:
+    """The input value of a black pixel."""
+    return float(data.inputs(torch.zeros_like(data.train_images[:1])).flatten()[0])

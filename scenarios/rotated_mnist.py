@@ -1,0 +1,33 @@
+"""RotatedMNIST: task i shows all digits rotated by i * 10 degrees, by nearest neighbour; 36 tasks close the circle (section 4.2).
+
+The stream seed has no effect: the tasks are fixed.
+"""
+
+import torch
+
+from clbench._torchvision import import_torchvision
+from clbench.data import Dataset
+from clbench.stream import Stream
+
+from ._mnist import background, mnist_streams, pixel_map, task_maker
+
+STEP = 10
+"""Degrees between neighbouring tasks."""
+
+
+def rotation(degrees: float, height: int, width: int) -> torch.Tensor:
+    """The pixel that each pixel is filled from when torchvision rotates an image by nearest neighbour: -1 where it is outside."""
+    functional = import_torchvision().transforms.functional
+    numbers = torch.arange(height * width, dtype=torch.float32).view(1, height, width)
+    return functional.rotate(numbers, degrees, functional.InterpolationMode.NEAREST, fill=-1).long().flatten()
+
+
+def rotated(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
+    """The first ``tasks`` rotations of ``data``."""
+    _, channels, height, width = data.train_images.shape
+    black, make = background(data), task_maker(data)
+    made = [make(f"{STEP * i}°", pixel_map(rotation(STEP * i, height, width), black)) for i in range(tasks)]
+    return Stream(name, made, data.classes, (channels, height, width))
+
+
+STREAMS = mnist_streams("rotated", rotated, "rotated by 10 degrees more per task", most_tasks=360 // STEP)

@@ -1,0 +1,285 @@
+"""Backbones: parameters counted by hand, names of every kind, and refusals in one sentence."""
+
+import functools
+import random
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from clbench.errors import UserError
+from clbench.networks import catalogue, mlp, resolve, seeded
+
+MNIST = (1, 28, 28)
+LENET = 784 * 300 + 300 * 100
+FC = 784 * 1024 + 1024 * 1024
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "expected"),
+    [
+        ("lenet-300-100", 10, LENET + 100 * 10),
+        ("lenet-300-100", 500, LENET + 100 * 500),
+        ("fc-1024-1024", 200, FC + 1024 * 200),
+        ("mlp-400x400", 10, 784 * 400 + 400 + 400 * 400 + 400 + 400 * 10 + 10),
+        ("mlp-7", 2, 784 * 7 + 7 + 7 * 2 + 2),
+        ("mlp-5x4x3", 2, 784 * 5 + 5 + 5 * 4 + 4 + 4 * 3 + 3 + 3 * 2 + 2),
+    ],
+)
+def test_parameters_and_shapes(name: str, outputs: int, expected: int) -> None:
+    network = resolve(name, MNIST)(outputs)
+    assert parameters(network) == expected
+    assert network(torch.zeros(3, *MNIST)).shape == (3, outputs)
+    assert network(torch.zeros(3, 784)).shape == (3, outputs)
+
+
+def test_the_paper_s_networks_have_no_biases_and_the_others_do() -> None:
+    for name in ("lenet-300-100", "fc-1024-1024"):
+        network = resolve(name, MNIST)(10)
+        assert [p.ndim for p in network.parameters()] == [2, 2, 2]
+        assert not list(network.buffers())
+        assert not network(torch.zeros(1, *MNIST)).any()
+    assert [p.ndim for p in resolve("mlp-4x3", MNIST)(10).parameters()] == [2, 1] * 3
+
+
+def test_an_mlp_computes_what_it_says() -> None:
+    network = mlp((2, 3), (5, 4), 3, bias=True)
+    x = torch.randn(7, 2, 3)
+    w1, b1, w2, b2, w3, b3 = network.parameters()
+    hidden = (x.reshape(7, 6) @ w1.T + b1).clamp(min=0)
+    hidden = (hidden @ w2.T + b2).clamp(min=0)
+    torch.testing.assert_close(network(x), hidden @ w3.T + b3)
+    assert [name for name, _ in network.named_parameters()][::2] == ["fc1.weight", "fc2.weight", "fc3.weight"]
+
+
+def test_other_input_shapes() -> None:
+    network = resolve("lenet-300-100", (3, 32, 32))(10)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert parameters(network) == 3072 * 300 + 300 * 100 + 100 * 10
+
+
+def test_every_call_builds_a_fresh_module() -> None:
+    factory = resolve("mlp-4", MNIST)
+    first, second = factory(10), factory(10)
+    assert first is not second
+    assert not {p.data_ptr() for p in first.parameters()} & {p.data_ptr() for p in second.parameters()}
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp-0x10", "mlp-", "mlp-10x", "mlp-x10", "mlp--5", "mlp-1.5x3", "mlp-axb", "mlp-07", "mlp-٣", "mlp-4\n"]
+)
+def test_malformed_widths_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"malformed network .*mlp-400x400"):
+        resolve(name, MNIST)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lenet-300-10", "lenet-300-100"),
+        ("LeNet-300-100", "lenet-300-100"),
+        ("lenet", "lenet-300-100"),
+        ("fc-1024", "fc-1024-1024"),
+        ("mlp400x400", "mlp-400x400"),
+    ],
+)
+def test_unknown_names_are_answered_with_what_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=rf"unknown network .*Did you mean {meant}\?") as refusal:
+        resolve(name, MNIST)
+    for known in ("lenet-300-100", "fc-1024-1024", "mlp-AxB", "package.module:factory"):
+        assert known in str(refusal.value)
+
+
+def test_a_name_like_no_other_gets_no_guess() -> None:
+    with pytest.raises(UserError) as refusal:
+        resolve("zzz", MNIST)
+    assert "Did you mean" not in str(refusal.value)
+    assert "Known: lenet-300-100" in str(refusal.value)
+
+
+def test_no_outputs_are_refused() -> None:
+    with pytest.raises(UserError, match="784-300-100-0"):
+        resolve("lenet-300-100", MNIST)(0)
+
+
+class Net(nn.Module):
+    """Keeps what it was called with."""
+
+    def __init__(self, **given: object) -> None:
+        super().__init__()
+        self.given = given
+
+
+class WithClasses(nn.Linear):
+    def __init__(self, width: int = 4, num_classes: int = 3) -> None:
+        super().__init__(width, num_classes)
+
+
+def refuse(outputs: int) -> nn.Module:
+    raise RuntimeError(f"no luck\nwith {outputs}")
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """An importable module `zoo` of factories with all sorts of signatures."""
+    module = types.ModuleType("zoo")
+    factories: dict[str, object] = {
+        "outputs": lambda outputs: Net(outputs=outputs),
+        "num_classes": lambda width=4, num_classes=2: Net(num_classes=num_classes),
+        "num_outputs": lambda *, num_outputs: Net(num_outputs=num_outputs),
+        "shaped": lambda input_shape, outputs: Net(outputs=outputs, input_shape=input_shape),
+        "first": lambda n, depth=2: Net(n=n, depth=depth),
+        "first_but_shape": lambda input_shape, n: Net(n=n, input_shape=input_shape),
+        "first_with_default": lambda n=10: Net(n=n),
+        "first_of_any": lambda n, **options: Net(n=n, **options),
+        "passed_on": lambda pretrained=False, **options: Net(pretrained=pretrained, **options),
+        "torchvision_like": lambda *, weights=None, **options: Net(weights=weights, **options),
+        "partial": functools.partial(WithClasses, 8),
+        "WithClasses": WithClasses,
+        "nothing": lambda: Net(),
+        "more": lambda outputs, depth: Net(),
+        "text": lambda outputs: "a network",
+        "refuse": refuse,
+        "built": Net(),
+        "number": 3,
+    }
+    for name, factory in factories.items():
+        setattr(module, name, factory)
+    monkeypatch.setitem(sys.modules, "zoo", module)
+    return module
+
+
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize("separator", [":", "."])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("outputs", {"outputs": 7}),
+        ("num_classes", {"num_classes": 7}),
+        ("num_outputs", {"num_outputs": 7}),
+        ("shaped", {"outputs": 7, "input_shape": MNIST}),
+        ("first", {"n": 7, "depth": 2}),
+        ("first_but_shape", {"n": 7, "input_shape": MNIST}),
+        ("first_with_default", {"n": 7}),
+        ("first_of_any", {"n": 7}),
+        ("passed_on", {"pretrained": False, "num_classes": 7}),
+        ("torchvision_like", {"weights": None, "num_classes": 7}),
+    ],
+)
+def test_a_dotted_name_is_called_as_its_signature_asks(separator: str, name: str, given: dict[str, object]) -> None:
+    network = resolve(f"zoo{separator}{name}", MNIST)(7)
+    assert isinstance(network, Net)
+    assert network.given == given
+
+
+@pytest.mark.usefixtures("zoo")
+def test_classes_and_partials_are_factories() -> None:
+    assert resolve("zoo:WithClasses", MNIST)(7)(torch.zeros(2, 4)).shape == (2, 7)
+    assert resolve("zoo:partial", MNIST)(7)(torch.zeros(2, 8)).shape == (2, 7)
+
+
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("zoo:absent", "cannot be imported: AttributeError"),
+        ("no_such_package.net", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("no_such_package:net", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("./net.py:Net", "cannot be imported"),
+        ("zoo:number", "is a int, not a function or class"),
+        ("torch.nn", "is a module, not a function or class"),
+        ("zoo:built", "is built already"),
+        ("zoo:nothing", "takes no number of outputs"),
+        ("zoo:more", "needs more than outputs: missing a required argument: 'depth'"),
+        ("torch.nn:Linear", "needs more than in_features: missing a required argument: 'out_features'"),
+        ("builtins:dict", "has no signature to read"),
+    ],
+)
+def test_dotted_names_that_are_no_factories_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        resolve(name, MNIST)
+    assert reason in str(refusal.value)
+    assert repr(name) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("zoo:text", "returned a str, not an nn.Module"),
+        ("zoo:refuse", "failed to build with outputs=7: RuntimeError: no luck with 7"),
+    ],
+)
+def test_factories_that_build_no_module_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        resolve(name, MNIST)(7)
+
+
+def test_a_module_that_fails_to_import_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_zoo.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="cannot be imported: ZeroDivisionError"):
+        resolve("broken_zoo:net", MNIST)
+
+
+def states_equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_a_seed_decides_the_initialisation_and_the_global_generator_has_no_part() -> None:
+    factory = resolve("mlp-20x20", MNIST)
+    torch.manual_seed(1)
+    first = seeded(factory, 10, seed=5)
+    torch.manual_seed(2)
+    assert states_equal(first, seeded(factory, 10, seed=5))
+    assert not states_equal(first, seeded(factory, 10, seed=6))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: resolve("lenet-300-100", MNIST),
+        lambda: seeded(resolve("lenet-300-100", MNIST), 10, seed=0),
+        catalogue,
+    ],
+)
+def test_the_global_generators_are_untouched(build: Callable[[], object]) -> None:
+    before = torch.random.get_rng_state(), random.getstate(), torch.initial_seed()
+    build()
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (random.getstate(), torch.initial_seed()) == before[1:]
+
+
+@pytest.mark.usefixtures("zoo")
+def test_the_global_generator_is_untouched_after_an_error() -> None:
+    before = torch.random.get_rng_state()
+    with pytest.raises(UserError):
+        seeded(resolve("zoo:refuse", MNIST), 10, seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_seeded_builds_on_the_cpu_whatever_the_default_device() -> None:
+    factory = resolve("mlp-20", MNIST)
+    expected = seeded(factory, 10, seed=0)
+    with torch.device("meta"):
+        found = seeded(factory, 10, seed=0)
+    assert states_equal(expected, found)
+
+
+def test_the_catalogue_counts_what_resolve_builds() -> None:
+    rows = {row.name: row for row in catalogue()}
+    assert rows["lenet-300-100"].parameters == LENET + 1000
+    assert rows["fc-1024-1024"].parameters == FC + 10240
+    assert rows["mlp-400x400"].parameters == 478_410
+    assert rows["package.module:factory"].parameters is None
+    assert len(rows) == 4
+    assert all(row.description for row in rows.values())
