@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from clbench import spec
+from clbench import registry, spec
 from clbench.errors import UserError
 from clbench.results import frame
-from clbench.runs import Overwrite, Run, Watch, execute
+from clbench.runs import Overwrite, Run, Watch, answer, execute, find, rewinds, unwatched
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
     data_root: str | Path | None = None,
     device: str = "auto",
     overwrite: Overwrite = "missing",
-    watch: Watch = lambda event: None,
+    watch: Watch = unwatched,
     **settings: Any,
 ) -> pd.DataFrame:
     """Do the runs of a request, or read those that were done before, and return their scores.
@@ -55,3 +55,33 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"There is no GPU for --device {name} here: use --device cpu.")
     return device
+
+
+def ask(
+    run: str | Path,
+    *,
+    results: str | Path = "results",
+    data_root: str | Path | None = None,
+    device: str = "auto",
+    checkpoints: tuple[int, ...] | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Put new questions to what a run learned, without training, and return their scores.
+
+    ``run``: its folder, or its hash or the beginning of it in ``results``; ``settings``: as a request's ``ask``. Asked at the run's own
+    checkpoints where its last state holds the earlier ones, else after the last task.
+    """
+    found = find(str(run), Path(results))
+    if not found.complete:
+        raise UserError(f"The run {found.path} is not complete: finish it first by running it again.")
+    learn, where = found.learn, choose_device(device)
+    method = registry.method(learn.method)
+    recipe = method.recipe(learn.stream, learn.network)
+    asks = spec.make_asks(method, found.scenario, settings, recipe.ask)
+    spec.check_asks(method, learn, found.scenario, asks)
+    stream = spec.build_stream(learn, None if data_root is None else str(data_root), where)
+    if checkpoints is None:
+        checkpoints = found.checkpoints if rewinds(found) else (learn.tasks,)
+    answer(found, asks, spec.check_checkpoints(checkpoints, learn.tasks), stream, where)
+    scores = frame([found])
+    return scores[scores["ask"].isin([a.label for a in asks]) & scores["learned"].isin(checkpoints)].reset_index(drop=True)

@@ -8,9 +8,9 @@ to a copy of the learner, so that asking leaves no trace and an ask that gives t
 import copy
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,11 @@ from clbench.stream import Stream, Task
 
 LOSSES_PER_TASK = 10
 """Training losses are kept as this many means a task."""
+
+MATCHING_IMAGES = 1024
+"""So many training images of each task say which of a learner's own components stands for it."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Score:
     """The answers to one ask about one task after ``learned`` tasks. Accuracies run from 0 to 1.
 
     ``task_accuracy`` is None where no task is inferred. ``inferred`` counts the images by the task (in NNs: by the component of the
-    learner) that was inferred for them. ``seconds`` is the time that ``predict`` took.
+    learner) that was inferred for them; there ``task_accuracy`` counts the component that most training images of the task go to, no
+    two tasks having the same. ``seconds`` is the time that ``predict`` took.
     """
 
     learned: int
@@ -116,29 +122,39 @@ def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
 
 def examine(method: Method, stream: Stream, ask: Ask, learned: int) -> list[Score]:
     """Put ``ask`` to a copy of ``method`` on each of the first ``learned`` tasks, in an order unknown to it; scores in task order."""
+    scores = _of_each_task(method, learned, lambda examinee, task: _score(examinee, stream[task], task, ask, learned))
+    if ask.scenario.task_given_in_training or not any(score.inferred for score in scores):
+        return scores
+    # Which component stands for which task is read off other images, about which another copy is asked in another order: a call of
+    # ``predict`` is about one task, so that a learner that merely numbered its calls would have a component for each task.
+    images = min(ask.images or MATCHING_IMAGES, MATCHING_IMAGES)
+    seen = _of_each_task(method, learned, lambda examinee, task: _components(examinee, stream[task], ask, images))
+    return _with_matched_tasks(scores, seen)
+
+
+def _of_each_task(method: Method, learned: int, question: Callable[[Method, int], Answer]) -> list[Answer]:
+    """What ``question`` gives for a copy of ``method`` and each task, put in an order unknown to the copy; in task order."""
     examinee = copy.deepcopy(method)
     order = list(range(learned))
     random.SystemRandom().shuffle(order)
-    scores = sorted((_score(examinee, stream[task], task, ask, learned) for task in order), key=lambda s: s.task)
-    return scores if ask.scenario.task_given_in_training else _with_matched_tasks(scores)
+    answers = {task: question(examinee, task) for task in order}
+    return [answers[task] for task in range(learned)]
 
 
 def _score(method: Method, task: Task, index: int, ask: Ask, learned: int) -> Score:
     inputs, labels = task.test.whole(ask.images)
     given = index if ask.scenario.task_given_in_inference else None
     began = time.perf_counter()
-    # Fork the global generator: a method that draws from it while predicting must not change what is learned later.
-    with torch.random.fork_rng(), torch.no_grad():
-        prediction = _checked(method.predict(inputs, given, **ask.parameters), method, len(labels))
+    prediction = _predict(method, inputs, given, ask)
     seconds = time.perf_counter() - began
     right = prediction.labels.to(labels.device) == labels
     inferred = None if ask.scenario.task_given_in_inference else prediction.tasks
-    if not ask.scenario.labels_shared:
+    # A given task tells shared labels apart: then unshared ones are scored alike (section 2).
+    if not ask.scenario.labels_shared and not ask.scenario.task_given_in_inference:
         if inferred is None:
             raise UserError(f"{method.name} infers no task, but {ask.scenario.name} asks for one: a Prediction needs tasks there.")
         right &= inferred.to(labels.device) == index
-    counts = dict(zip(*np.unique(inferred.cpu().numpy(), return_counts=True), strict=True)) if inferred is not None else {}
-    counts = {int(which): int(count) for which, count in counts.items()}
+    counts = _counts(inferred)
     return Score(
         learned=learned,
         task=index,
@@ -151,26 +167,45 @@ def _score(method: Method, task: Task, index: int, ask: Ask, learned: int) -> Sc
     )
 
 
-def _checked(prediction: Prediction, method: Method, images: int) -> Prediction:
-    for what, values in zip(Prediction._fields, prediction, strict=True):
+def _components(method: Method, task: Task, ask: Ask, images: int) -> dict[int, int]:
+    """How many of the first training images of ``task`` go to each component of the learner."""
+    inputs, _ = task.train.whole(images)
+    return _counts(_predict(method, inputs, None, ask).tasks)
+
+
+def _predict(method: Method, inputs: Tensor, given: int | None, ask: Ask) -> Prediction:
+    """The method's answers, if they are answers; a ``UserError`` if not."""
+    # Fork the global generator: a method that draws from it while predicting must not change what is learned later.
+    with torch.random.fork_rng(), torch.no_grad():
+        prediction = method.predict(inputs, given, **ask.parameters)
+    if not isinstance(prediction, Prediction):
+        raise UserError(f"{method.name}.predict must return a clbench.Prediction, not a {type(prediction).__name__}.")
+    for what, values in prediction._asdict().items():
         if values is None and what == "tasks":
             continue
-        if not isinstance(values, Tensor) or values.shape != (images,):
-            raise UserError(f"{method.name}.predict must return one of {what} for each of its {images} inputs.")
+        if not isinstance(values, Tensor) or values.shape != (len(inputs),):
+            raise UserError(f"{method.name}.predict must return one of {what} for each of its {len(inputs)} inputs.")
     return prediction
 
 
-def _with_matched_tasks(scores: Sequence[Score]) -> list[Score]:
+def _counts(inferred: Tensor | None) -> dict[int, int]:
+    """How often each task, or component, was inferred."""
+    if inferred is None:
+        return {}
+    return {int(which): int(count) for which, count in zip(*np.unique(inferred.cpu().numpy(), return_counts=True), strict=True)}
+
+
+def _with_matched_tasks(scores: Sequence[Score], seen: Sequence[Mapping[int, int]]) -> list[Score]:
     """Task accuracies for a learner that numbers its components itself: each task is matched to at most one component.
 
-    The matching is the one-to-one assignment with the most images in place, as for clusterings.
+    The matching is the one-to-one assignment with the most images in place, as for clusterings. ``seen`` counts, for each task, the
+    images that it is read off by component.
     """
-    if not any(score.inferred for score in scores):
-        return list(scores)
-    counts = np.zeros((len(scores), 1 + max(max(score.inferred, default=0) for score in scores)), dtype=np.int64)
-    for row, score in enumerate(scores):
-        for component, count in score.inferred.items():
-            counts[row, component] = count
-    task_of = match_components(counts)
-    hits = np.where(task_of[None, :] == np.arange(len(scores))[:, None], counts, 0).sum(axis=1)
-    return [replace(score, task_accuracy=float(hit) / score.images) for score, hit in zip(scores, hits, strict=True)]
+    components = sorted({component for counts in seen for component in counts})
+    matrix = np.array([[counts.get(component, 0) for component in components] for counts in seen], dtype=np.int64)
+    task_of = dict(zip(components, match_components(matrix).tolist(), strict=True))
+
+    def accuracy(score: Score) -> float:
+        return sum(count for which, count in score.inferred.items() if task_of.get(which) == score.task) / score.images
+
+    return [replace(score, task_accuracy=accuracy(score)) for score in scores]

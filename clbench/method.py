@@ -27,6 +27,8 @@ class Brief(NamedTuple):
     device: torch.device = torch.device("cpu")
     precision: torch.dtype = torch.float32
     """The type in which matrix products may be computed in training: float32 or bfloat16."""
+    compiled: bool = False
+    """Whether there is so much to train that compiling the training step pays (``clbench.training.Step``)."""
 
 
 class Prediction(NamedTuple):
@@ -93,8 +95,9 @@ class Method(abc.ABC):
         Must leave no trace in what is learned.
         """
 
-    def check_ask(self, **parameters: Any) -> None:
-        """Raise a ``UserError`` if ``predict`` could not answer with these keyword parameters: called before anything is learned."""
+    def check_ask(self) -> None:
+        """Raise a ``UserError`` if ``predict`` could not answer. Called before anything is learned, with the keyword parameters of each ask:
+        a method that checks them overrides this with the keyword parameters of its ``predict``."""
 
     @abc.abstractmethod
     def learned(self) -> dict[str, Tensor]:

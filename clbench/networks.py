@@ -6,6 +6,7 @@ of outputs to a fresh module; `seeded` calls a factory so that its random initia
 nothing else.
 """
 
+import copy
 import difflib
 import inspect
 import math
@@ -105,12 +106,13 @@ def catalogue() -> list[Row]:
         ("mlp-400x400", "ReLU, with biases; mlp-AxB... for any number and widths of hidden layers"),
     ]
     dotted = Row("package.module:factory", "any importable function or class that builds an nn.Module", None)
-    return [Row(name, description, _parameters(resolve(name, (1, 28, 28)))) for name, description in rows] + [dotted]
+    return [Row(name, description, count_parameters(resolve(name, (1, 28, 28)), 10)) for name, description in rows] + [dotted]
 
 
-def _parameters(factory: Factory) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in factory(10).parameters())
+def count_parameters(factory: Factory, outputs: int) -> int:
+    """How many parameters the modules of a factory have. Builds no weights and draws no random numbers where the factory needs none."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return sum(parameter.numel() for parameter in factory(outputs).parameters())
 
 
 def _dotted(name: str, input_shape: tuple[int, ...]) -> Factory:
@@ -163,3 +165,24 @@ def _call(name: str, build: Callable[..., Any], keyword: str, options: dict[str,
 
 def _oneline(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def head_names(network: nn.Module, outputs: int) -> tuple[str, ...]:
+    """The names of the parameters of the last layer: the last module of which ``weight`` has ``outputs`` rows.
+
+    Raises `UserError` if no module is one.
+    """
+    last = [
+        name
+        for name, m in network.named_modules()
+        if isinstance(w := getattr(m, "weight", None), nn.Parameter) and len(w) == outputs
+    ]
+    if not last:
+        raise UserError(f"the network has no last layer with {outputs} outputs that heads could be made of")
+    prefix = f"{last[-1]}." if last[-1] else ""
+    return tuple(prefix + name for name, _ in network.get_submodule(last[-1]).named_parameters(recurse=False))
+
+
+def bare_twin(network: nn.Module) -> nn.Module:
+    """A copy in training mode and without values, to be called with parameters and buffers from outside (``functional_call``)."""
+    return copy.deepcopy(network).to("meta").train()

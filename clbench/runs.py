@@ -11,13 +11,13 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import torch
@@ -32,7 +32,13 @@ from clbench.spec import Job, Learn, build_method, build_stream
 from clbench.stream import Stream
 
 Overwrite = Literal["never", "missing", "always"]
+OVERWRITE: tuple[str, ...] = get_args(Overwrite)
 Watch = Callable[[Taught | Score], None]
+
+
+def unwatched(event: Taught | Score) -> None:
+    """Nobody looks on."""
+
 
 SAVING_SHARE = 0.05
 """The state is saved after a task if that keeps the time spent on saving below this share of the run."""
@@ -99,7 +105,7 @@ def execute(
     data_root: str | None = None,
     device: torch.device | None = None,
     overwrite: Overwrite = "missing",
-    watch: Watch = lambda event: None,
+    watch: Watch = unwatched,
 ) -> Run:
     """Do what is missing of a job and return its run: learn what is not learned, ask what is not asked.
 
@@ -118,9 +124,7 @@ def execute(
             raise UserError(f"The run {run.path} lacks some of what is asked, and --overwrite never keeps it: use missing.")
     stream = build_stream(job.learn, data_root, device)
     method = build_method(job.learn, job.scenario, stream, device)
-    for ask in job.asks:
-        if not ask.scenario.task_given_in_inference:
-            method.check_ask(**ask.parameters)
+    check_asks(method, job.asks)
     if not (run.path / "run.json").exists():
         _create(run, job)
     if not run.complete:
@@ -133,7 +137,7 @@ def execute(
 
 
 def answer(
-    run: Run, asks: tuple[Ask, ...], checkpoints: tuple[int, ...], stream: Stream, device: torch.device, watch: Watch
+    run: Run, asks: tuple[Ask, ...], checkpoints: tuple[int, ...], stream: Stream, device: torch.device, watch: Watch = unwatched
 ) -> None:
     """Put to a complete run those of the asks that it was not asked at these checkpoints, from its stored state.
 
@@ -148,8 +152,7 @@ def answer(
     for learned in sorted({learned for _, learned in missing}):
         state: dict[str, torch.Tensor] | None = stored
         if learned < last:
-            kind = registry.method(run.learn.method)
-            state = kind.rewind(stored, learned) if run.scenario.task_given_in_training else None
+            state = rewound(run, stored, learned)
         if state is None:
             raise UserError(
                 f"The state after {learned} of {last} tasks was not kept in {run.path}: ask at {last}, "
@@ -157,12 +160,31 @@ def answer(
             )
         method = build_method(run.learn, run.scenario, stream, device)
         method.restore(state)
+        check_asks(method, asks)
         for ask in [ask for ask, at in missing if at == learned]:
             for score in examine(method, stream, ask, learned):
                 tables.add_score(score)
                 watch(score)
     tables.flush()
     _update(run, asks=asks, checkpoints=checkpoints)
+
+
+def check_asks(method: Method, asks: Iterable[Ask]) -> None:
+    """Raise the method's ``UserError`` for an ask that it could not answer."""
+    for ask in asks:
+        if not ask.scenario.task_given_in_inference:
+            method.check_ask(**ask.parameters)
+
+
+def rewound(run: Run, stored: dict[str, torch.Tensor], learned: int) -> dict[str, torch.Tensor] | None:
+    """The state after ``learned`` tasks from the last one of ``run``, or None if that does not hold it."""
+    return registry.method(run.learn.method).rewind(stored, learned) if run.scenario.task_given_in_training else None
+
+
+def rewinds(run: Run) -> bool:
+    """Whether the last state of ``run`` holds its earlier states."""
+    saved = run.saved()
+    return saved is not None and rewound(run, storage.load(saved[1] / "learned.safetensors"), 1) is not None
 
 
 def find(name: str, results: Path) -> Run:
@@ -264,7 +286,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> 
         watch(event)
         # Only between tasks, when all scores of a checkpoint are in, do state and tables agree.
         if unscored == 0 and (clock.due() or learned == learn.tasks):
-            clock.time(lambda learned=learned: _save(run, method, learned, tables))
+            clock.time(partial(_save, run, method, learned, tables))
     _update(run, status="complete", finished=_now())
 
 

@@ -16,6 +16,7 @@ from clbench.evaluator import Ask
 from clbench.method import Brief, Method, parameters
 from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
+from clbench.training import compiling_pays
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -154,7 +155,7 @@ def resolve(request: Request) -> list[Job]:
     recipe = method.recipe(request.stream, request.network)
     learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
     asks = make_asks(method, scenario, request.ask, recipe.ask)
-    checkpoints = _checkpoints(request.checkpoints, tasks)
+    checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
 
     def learn(seed: int) -> Learn:
         return Learn(
@@ -179,12 +180,7 @@ def resolve(request: Request) -> list[Job]:
         )
 
     jobs = [Job(learn=learn(seed), scenario=scenario, asks=asks, checkpoints=checkpoints) for seed in request.seeds]
-    for ask in asks:
-        if not jobs[0].learn.agrees_with(ask.scenario):
-            raise UserError(
-                f"{method.name} learns otherwise in {ask.scenario.name} than in {scenario.name}: "
-                f"ask under {ask.scenario.name} in a run with --scenario {ask.scenario.name}."
-            )
+    check_asks(method, jobs[0].learn, scenario, asks)
     return jobs
 
 
@@ -211,6 +207,7 @@ def build_method(learn: Learn, scenario: Scenario, stream: Stream, device: torch
         seed=seed,
         device=device,
         precision=PRECISIONS[learn.precision],
+        compiled=compiling_pays(learn.updates * learn.tasks, networks.count_parameters(factory, stream.classes)),
     )
     make: Callable[..., Method] = registry.method(learn.method)
     return make(brief, **learn.parameters)
@@ -221,6 +218,16 @@ def check_serves(method: type[Method], scenario: Scenario) -> None:
     if scenario not in method.scenarios:
         known = ", ".join(s.name for s in registry.scenarios().values() if s in method.scenarios)
         raise UserError(f"The method {method.name} cannot serve {scenario.name}: it serves {known}.")
+
+
+def check_asks(method: type[Method], learn: Learn, scenario: Scenario, asks: Iterable[Ask]) -> None:
+    """Raise a ``UserError`` for an ask under a scenario in which ``method`` would have learned something else."""
+    for ask in asks:
+        if not learn.agrees_with(ask.scenario):
+            raise UserError(
+                f"{method.name} learns otherwise in {ask.scenario.name} than in {scenario.name}: "
+                f"ask under {ask.scenario.name} in a run with --scenario {ask.scenario.name.lower()}."
+            )
 
 
 def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Ask, ...]:
@@ -289,10 +296,13 @@ def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
     return request.data
 
 
-def _checkpoints(given: Iterable[int] | None, tasks: int) -> tuple[int, ...]:
+def default_checkpoints(tasks: int) -> tuple[int, ...]:
     """The numbers of tasks learned at which to ask: after every task up to 20, else at ten even steps."""
-    if given is None:
-        return tuple(range(1, tasks + 1)) if tasks <= 20 else tuple(sorted({tasks * step // 10 for step in range(1, 11)}))
+    return tuple(range(1, tasks + 1)) if tasks <= 20 else tuple(sorted({tasks * step // 10 for step in range(1, 11)}))
+
+
+def check_checkpoints(given: Iterable[int], tasks: int) -> tuple[int, ...]:
+    """The checkpoints in order, each once; a ``UserError`` for one that is no number of tasks learned."""
     checkpoints = tuple(sorted(set(given)))
     for checkpoint in checkpoints:
         if not 1 <= checkpoint <= tasks:

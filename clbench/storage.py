@@ -7,19 +7,20 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-# safetensors' names of the types that learned state has.
+# safetensors' names of the types that learned state has, in the order that it gives them.
 _TYPES = {
     "bool": "BOOL",
     "uint8": "U8",
     "int8": "I8",
     "int16": "I16",
-    "int32": "I32",
-    "int64": "I64",
     "float16": "F16",
     "bfloat16": "BF16",
+    "int32": "I32",
     "float32": "F32",
     "float64": "F64",
+    "int64": "I64",
 }
+_RANKS = {kind: rank for rank, kind in enumerate(_TYPES)}
 
 
 def save(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -38,13 +39,13 @@ def file_bytes(tensors: Mapping[str, Tensor]) -> int:
 
     A safetensors file is 8 bytes, a JSON header padded to a multiple of 8, and the data.
     """
-    # The data lie by decreasing alignment, then by name; the header names each tensor with its offsets.
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    # The data lie by type, the last of them first, then by name; the header names each tensor with its offsets.
+    kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
     header, offset = {}, 0
-    for name, tensor in ordered:
+    for name in sorted(tensors, key=lambda name: (-_RANKS[kinds[name]], name)):
+        tensor = tensors[name]
         size = tensor.numel() * tensor.element_size()
-        kind = _TYPES[str(tensor.dtype).removeprefix("torch.")]
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
+        header[name] = {"dtype": _TYPES[kinds[name]], "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
         offset += size
     length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-length // 8) * 8 + offset

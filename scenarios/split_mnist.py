@@ -3,6 +3,8 @@
 The stream seed has no effect: the tasks are fixed.
 """
 
+from torch import Tensor
+
 from clbench.data import Dataset
 from clbench.stream import Split, Stream, Task
 
@@ -16,7 +18,7 @@ def split(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
     """The first ``tasks`` pairs of consecutive classes of ``data``, relabelled from 0 within each task."""
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
 
-    def part(images, labels, first: int) -> Split:
+    def part(images: Tensor, labels: Tensor, first: int) -> Split:
         rows = ((labels >= first) & (labels < first + CLASSES)).nonzero().squeeze(1)
         return Split(images[rows], labels[rows] - first)
 

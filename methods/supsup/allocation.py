@@ -1,6 +1,5 @@
 """Learning without being told the task: when to allocate a new mask (section 3.4)."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 

@@ -21,26 +21,27 @@ def unpack(bits: Tensor, size: int) -> Tensor:
 
 
 class MaskBank:
-    """k binary masks of D bits, each with F floats of statistics, and the running sums of both.
+    """k binary masks of D bits, each with F floats of statistics, and the running sum of the masks.
 
-    Grows by one row a task and copies nothing: rows are never changed in place, so that copies of a bank share them.
+    Grows by one row a task and copies nothing: rows are never changed in place, so that copies of a bank share them. The sum is exact
+    (it counts), and that of the statistics is made when it is needed: a bank computes the same whatever its history.
     """
 
     def __init__(self, size: int, statistics: int, device: torch.device) -> None:
         self.size = size
+        self.width = statistics
         self.device = device
         self._bits: list[Tensor] = []
         self._statistics: list[Tensor] = []
         self._mask_sum = torch.zeros(size, device=device)
-        self._statistics_sum = torch.zeros(statistics, device=device)
 
     def __len__(self) -> int:
         return len(self._bits)
 
     def __deepcopy__(self, memo: dict) -> "MaskBank":
-        twin = MaskBank(self.size, len(self._statistics_sum), self.device)
+        twin = MaskBank(self.size, self.width, self.device)
         twin._bits, twin._statistics = list(self._bits), list(self._statistics)
-        twin._mask_sum, twin._statistics_sum = self._mask_sum.clone(), self._statistics_sum.clone()
+        twin._mask_sum = self._mask_sum.clone()
         return twin
 
     def append(self, mask: Tensor, statistics: Tensor) -> None:
@@ -48,12 +49,10 @@ class MaskBank:
         self._bits.append(pack(mask))
         self._statistics.append(statistics.detach().cpu().clone())
         self._mask_sum += mask
-        self._statistics_sum += statistics
 
     def replace(self, row: int, mask: Tensor, statistics: Tensor) -> None:
         """Put another mask and statistics in the place of ``row``."""
         self._mask_sum += mask.float() - self.mask(row).float()
-        self._statistics_sum += statistics - self.statistics(row)
         self._bits[row] = pack(mask)
         self._statistics[row] = statistics.detach().cpu().clone()
 
@@ -67,7 +66,7 @@ class MaskBank:
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """The superposition of all rows with equal alpha: masks [D] and statistics [F]."""
-        return self._mask_sum / len(self), self._statistics_sum / len(self)
+        return self._mask_sum / len(self), self._all_statistics().mean(0)
 
     def inner(self, mask_gradients: Tensor, statistics_gradients: Tensor) -> Tensor:
         """Inner products of q gradients with every row: [q, D] and [q, F] give [q, k].
@@ -93,7 +92,7 @@ class MaskBank:
 
     def all_statistics(self) -> Tensor:
         """All statistics, float [k, F] on the CPU."""
-        return torch.stack(self._statistics) if self._statistics else torch.empty(0, len(self._statistics_sum))
+        return torch.stack(self._statistics) if self._statistics else torch.empty(0, self.width)
 
     def _all_statistics(self) -> Tensor:
         return self.all_statistics().to(self.device)

@@ -8,10 +8,13 @@ superposed network and one inner product per stored mask, whatever k is.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
+from torch.nn.functional import batch_norm
+from torch.overrides import TorchFunctionMode
 
 from .bank import MaskBank
 from .layout import Base
@@ -48,6 +51,33 @@ GRADIENT_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous}
 VALUE_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous_value}
 
 
+class _DifferentiableStatistics(TorchFunctionMode):
+    """Inside it, batch normalisation with given statistics is plain arithmetic: PyTorch's own has no derivative by the statistics."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_batch_norm if function is batch_norm else function)(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    inputs: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``torch.nn.functional.batch_norm``, with derivatives by ``mean`` and ``variance`` where they are used."""
+    if training or mean is None or variance is None:
+        return batch_norm(inputs, mean, variance, weight, bias, training, momentum, eps)
+    by_channel = (-1, *[1] * (inputs.ndim - 2))
+    outputs = (inputs - mean.view(by_channel)) * (variance + eps).rsqrt().view(by_channel)
+    if weight is not None:
+        outputs = outputs * weight.view(by_channel)
+    return outputs if bias is None else outputs + bias.view(by_channel)
+
+
 def superposed_gradient(
     base: Base, masks: Tensor, statistics: Tensor, groups: Tensor, objective: str, classes: int
 ) -> tuple[Tensor, Tensor]:
@@ -62,7 +92,8 @@ def superposed_gradient(
         return value(logits, classes).mean()
 
     each = None if masks.ndim == 1 else 0
-    return vmap(grad(of_group, argnums=(0, 1)), in_dims=(each, each, 0))(masks, statistics, groups)
+    with _DifferentiableStatistics():
+        return vmap(grad(of_group, argnums=(0, 1)), in_dims=(each, each, 0))(masks, statistics, groups)
 
 
 def alpha_gradient(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int, alpha: Tensor | None) -> Tensor:

@@ -220,7 +220,7 @@ class SupSup(Method):
         return kept | ({"statistics": self.bank.all_statistics()} if self.base.statistics.size else {})
 
     def progress(self) -> dict[str, Tensor]:
-        kept = {"score_sum": self.score_sum} if self.transfer else {}
+        kept = {"score_sum": self.score_sum.clone()} if self.transfer else {}
         if self.allocation is not None:
             kept |= self.allocation.progress()
             kept |= {f"live.{key}": value for key, value in self.live.progress().items()} if self.live else {}
@@ -234,13 +234,13 @@ class SupSup(Method):
         if progress is None:
             return
         if self.transfer:
-            self.score_sum = progress["score_sum"].to(self.brief.device)
+            self.score_sum = progress["score_sum"].to(self.brief.device, copy=True)
         if self.allocation is not None:
             self.allocation.restore(progress)
             live = {key.removeprefix("live."): value for key, value in progress.items() if key.startswith("live.")}
             if live:
                 self.live = self._live(live["scores"].clone(), live["statistics"].to(self.brief.device))
-                self.live.restore_optimiser(live)
+                self.live.restore(live)
 
     @classmethod
     def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:

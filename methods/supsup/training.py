@@ -42,13 +42,15 @@ class LiveMask:
         return loss.detach()
 
     def progress(self) -> dict[str, Tensor]:
-        """What is needed to go on training this mask: scores, optimiser state and statistics."""
-        kept = self.optimiser.state_dict()["state"].get(0, {})
-        return {"scores": self.scores.detach(), "statistics": self.statistics} | {f"rmsprop.{k}": v for k, v in kept.items()}
+        """What is needed to go on training this mask, as copies: scores, statistics and counters, and the optimiser's state."""
+        kept = {"scores": self.scores.detach(), "statistics": self.statistics}
+        kept |= {f"counter.{name}": value for name, value in self.counters.items()}
+        kept |= {f"rmsprop.{name}": value for name, value in self.optimiser.state_dict()["state"].get(0, {}).items()}
+        return {name: value.clone() for name, value in kept.items()}
 
-    def restore_optimiser(self, progress: dict[str, Tensor]) -> None:
-        """Take up the optimiser state that ``progress`` gave."""
-        kept = {key.removeprefix("rmsprop."): value for key, value in progress.items() if key.startswith("rmsprop.")}
+    def restore(self, progress: dict[str, Tensor]) -> None:
+        """Take up the counters and the optimiser's state that ``progress`` gave, beside the scores and statistics given already."""
+        self.counters = {name: progress[f"counter.{name}"].to(value.device).clone() for name, value in self.counters.items()}
+        kept = {name.removeprefix("rmsprop."): value.clone() for name, value in progress.items() if name.startswith("rmsprop.")}
         if kept:
-            state = self.optimiser.state_dict()
-            self.optimiser.load_state_dict(state | {"state": {0: kept}})
+            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": {0: kept}})

@@ -1,0 +1,237 @@
+"""``clbench list``, ``clbench show`` and ``clbench doctor``: what there is, and whether it works here."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clbench.cli import options
+from clbench.cli.options import AsJson, DataRoot
+from clbench.errors import UserError, unknown
+
+Rows = list[dict[str, Any]]
+
+
+def list_(
+    what: Annotated[
+        str,
+        typer.Argument(help="methods, scenarios, streams, networks or figures.", autocompletion=options.completing(lambda: LISTS)),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """List what there is: methods with the scenarios that they serve, scenarios (the paper's Table 1), streams, networks, figures."""
+    if what not in LISTS:
+        raise unknown("list", what, LISTS)
+    rows = LISTS[what]()
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        Console().print(_table(rows if what != "methods" else _matrix(rows)))
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A method, scenario, stream, network or figure.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one thing: a method's parameters with their defaults, its scenarios, recipes and citation; what a stream or scenario is."""
+    record = _describe(name)
+    if as_json:
+        print(json.dumps(record))
+        return
+    console = Console()
+    for key, value in record.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            console.print(f"\n[bold]{key}[/bold]")
+            console.print(_table(value))
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            console.print(f"[bold]{key}[/bold]: " if "\n" not in text else f"\n[bold]{key}[/bold]\n", end="")
+            console.print(text, markup=False, highlight=False)
+
+
+def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
+    """Check this installation: versions, devices, whether torchvision and Avalanche load, and which data are found."""
+    import torch
+
+    from clbench import data
+    from clbench.runs import environment
+
+    checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    checks += [(name, version != "not installed", version) for name, version in environment()["packages"].items()]
+    checks.append(("torchvision loads", *_loads(_import_torchvision)))
+    checks.append(("avalanche loads (optional)", *_loads(_import_avalanche)))
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: everything runs on the CPU"
+    checks.append(("processor", True, f"{environment()['cores']} cores, {torch.get_num_threads()} threads"))
+    checks.append(("GPU (optional)", torch.cuda.is_available(), gpu))
+    for status in data.status(data_root):
+        checks.append((f"data {status.source.name}", status.state == "present", status.problem or status.where))
+    if as_json:
+        print(json.dumps([{"check": name, "ok": ok, "found": found} for name, ok, found in checks]))
+        return
+    table = Table("check", "", "found", box=None)
+    for name, ok, found in checks:
+        table.add_row(name, "[green]ok[/green]" if ok else "[yellow]no[/yellow]", found)
+    Console().print(table)
+
+
+def _list_methods() -> Rows:
+    from clbench import registry
+
+    return [
+        {"name": name, "scenarios": _served(method), "summary": _first_line(method)} for name, method in registry.methods().items()
+    ]
+
+
+def _list_scenarios() -> Rows:
+    from clbench import registry
+
+    return [
+        {
+            "name": s.name,
+            "description": s.description(),
+            "task space": s.task_space(),
+            "example methods, task names": s.examples,
+        }
+        for s in registry.scenarios().values()
+    ]
+
+
+def _list_streams() -> Rows:
+    from clbench import registry
+
+    return [
+        {"name": b.name, "tasks": b.most_tasks or "any", "data": " or ".join(b.data), "summary": b.summary}
+        for b in registry.streams().values()
+    ]
+
+
+def _list_networks() -> Rows:
+    from clbench import networks
+
+    return [{"name": r.name, "parameters (10 outputs)": r.parameters, "summary": r.description} for r in networks.catalogue()]
+
+
+def _list_figures() -> Rows:
+    from clbench import paper
+
+    return [{"name": figure.name, "title": figure.title} for figure in paper.FIGURES.values()]
+
+
+LISTS: dict[str, Callable[[], Rows]] = {
+    "methods": _list_methods,
+    "scenarios": _list_scenarios,
+    "streams": _list_streams,
+    "networks": _list_networks,
+    "figures": _list_figures,
+}
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """Everything about the thing called ``name``, whatever kind it is."""
+    from clbench import networks, registry
+
+    if ".py:" in name or name in registry.methods():
+        return _describe_method(name)
+    for kind in ("streams", "figures", "networks"):
+        for row in LISTS[kind]():
+            if row["name"] == name:
+                return row
+    if name.lower() in {s.lower() for s in registry.scenarios()} | set(registry.INVALID_SCENARIOS):
+        scenario = registry.scenario(name)
+        return next(row for row in _list_scenarios() if row["name"] == scenario.name)
+    try:
+        networks.resolve(name, (1, 28, 28))
+    except UserError:
+        known = [row["name"] for kind in LISTS for row in LISTS[kind]()]
+        raise unknown("name", name, known) from None
+    return {"name": name, "summary": "a network"}
+
+
+def _describe_method(name: str) -> dict[str, Any]:
+    from clbench import registry
+    from clbench.method import parameters
+
+    method = registry.method(name)
+    module = inspect.getmodule(method)
+    package = sys.modules.get(method.__module__.rsplit(".", 1)[0])
+    # A method that is a folder is described by the folder's docstring, one that is a file by the file's.
+    described = package if package and package.__name__.startswith("clbench.methods.") else module
+    return {
+        "name": method.name,
+        "scenarios": _served(method),
+        "version": method.version,
+        "citation": method.citation,
+        "description": inspect.getdoc(described) or inspect.getdoc(method) or "",
+        "learning parameters (--set)": _parameter_rows(parameters(method.__init__).values()),
+        "asking parameters (--ask)": _parameter_rows(parameters(method.predict).values()),
+        "recipes": [
+            {"stream": r.stream, "network": r.network, "learn": str(dict(r.learn)), "ask": str(dict(r.ask)), "source": r.source}
+            for r in method.recipes
+        ],
+        "notes on parameters": inspect.getdoc(method.__init__) or "",
+    }
+
+
+def _parameter_rows(parameters: Iterable[Any]) -> Rows:
+    return [
+        {
+            "name": p.name,
+            "type": str(p.annotation).replace("typing.", "") if not isinstance(p.annotation, type) else p.annotation.__name__,
+            "default": p.default if p.default is not inspect.Parameter.empty else "required",
+        }
+        for p in parameters
+    ]
+
+
+def _served(method: Any) -> list[str]:
+    from clbench import registry
+
+    return [s.name for s in registry.scenarios().values() if s in method.scenarios]
+
+
+def _matrix(rows: Rows) -> Rows:
+    """Methods against scenarios."""
+    from clbench import registry
+
+    return [
+        {"name": row["name"]}
+        | {s: "yes" if s in row["scenarios"] else "" for s in registry.scenarios()}
+        | {"summary": row["summary"]}
+        for row in rows
+    ]
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _table(rows: Rows) -> Table:
+    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False) if rows else Table()
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    return table
+
+
+def _loads(load: Callable[[], Any]) -> tuple[bool, str]:
+    try:
+        return True, f"version {load().__version__}"
+    except Exception as error:  # whatever goes wrong here is what the doctor reports
+        return False, f"{type(error).__name__}: {error}"
+
+
+def _import_torchvision() -> Any:
+    from clbench._torchvision import import_torchvision
+
+    return import_torchvision()
+
+
+def _import_avalanche() -> Any:
+    import importlib
+
+    _import_torchvision()
+    return importlib.import_module("avalanche")

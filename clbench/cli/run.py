@@ -1,0 +1,223 @@
+"""``clbench run`` and ``clbench ask``."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from clbench.cli import options
+from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, Overwrite, Results
+from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from clbench.evaluator import Score, Taught
+    from clbench.runs import Run
+    from clbench.spec import Job
+
+JSON_KEYS = {
+    "components": "masks",
+    "stream_seed": "seed",
+}
+"""What columns of a summary are called in ``--json``, where that differs."""
+
+
+def run(
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="A method's name, or ./file.py:Class [default: supsup].",
+            autocompletion=options.completing(options.method_names),
+        ),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="gg, gns, gnu or nns [default: gnu].", autocompletion=options.completing(options.scenario_names)),
+    ] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            help="A stream's name, or ./file.py:function [default: permuted-mnist].",
+            autocompletion=options.completing(options.stream_names),
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="A network's name, or package.module:factory [default: lenet-300-100].",
+            autocompletion=options.completing(options.network_names),
+        ),
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(help="How many tasks of the stream [default: the budget's or the stream's].")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them: a run for each [default: 0].")] = None,
+    stream_seed: Annotated[int | None, typer.Option(help="One seed for the tasks of all runs.")] = None,
+    initialisation_seed: Annotated[int | None, typer.Option(help="One seed for the method's draws in all runs.")] = None,
+    training_seed: Annotated[int | None, typer.Option(help="One seed for the order of batches in all runs.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="smoke: under a minute; laptop: minutes; paper: the full protocol [default: laptop].",
+            autocompletion=options.completing(options.budget_names),
+        ),
+    ] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates a task [default: the budget's].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a training batch [default: 128].")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Numbers of tasks learned at which to ask [default: every one, or ten of many].")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16, for training [default: float32].")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The data set [default: the embedded one, in budget paper the full one].")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method (clbench show METHOD).")
+    ] = None,
+    ask_: AskSettings = None,
+    spec: Annotated[Path | None, typer.Option(help="A JSON file with these settings; options on the line come before it.")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    results: Results = Path("results"),
+    overwrite: Overwrite = "missing",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time, memory and bytes, and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Teach a method a stream of tasks in a scenario, and ask what it learned."""
+    from clbench import api
+    from clbench import spec as specs
+
+    settings = (specs.read_spec(spec) if spec else {}) | options.given(
+        method=method,
+        scenario=scenario,
+        stream=stream,
+        network=network,
+        tasks=tasks,
+        seeds=options.integers(seeds, "--seeds"),
+        stream_seed=stream_seed,
+        initialisation_seed=initialisation_seed,
+        training_seed=training_seed,
+        budget=budget,
+        updates=updates,
+        batch_size=batch_size,
+        checkpoints=options.integers(checkpoints, "--checkpoints"),
+        precision=precision,
+        data=data,
+        set=options.pairs(set_, "--set") or None,
+        ask=options.choices(ask_, "--ask") or None,
+    )
+    jobs = specs.resolve(specs.request(settings))
+    where, root = api.choose_device(device), None if data_root is None else str(data_root)
+    if dry_run:
+        _print_estimates(jobs, root, where, as_json)
+        return
+    done = []
+    with _progress(as_json) as progress:
+        for job in jobs:
+            done.append(_execute(job, results, root, where, overwrite, progress))
+    _print_results(done, api.asked(done, jobs), as_json)
+
+
+def ask(
+    run: Annotated[str, typer.Argument(help="A run's folder, or the first letters of its hash.")],
+    ask_: AskSettings = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Numbers of tasks learned at which to ask [default: the run's, where its state allows].")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    results: Results = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Put a new question to what a run learned. Nothing is trained again."""
+    from clbench import api
+
+    root = None if data_root is None else str(data_root)
+    scores = api.ask(
+        run,
+        results=results,
+        data_root=root,
+        device=device,
+        checkpoints=options.integers(checkpoints, "--checkpoints"),
+        **options.choices(ask_, "--ask"),
+    )
+    _print_results([], scores, as_json)
+
+
+def _execute(job: "Job", results: Path, root: str | None, device: Any, overwrite: str, progress: Progress) -> "Run":
+    from clbench.evaluator import Taught
+    from clbench.runs import OVERWRITE, execute
+
+    if overwrite not in OVERWRITE:
+        raise UserError(f"--overwrite is missing, always or never, not {overwrite!r}.")
+    learn = job.learn
+    bar = progress.add_task(f"{learn.method} {job.scenario.name} seed {learn.seeds.stream}", total=learn.tasks, accuracy="")
+    latest: list[float] = []
+
+    def watch(event: "Taught | Score") -> None:
+        if isinstance(event, Taught):
+            latest.clear()
+            progress.update(bar, completed=event.learned)
+        elif event.ask.label == job.asks[0].label:
+            latest.append(event.accuracy)
+            progress.update(bar, accuracy=f"accuracy {100 * sum(latest) / len(latest):.2f} % after {event.learned}")
+
+    done = execute(job, results, data_root=root, device=device, overwrite=overwrite, watch=watch)  # type: ignore[arg-type]
+    progress.update(bar, completed=learn.tasks)
+    return done
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Progress]:
+    """A live bar on standard error, so that standard output holds results alone. A stop says what it leaves."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=console, disable=as_json and not console.is_terminal) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        print("clbench: stopped; what was done so far is kept, and the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _print_results(runs: list["Run"], scores: "pd.DataFrame", as_json: bool) -> None:
+    from clbench import tables
+    from clbench.results import over_seeds, summarise
+
+    summary = summarise(scores)
+    if as_json:
+        for record in summary.rename(columns=JSON_KEYS).to_dict("records"):
+            print(json.dumps({key: _plain(value) for key, value in record.items()}))
+        return
+    Console().print(tables.rich_table(tables.table(over_seeds(summary))))
+    for path in dict.fromkeys(summary["path"]):
+        print(path)
+
+
+def _print_estimates(jobs: list["Job"], root: str | None, device: Any, as_json: bool) -> None:
+    from clbench.estimate import estimate
+
+    for job in jobs:
+        predicted = estimate(job, root, device)
+        if as_json:
+            print(json.dumps(predicted.record()))
+        else:
+            print(f"{job.learn.hash} seed {job.learn.seeds.stream}: {predicted.sentence()}")
+
+
+def _plain(value: Any) -> Any:
+    """A value of a frame as JSON knows it: numpy scalars as numbers, NaN as null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value else value

@@ -1,0 +1,97 @@
+"""What a run would cost, measured on a few updates of it."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from clbench import storage
+from clbench.evaluator import Ask, Schedule, examine, teach
+from clbench.method import Method
+from clbench.runs import check_asks
+from clbench.spec import Job, build_method, build_stream
+from clbench.stream import Stream
+
+PROBED_TASKS = 2
+PROBED_UPDATES = 20
+PROBED_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predicted seconds to train and to answer, peak resident memory, and the bytes of the state at the end."""
+
+    run: str
+    train_seconds: float
+    eval_seconds: float
+    memory_bytes: float
+    stored_bytes: float
+    progress_bytes: float
+
+    def record(self) -> dict[str, Any]:
+        """The estimate as JSON knows it."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The estimate in words."""
+        return (
+            f"about {_duration(self.train_seconds)} to train and {_duration(self.eval_seconds)} to answer, "
+            f"{self.memory_bytes / 1e9:.2f} GB of memory, {self.stored_bytes / 1e6:.2f} MB stored to predict "
+            f"and {self.progress_bytes / 1e6:.2f} MB more to go on"
+        )
+
+
+def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
+    """Predict a job's cost from a few updates of its first tasks and a few answers.
+
+    Time to train and bytes are taken to grow with the number of tasks as they do over the first two, the time of an answer with the
+    number of tasks learned likewise.
+    """
+    learn = job.learn
+    stream = build_stream(learn, data_root, device)
+    method = build_method(learn, job.scenario, stream, device)
+    check_asks(method, job.asks)
+    probe = Schedule(min(PROBED_UPDATES, learn.updates), learn.batch_size, learn.seeds.training)
+    teach(method, stream[0], 0, replace(probe, updates=1))  # what happens once (allocation, compilation) is not counted
+    method = build_method(learn, job.scenario, stream, device)
+    seconds, answers, stored, progress = [], [], [], []
+    for index in range(min(PROBED_TASKS, learn.tasks)):
+        seconds.append(teach(method, stream[index], index, probe).seconds)
+        answers.append([_answer_seconds(method, stream, ask, index) for ask in job.asks])
+        stored.append(storage.file_bytes(method.learned()))
+        progress.append(storage.file_bytes(method.progress()))
+    per_task = float(np.mean(seconds)) * learn.updates / probe.updates
+    stored_at_end = _grown(stored, learn.tasks)
+    return Estimate(
+        run=learn.hash,
+        train_seconds=per_task * learn.tasks,
+        eval_seconds=float(sum(c * _grown([sum(a) for a in answers], c) for c in job.checkpoints)),
+        memory_bytes=psutil.Process().memory_info().rss + stored_at_end,
+        stored_bytes=stored_at_end,
+        progress_bytes=_grown(progress, learn.tasks),
+    )
+
+
+def _answer_seconds(method: Method, stream: Stream, ask: Ask, index: int) -> float:
+    """Seconds to answer ``ask`` about one task, from a sample of its images, after ``index`` + 1 tasks."""
+    test = len(stream[index].test)
+    images = min(ask.images or test, test)
+    sample = replace(ask, images=min(images, PROBED_IMAGES))
+    began = time.perf_counter()
+    examine(method, stream, sample, index + 1)
+    return (time.perf_counter() - began) / (index + 1) * images / min(images, PROBED_IMAGES)
+
+
+def _grown(values: list[float] | list[int], tasks: int) -> float:
+    """The value after ``tasks`` tasks on the straight line through those after 1 and 2."""
+    slope = max(0.0, float(values[-1] - values[0])) / max(1, len(values) - 1)
+    return float(values[0]) + slope * (tasks - 1)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,51 @@
+"""The figures of the paper, from runs: ``figure("fig4")`` does what is missing of them and draws. One module a figure.
+
+A new figure is a module with a ``PaperFigure`` and its name in ``FIGURES``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from clbench.errors import unknown
+from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwatched
+from clbench.paper.fig4 import FIG4
+from clbench.runs import Overwrite
+
+__all__ = ["FIGURES", "Curve", "Drawn", "PaperFigure", "figure", "reproduce"]
+
+FIGURES: dict[str, PaperFigure] = {made.name: made for made in (FIG4,)}
+"""Every figure by name."""
+
+
+def figure(
+    name: str,
+    budget: str = "laptop",
+    results: str | Path = "results",
+    *,
+    seeds: Sequence[int] = (0,),
+    from_results: bool = False,
+    watch: Watch = unwatched,
+    data_root: str | None = None,
+    device: torch.device | None = None,
+    overwrite: Overwrite = "missing",
+) -> Drawn:
+    """Do the runs of a figure of the paper that are missing, and draw it into ``results``/figures as .csv, .png and .pdf.
+
+    ``from_results`` draws from stored runs and does none; a ``UserError`` names what is missing. ``watch`` is called with each job and each
+    record of it as it comes; ``data_root``, ``device`` and ``overwrite`` are those of ``clbench.runs.execute``.
+    """
+    if name not in FIGURES:
+        raise unknown("figure", name, FIGURES)
+    return reproduce(
+        FIGURES[name],
+        budget,
+        Path(results),
+        seeds=tuple(seeds),
+        from_results=from_results,
+        watch=watch,
+        data_root=data_root,
+        device=device,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,167 @@
+"""What a figure of the paper is, and how one is made: runs, then one tidy table, then a drawing of that table and nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from clbench import plots, results, runs, spec, style, tables
+from clbench.errors import UserError, unknown
+from clbench.evaluator import Ask, Score, Taught
+
+Watch = Callable[[spec.Job, Taught | Score], None]
+
+COLUMNS = (
+    *("figure", "budget", "curve", "method", "scenario", "ask", "stream", "data", "network", "settings", "tasks", "learned", "n"),
+    *("accuracy", "accuracy_interval", "task_accuracy", "task_accuracy_interval", "chance", "components", "stored_bytes", "runs"),
+)
+"""The columns of a figure's table: a row for each point. Accuracies run from 0 to 1 and are means over n seeds, with half widths of
+their 95 % t intervals; ``runs`` are the hashes of the runs that the point comes from."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a figure: its name, and the settings of a request (``clbench.spec.Request``) with exactly one ask."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure of the paper: what is run for it in each budget, and how its table is drawn.
+
+    ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
+    task, for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file.
+    """
+
+    name: str
+    title: str
+    classes: int
+    curves: Callable[[str], Sequence[Curve]]
+    draw: Callable[[pd.DataFrame], Figure]
+
+
+class Drawn(NamedTuple):
+    """A figure that was made: its table, the drawing, and the files (.csv, .png, .pdf)."""
+
+    frame: pd.DataFrame
+    figure: Figure
+    files: tuple[Path, ...]
+
+
+class Answer(NamedTuple):
+    """What a curve needs of one seed: a job with the curve's single ask."""
+
+    curve: str
+    job: spec.Job
+
+    @property
+    def ask(self) -> Ask:
+        """The curve's ask."""
+        return self.job.asks[0]
+
+
+def unwatched(job: spec.Job, event: Taught | Score) -> None:
+    """Nobody looks on."""
+
+
+def reproduce(
+    figure: PaperFigure,
+    budget: str,
+    folder: Path,
+    *,
+    seeds: tuple[int, ...] = (0,),
+    from_results: bool = False,
+    watch: Watch = unwatched,
+    data_root: str | None = None,
+    device: torch.device | None = None,
+    overwrite: runs.Overwrite = "missing",
+) -> Drawn:
+    """Make a figure in the results folder ``folder``; ``clbench.paper.figure`` says how."""
+    if budget not in spec.BUDGETS:
+        raise unknown("budget", budget, spec.BUDGETS)
+    answers = needed(figure.curves(budget), seeds)
+    jobs = merged(answers)
+    if from_results:
+        done = {job.learn.hash: runs.Run(folder / "runs" / job.learn.hash) for job in jobs}
+        check_complete(figure, budget, folder, answers, done)
+    else:
+        where: dict[str, Any] = {"data_root": data_root, "device": device, "overwrite": overwrite}
+        done = {job.learn.hash: runs.execute(job, folder, watch=partial(watch, job), **where) for job in jobs}
+    table = points(answers, done)
+    table.insert(0, "budget", budget)
+    table.insert(0, "figure", figure.name)
+    table = plots.with_chance(table, figure.classes)[list(COLUMNS)]
+    file = folder / "figures" / f"{figure.name}.csv"
+    with tables.writing(file):
+        table.to_csv(file, index=False)
+    # What is drawn is what stands in the file, to the last digit.
+    table = pd.read_csv(file, float_precision="round_trip", dtype={"runs": str})
+    drawing = figure.draw(table)
+    return Drawn(table, drawing, (file, *style.save(drawing, file.with_suffix(""))))
+
+
+def needed(curves: Sequence[Curve], seeds: tuple[int, ...]) -> list[Answer]:
+    """The answers that curves are drawn from."""
+    answers = []
+    for curve in curves:
+        for job in spec.resolve(spec.request({**curve.settings, "seeds": seeds})):
+            if len(job.asks) != 1:
+                raise ValueError(f"the curve {curve.name!r} must have one ask, not {len(job.asks)}")
+            answers.append(Answer(curve.name, job))
+    return answers
+
+
+def merged(answers: Sequence[Answer]) -> list[spec.Job]:
+    """The jobs of all answers, those that learn the same as one: what is learned once is asked everything."""
+    jobs: dict[str, spec.Job] = {}
+    for answer in answers:
+        job = jobs.setdefault(answer.job.learn.hash, answer.job)
+        asks = tuple({ask.label: ask for ask in (*job.asks, answer.ask)}.values())
+        checkpoints = tuple(sorted({*job.checkpoints, *answer.job.checkpoints}))
+        jobs[answer.job.learn.hash] = job.model_copy(update={"asks": asks, "checkpoints": checkpoints})
+    return list(jobs.values())
+
+
+def check_complete(
+    figure: PaperFigure, budget: str, folder: Path, answers: Sequence[Answer], stored: Mapping[str, runs.Run]
+) -> None:
+    """Raise a ``UserError`` that names each curve whose runs are not all there."""
+    lacking = []
+    for curve, job in answers:
+        run = stored[job.learn.hash]
+        state = run_state(run, job)
+        if state:
+            lacking.append(f"{curve} (run {job.learn.hash} {state})")
+    if lacking:
+        raise UserError(
+            f"The figure {figure.name} cannot be drawn from {folder}, which lacks {'; '.join(lacking)}: "
+            f"do the runs with `clbench figure {figure.name} --budget {budget}`."
+        )
+
+
+def run_state(run: runs.Run, job: spec.Job) -> str:
+    """What a stored run lacks of a job, in words; empty if nothing."""
+    if not (run.path / "run.json").exists():
+        return "is not there"
+    if not run.complete:
+        return "is not finished"
+    open_ = [learned for _, learned in run.unanswered(job.asks, job.checkpoints)]
+    return f"was not asked after {', '.join(map(str, open_))} tasks" if open_ else ""
+
+
+def points(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+    """The points of all curves, in their order: the rows of ``clbench.tables.by_tasks`` with the curve's name."""
+    frames = []
+    for curve in dict.fromkeys(answer.curve for answer in answers):
+        own = [answer for answer in answers if answer.curve == curve]
+        scores = results.frame([done[answer.job.learn.hash] for answer in own])
+        asked = (scores["ask"] == own[0].ask.label) & scores["learned"].isin(own[0].job.checkpoints)
+        frames.append(tables.by_tasks(scores[asked]).assign(curve=curve))
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,104 @@
+"""Figure 4: thousands of permutations of MNIST learned, the task inferred by One-Shot; SupSup in GNu and NNs, LeNet 300-100, s = 500.
+
+Drawn here: GNu with H and with G, NNs with H, and GG, to which inferring the task can only lose. GG and both objectives come from one
+training. In NNs the paper looks for a new task every 100 updates, and tasks have 1000: that alignment is information about the tasks,
+so the same is shown with checks that fall in the middle between.
+"""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clbench import plots, style, tables
+from clbench.paper.base import Curve, PaperFigure
+
+GG, GNU_H, GNU_G, NNS, UNALIGNED = "GG (task given)", "GNu H", "GNu G", "NNs H aligned", "NNs H unaligned"
+
+CLASSES = 10
+OFFSET = 50
+"""Updates by which the unaligned checks come later than the beginning of a task."""
+
+BUDGETS: dict[str, dict[str, Any]] = {
+    "smoke": {"tasks": 5, "updates": 300, "data": "mnist-5k", "checkpoints": (1, 2, 3, 4, 5)},
+    "laptop": {"tasks": 50, "updates": 1000, "data": "mnist-5k", "checkpoints": (1, 10, 20, 30, 40, 50)},
+    "paper": {"tasks": 2500, "updates": 1000, "data": "mnist", "checkpoints": (10, 500, 1000, 1500, 2000, 2500)},
+}
+
+# GG lies under the others as a broad band; the others have open markers that fit into each other, so that lines that coincide are seen.
+STYLES: dict[str, dict[str, Any]] = {
+    GG: {"color": "0.8", "linewidth": 5, "solid_capstyle": "round", "zorder": 2},
+    GNU_H: {"color": style.BLUE, "marker": "o", "markersize": 7, "zorder": 3},
+    GNU_G: {"color": style.VERMILLION, "marker": "s", "markersize": 4.2, "linestyle": (0, (4, 4)), "zorder": 4},
+    NNS: {"color": style.BLACK, "marker": "x", "markersize": 3, "linestyle": (0, (1, 3)), "zorder": 5},
+    UNALIGNED: {"color": style.GREEN, "marker": "v", "markersize": 4, "linestyle": (0, (6, 1.5, 1, 1.5)), "zorder": 2.5},
+}
+
+
+def curves(budget: str) -> list[Curve]:
+    """The five lines; the first three come from one training."""
+    shared = BUDGETS[budget] | {"method": "supsup", "stream": "permuted-mnist", "network": "lenet-300-100"}
+    set_ = {"outputs": 500, "budget": 2500}
+
+    def asked(scenario: str, **ask: str) -> dict[str, Any]:
+        inference = {} if scenario == "GG" else {"algorithm": "one-shot", "group": 128, "evidence": 1}
+        learned = "NNs" if scenario == "NNs" else "GNu"
+        return shared | {"scenario": learned, "set": set_, "ask": {"scenario": scenario, **inference, **ask}}
+
+    return [
+        Curve(GG, asked("GG")),
+        Curve(GNU_H, asked("GNu", objective="H")),
+        Curve(GNU_G, asked("GNu", objective="G")),
+        Curve(NNS, asked("NNs", objective="H")),
+        Curve(UNALIGNED, asked("NNs", objective="H") | {"set": set_ | {"offset": OFFSET}}),
+    ]
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Two panels: above, the accuracies enlarged; below, the same from 0 with chance."""
+    figure = style.new(style.COLUMN, 3.5)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    draw_curves(above, frame)
+    draw_curves(below, frame, scale=0.65)
+    inferred = frame[frame["curve"] != UNALIGNED]
+    widths = inferred["accuracy_interval"].fillna(0)
+    low, high = float((inferred["accuracy"] - widths).min()), float((inferred["accuracy"] + widths).max())
+    room = 0.12 * (high - low) + 0.004
+    style.accuracy_axis(above, plots.nice_below(low, high), min(1.0, high + room))
+    plots.draw_chance(below, frame)
+    style.accuracy_axis(below, 0, 1)
+    style.tasks_axis(below, frame["learned"].tolist())
+    above.tick_params(labelbottom=False)
+    figure.align_ylabels()
+    handles = [*above.get_lines(), *below.get_lines()[len(STYLES) :]]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2)
+    style.caption(figure, caption(frame))
+    return figure
+
+
+def draw_curves(axes: Axes, frame: pd.DataFrame, scale: float = 1.0) -> None:
+    """The lines, each in its own look, with widths and markers of that scale."""
+    for name, points in frame.groupby("curve", sort=False):
+        look = {"linewidth": 1.2, "markersize": 0} | STYLES[str(name)] | {"markerfacecolor": "none"}
+        look |= {size: scale * look[size] for size in ("linewidth", "markersize")}
+        plots.draw_line(axes, points, label=str(name), **look)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """What was run, how far the curves are below GG, and how many masks there were."""
+    _, common = tables.labels(frame.drop_duplicates("curve"))
+    accuracy = frame.pivot(index="learned", columns="curve", values="accuracy")
+    gaps = [f"{name} {100 * (accuracy[GG] - accuracy[name]).max():.2f}" for name in (GNU_H, GNU_G, NNS, UNALIGNED)]
+    learned = frame["learned"].max()
+    components = frame[frame["learned"] == learned].set_index("curve")["components"].map(tables.number)
+    return (
+        f"Figure 4 as run by clbench, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])} "
+        f"{common['outputs']} outputs, {common['algorithm']}. Largest gap below GG in points: {', '.join(gaps)}. "
+        f"Masks after {learned} tasks: GNu {components[GNU_H]}, NNs aligned {components[NNS]}, unaligned {components[UNALIGNED]}. "
+        f"In NNs a new task is looked for every {common['interval']} updates: when a task begins (aligned), or {OFFSET} updates later."
+    )
+
+
+FIG4 = PaperFigure("fig4", "Accuracy against tasks learned, the task inferred: GNu with H and G, NNs with H", CLASSES, curves, draw)

@@ -1,0 +1,321 @@
+"""Tables for people, and what else is told of runs in words: labels that tell lines apart, bytes, means with their intervals.
+
+This is the one place where numbers are formatted. The numbers themselves come from ``clbench.results``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from clbench.errors import UserError
+from clbench.results import PROTOCOL, over_seeds, summarise
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LINE = [*PROTOCOL, "settings"]
+"""The columns that name a line: runs that agree on them differ in their seeds alone."""
+
+NONE = "–"
+"""What stands where there is no number."""
+
+COLUMNS = (
+    *("method", "scenario", "ask", "stream", "data", "network", "tasks", "n"),
+    *("accuracy %", "task accuracy %", "forgetting %", "masks", "bytes to predict", "bytes to go on", "train s", "eval s"),
+)
+"""The columns of a table; ``settings`` follows the network where rows differ in them."""
+
+
+HEADINGS = {
+    "accuracy %": "acc. %",
+    "task accuracy %": "task\nacc. %",
+    "forgetting %": "forget-\nting %",
+    "bytes to predict": "bytes to\npredict",
+    "bytes to go on": "bytes to\ngo on",
+    "train s": "train\ns",
+    "eval s": "eval\ns",
+}
+"""Columns whose names take several lines in a terminal."""
+
+
+# Frames
+
+
+def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
+    """The curves of accuracy against tasks learned: a row for each line (``LINE``) and number of tasks learned.
+
+    ``scores`` is a frame of ``clbench.results.frame``. accuracy and task_accuracy are means over runs (seeds) of the average over the
+    tasks learned so far, with the half widths of their t intervals (accuracy_interval, task_accuracy_interval) and n runs; ``runs``
+    names the runs by their hashes.
+    """
+    summary = pd.concat([summarise(part) for _, part in scores.groupby("learned")], ignore_index=True)
+    points = over_seeds(summary, ["accuracy", "task_accuracy"])
+    runs = summary.groupby([*LINE, "learned"])["run"].agg(" ".join).rename("runs").reset_index()
+    points = points.merge(runs, on=[*LINE, "learned"])
+    transductive = set(summary.loc[summary["transductive"].astype(bool), "method"])
+    return points.assign(transductive=points["method"].isin(transductive))
+
+
+def table(averages: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs, formatted: ``averages`` is a frame of ``clbench.results.over_seeds``, and the columns are ``COLUMNS``.
+
+    Accuracies are in percent, with the half width of the 95 % t interval where there are two runs (n) or more. The settings of a row are
+    shown where rows differ in them. Bytes are decimal, as in the paper: 1 MB is 1,000,000 bytes.
+    """
+    rows = [
+        {
+            "method": row["method"] + (" (transductive)" if row.get("transductive", False) else ""),
+            "scenario": row["scenario"],
+            "ask": ask_text(row["ask"]),
+            "stream": row["stream"],
+            "data": row["data"],
+            "network": row["network"],
+            "settings": row["settings"],
+            "tasks": str(row["tasks"]) if row["learned"] == row["tasks"] else f"{row['learned']} of {row['tasks']}",
+            "n": str(row["n"]),
+            "accuracy %": percent(row["accuracy"], row["accuracy_interval"]),
+            "task accuracy %": percent(row["task_accuracy"], row["task_accuracy_interval"]),
+            "forgetting %": percent(row["forgetting"], row["forgetting_interval"]),
+            "masks": number(row["components"]),
+            "bytes to predict": bytes_(row["stored_bytes"]),
+            "bytes to go on": bytes_(row["progress_bytes"]),
+            "train s": seconds(row["train_seconds"]),
+            "eval s": seconds(row["eval_seconds"]),
+        }
+        for row in averages.to_dict("records")
+    ]
+    made = pd.DataFrame(rows, columns=[*COLUMNS[:6], "settings", *COLUMNS[6:]])
+    made["settings"], _ = without_shared(made["settings"])
+    return made if made["settings"].any() else made.drop(columns="settings")
+
+
+# Renderers
+
+
+def write(averages: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table of runs to a .csv file (numbers, not rounded: accuracies from 0 to 1, bytes) or a .md file (as it is shown)."""
+    path = Path(path)
+    if path.suffix not in (".csv", ".md"):
+        raise UserError(f"A table is written to a .csv or a .md file, not to {path.name}.")
+    text = averages.to_csv(index=False) if path.suffix == ".csv" else markdown(table(averages))
+    with writing(path):
+        path.write_text(text)
+    return path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """For writing a file: its folder is made, and what the file system refuses becomes a ``UserError``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): name another place.") from None
+
+
+def markdown(shown: pd.DataFrame) -> str:
+    """A formatted table as Markdown, its columns aligned in plain text too."""
+    cells = [[str(name) for name in shown.columns], *([str(cell).replace("|", "\\|") for cell in row] for row in shown.to_numpy())]
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(cells[0]))]
+    right = [is_number(name) for name in shown.columns]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [f"{'-' * (width - 1)}{':' if r else '-'}" for width, r in zip(widths, right, strict=True)]
+    return "\n".join(line(row) for row in [cells[0], rule, *cells[1:]]) + "\n"
+
+
+def rich_table(shown: pd.DataFrame) -> "Table":
+    """A formatted table for the terminal. What all rows share of their protocol stands in its title, so that the rest finds room."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    asks, common = without_shared(shown["ask"])
+    shown = shown.assign(ask=[_label(read_settings(ask)) for ask in asks])
+    shared = [name for name in ("method", "stream", "data", "network", "tasks", "n") if shown[name].nunique() == 1]
+    wording = {"tasks": "{} tasks", "n": "n = {}"}
+    title = [wording.get(name, "{}").format(shown[name].iloc[0]) for name in shared] + ([common] if common else [])
+    heading = Text(" · ".join(title)) if title else None
+    made = Table(
+        title=heading, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0
+    )
+    rest = [name for name in shown.columns.drop(shared) if shown[name].ne("").any()]
+    for name in rest:
+        made.add_column(
+            HEADINGS.get(name, name), justify="right" if is_number(name) else "left", no_wrap=is_number(name), overflow="fold"
+        )
+    for row in shown[rest].to_numpy():
+        made.add_row(*map(Text, row))
+    return made
+
+
+def is_number(column: object) -> bool:
+    """Whether a column of a table holds numbers."""
+    return column in COLUMNS[COLUMNS.index("tasks") :]
+
+
+# Numbers and words
+
+
+def percent(share: float, interval: float = float("nan")) -> str:
+    """A share in percent with the half width of its interval, where there is one.
+
+    >>> percent(0.9052, 0.0021), percent(0.9052), percent(float("nan"))
+    ('90.52 ± 0.21', '90.52', '–')
+    """
+    if pd.isna(share):
+        return NONE
+    text = f"{100 * share:.2f}".replace("-0.00", "0.00")
+    return text if pd.isna(interval) else f"{text} ± {100 * interval:.2f}"
+
+
+def number(value: float) -> str:
+    """A count, or a mean of counts.
+
+    >>> number(20.0), number(19.5), number(2500)
+    ('20', '19.5', '2,500')
+    """
+    return NONE if pd.isna(value) else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def bytes_(count: float) -> str:
+    """Bytes in decimal units.
+
+    >>> bytes_(16), bytes_(197144), bytes_(195.18e6)
+    ('16 B', '197.1 kB', '195.2 MB')
+    """
+    if pd.isna(count):
+        return NONE
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def seconds(value: float) -> str:
+    """Seconds, with a decimal where they are few.
+
+    >>> seconds(0.304), seconds(8.39), seconds(3600)
+    ('0.3', '8.4', '3,600')
+    """
+    return NONE if pd.isna(value) else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def ask_text(label: str) -> str:
+    """The parameters of an ask, from its label: the scenario, which stands first, has a column of its own.
+
+    >>> ask_text("GNu algorithm=one-shot evidence=1"), ask_text("GG")
+    ('algorithm=one-shot evidence=1', '')
+    """
+    return label.partition(" ")[2]
+
+
+def protocol(settings: dict[str, str]) -> str:
+    """How tasks are inferred, in words, from the parameters of an ask; empty where it does not say.
+
+    >>> protocol({"group": "128", "evidence": "1"})
+    "One image decides the task of each 128 (group=128, evidence=1: the paper's protocol)"
+    >>> protocol({"group": "1", "evidence": "1"})
+    'Each image decides its own task (group=1, evidence=1)'
+    """
+    group, evidence = settings.get("group"), settings.get("evidence")
+    if group is None or evidence is None:
+        return ""
+    if group == "1":
+        who = "Each image decides its own task"
+    else:
+        who = f"{'One image decides' if evidence == '1' else f'{evidence} images decide'} the task of each {group}"
+    paper = ": the paper's protocol" if (group, evidence) == ("128", "1") else ""
+    return f"{who} (group={group}, evidence={evidence}{paper})"
+
+
+def read_settings(text: str) -> dict[str, str]:
+    """The pairs of ``key=value`` in a line of settings or the label of an ask.
+
+    >>> read_settings("GNu algorithm=one-shot evidence=1")
+    {'algorithm': 'one-shot', 'evidence': '1'}
+    """
+    return dict(part.split("=", 1) for part in text.split() if "=" in part)
+
+
+def without_shared(texts: Iterable[str]) -> tuple[list[str], str]:
+    """Lines of ``key=value`` without the pairs that all lines share that have the key at all, and those pairs.
+
+    >>> without_shared(["", "group=128 objective=H", "group=128 objective=G"])
+    (['', 'objective=H', 'objective=G'], 'group=128')
+    """
+    read = [read_settings(text) for text in texts]
+    values: dict[str, set[str]] = {}
+    for pairs in read:
+        for key, value in pairs.items():
+            values.setdefault(key, set()).add(value)
+    shared = {key for key, known in values.items() if len(known) == 1}
+    own = [" ".join(f"{key}={value}" for key, value in pairs.items() if key not in shared) for pairs in read]
+    return own, " ".join(f"{key}={next(iter(values[key]))}" for key in values if key in shared)
+
+
+def labels(lines: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
+    """A short label for each line (a row with the columns ``LINE``), and what the lines have in common but for what a label says.
+
+    A label names the scenario and whatever lines differ in. Of a learning setting that more than half of the lines agree on, only the
+    others name their value. Lines whose labels would be equal are told apart by all that they differ in.
+    """
+    facts = [_facts(row) for row in lines.to_dict("records")]
+    learning = {key for settings in lines["settings"] for key in read_settings(settings)}
+    common: dict[str, str] = {}
+    for key in dict.fromkeys(key for line in facts for key in line):
+        (value, times), *others = Counter(line[key] for line in facts if key in line).most_common()
+        if not others or (key in learning and 2 * times > len(facts)):
+            common[key] = value
+    named = [{key for key, value in line.items() if key == "scenario" or common.get(key) != value} for line in facts]
+    made = [_label(line, keys) for line, keys in zip(facts, named, strict=True)]
+    for alike in [[i for i, other in enumerate(made) if other == label] for label, times in Counter(made).items() if times > 1]:
+        apart = {key for i in alike for key in facts[i] if len({facts[j].get(key) for j in alike}) > 1}
+        for i in alike:
+            made[i] = _label(facts[i], named[i] | apart)
+    return made, common
+
+
+def _facts(row: dict[Any, Any]) -> dict[str, str]:
+    """All that names a line, setting by setting."""
+    known = {"method": row["method"] + (" (transductive)" if row.get("transductive", False) else "")}
+    known |= {name: str(row[name]) for name in PROTOCOL if name not in ("method", "ask")}
+    return known | read_settings(row["ask"]) | read_settings(row["settings"])
+
+
+def _label(facts: dict[str, str], keys: set[str] | None = None) -> str:
+    """The facts that ``keys`` name (None: all), in a line. Those that speak for themselves stand there without their names."""
+    bare = {"method", "scenario", "stream", "data", "network", "algorithm", "objective"}
+    shown = {key: value for key, value in facts.items() if keys is None or key in keys}
+    return " ".join(
+        f"{value} tasks" if key == "tasks" else value if key in bare else f"{key}={value}" for key, value in shown.items()
+    )
+
+
+def describe(common: dict[str, str], n: Iterable[int] = ()) -> str:
+    """What lines have in common (``labels``), and over how many runs they are means, in sentences for a caption."""
+    data = f"data {common['data']}" if "data" in common else ""
+    stream = f"{common['stream']} ({data})" if "stream" in common and data else common.get("stream", data)
+    updates = f"{common['updates']} updates a task" if "updates" in common else ""
+    what = ", ".join(filter(None, [common.get("method", ""), stream, common.get("network", ""), updates, seeds(n)]))
+    how = protocol(common)
+    return f"{what}. {how}." if how else f"{what}."
+
+
+def seeds(n: Iterable[int]) -> str:
+    """How many seeds points are means over.
+
+    >>> seeds([1, 1]), seeds([3, 5]), seeds([])
+    ('1 seed', '3 to 5 seeds', '')
+    """
+    known = sorted(set(n))
+    if len(known) > 1:
+        return f"{known[0]} to {known[-1]} seeds"
+    return "".join(f"{count} seed{'s' if count != 1 else ''}" for count in known)

@@ -1,0 +1,156 @@
+"""One training step for every method: forward, backward and the optimiser's update in a single function, compiled where that pays.
+
+A method gives a pure loss of its trained tensors; what it trains may be weights, scores of a mask or rank-one vectors. The compiled step
+and the plain one do the same arithmetic in another order of operations, so that their results differ by rounding alone.
+"""
+
+from __future__ import annotations  # as text: torch.compile cannot evaluate the annotations of an inner function
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+
+Tensors = dict[str, Tensor]
+Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors]]
+"""(trained, given, inputs, labels) -> (the loss, whatever else the forward pass computed, such as batch-norm statistics).
+
+``given`` is a dictionary of tensors, or of such dictionaries, that the loss needs and does not train.
+"""
+Rule = Callable[[Tensor, Tensor, Tensors, Tensor, Tensor], None]
+"""(parameter, gradient, slots, step number from 1, factor of the learning rate): updates parameter and slots in place."""
+
+COMPILE_SECONDS = 15
+"""What compiling a step costs, about."""
+SAVED_SECONDS = 5e-9
+"""What a compiled step saves on a CPU, about, for each parameter and update."""
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """An update rule and the names of the tensors that it keeps for each parameter, all 0 at first."""
+
+    slots: tuple[str, ...]
+    rule: Rule
+
+    def fresh(self, trained: Tensors) -> dict[str, Tensors]:
+        """The optimiser's state before the first step, by parameter and slot."""
+        return {name: {slot: torch.zeros_like(tensor) for slot in self.slots} for name, tensor in trained.items()}
+
+
+def rmsprop(learning_rate: float, *, alpha: float = 0.99, epsilon: float = 1e-8) -> Optimiser:
+    """RMSprop as in ``torch.optim.RMSprop``, without momentum (Tieleman & Hinton 2012)."""
+
+    def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
+        slots["square"].mul_(alpha).add_((1 - alpha) * gradient * gradient)
+        parameter.sub_(learning_rate * factor * gradient / (slots["square"].sqrt() + epsilon))
+
+    return Optimiser(("square",), rule)
+
+
+def adam(
+    learning_rate: float, *, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8, weight_decay: float = 0.0
+) -> Optimiser:
+    """Adam as in ``torch.optim.Adam``, weight decay added to the gradient (Kingma & Ba 2014)."""
+    first, second = betas
+
+    def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
+        gradient = gradient + weight_decay * parameter if weight_decay else gradient
+        slots["mean"].mul_(first).add_((1 - first) * gradient)
+        slots["square"].mul_(second).add_((1 - second) * gradient * gradient)
+        mean = slots["mean"] / (1 - first**step)
+        parameter.sub_(learning_rate * factor * mean / ((slots["square"] / (1 - second**step)).sqrt() + epsilon))
+
+    return Optimiser(("mean", "square"), rule)
+
+
+def sgd(learning_rate: float, *, momentum: float = 0.0, weight_decay: float = 0.0) -> Optimiser:
+    """Stochastic gradient descent as in ``torch.optim.SGD``."""
+
+    def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
+        gradient = gradient + weight_decay * parameter if weight_decay else gradient
+        if momentum:
+            gradient = slots["velocity"].mul_(momentum).add_(gradient)
+        parameter.sub_(learning_rate * factor * gradient)
+
+    return Optimiser(("velocity",) if momentum else (), rule)
+
+
+OPTIMISERS: dict[str, Callable[[float], Optimiser]] = {"rmsprop": rmsprop, "adam": adam, "sgd": sgd}
+
+
+def compiler_found() -> bool:
+    """Whether ``torch.compile`` has what it needs on this machine: a C++ compiler, or a GPU."""
+    return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+
+
+def compiling_pays(updates: int, parameters: int) -> bool:
+    """Whether ``updates`` steps of ``parameters`` parameters gain more by a compiled step than compiling costs, if it can be done.
+
+    Depends on the work to be done and not on a measurement: equal runs must make equal decisions.
+    """
+    return compiler_found() and updates * parameters * SAVED_SECONDS > COMPILE_SECONDS
+
+
+class Step:
+    """A training step: ``step(trained, given, state, inputs, labels)`` updates ``trained`` and ``state`` in place.
+
+    Returns the loss before the update, detached, and what else the loss function computed. Matrix products are computed in
+    ``precision``, everything else in float32.
+    """
+
+    def __init__(self, loss: Loss, optimiser: Optimiser, *, precision: torch.dtype, compiled: bool) -> None:
+        self.optimiser = optimiser
+
+        def step(
+            trained: Tensors,
+            given: dict[str, Any],
+            slots: dict[str, Tensors],
+            count: Tensor,
+            factor: Tensor,
+            inputs: Tensor,
+            labels: Tensor,
+        ) -> tuple[Tensor, Tensors]:
+            def value(trained: Tensors) -> tuple[Tensor, Tensors]:
+                with torch.autocast(inputs.device.type, dtype=precision, enabled=precision != torch.float32):
+                    return loss(trained, given, inputs, labels)
+
+            gradients, (loss_value, rest) = grad_and_value(value, has_aux=True)(trained)
+            for name, parameter in trained.items():
+                optimiser.rule(parameter, gradients[name], slots[name], count, factor)
+            return loss_value, rest
+
+        self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
+
+    def __call__(
+        self, trained: Tensors, given: dict[str, Any], state: "TrainingState", inputs: Tensor, labels: Tensor, factor: float = 1.0
+    ) -> tuple[Tensor, Tensors]:
+        state.count += 1
+        rate = torch.tensor(factor, device=inputs.device)
+        with torch.no_grad():
+            return self._step(trained, given, state.slots, state.count, rate, inputs, labels)
+
+
+class TrainingState:
+    """What an optimiser keeps between the steps of one training: a count, and its slots for each trained tensor."""
+
+    def __init__(self, optimiser: Optimiser, trained: Tensors) -> None:
+        device = next(iter(trained.values())).device if trained else None
+        self.count = torch.zeros((), device=device)
+        self.slots = optimiser.fresh(trained)
+
+    def tensors(self) -> Tensors:
+        """The state by name, to be kept on disk."""
+        named = {f"{name}.{slot}": tensor for name, kept in self.slots.items() for slot, tensor in kept.items()}
+        return named | {"count": self.count}
+
+    def restore(self, tensors: Tensors) -> None:
+        """Take up what ``tensors`` gave."""
+        self.count.copy_(tensors["count"])
+        for name, kept in self.slots.items():
+            for slot, tensor in kept.items():
+                tensor.copy_(tensors[f"{name}.{slot}"])

@@ -1,0 +1,178 @@
+"""Shared by the methods that train the weights of one network: heads by scenario, the training step, and the state on disk.
+
+What the last layer is follows from the scenario (van de Ven & Tolias 2019):
+
+- GG: a head for each task on a shared trunk; only the given task's head is used.
+- GNu: outputs for every class of every task so far, which all compete in training and in prediction.
+- GNs and NNs: one head, whose outputs mean the same in every task.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from clbench.method import Brief, Method, Prediction
+from clbench.networks import bare_twin, head_names
+from clbench.seeding import derive
+from clbench.training import Optimiser, Step, Tensors, TrainingState
+
+TASKS_AT_A_TIME = 10
+"""In GNu the last layer grows by this many tasks at a time: each growth compiles the step anew."""
+
+
+class WeightMethod(Method):
+    """A method that trains one network's weights. A subclass adds to the loss, or does something at the ends of tasks.
+
+    ``trained``: the trunk and, under the last layer's own names, the present task's head (GG), the outputs of all tasks as one layer
+    (GNu), or the only head (GNs, NNs). ``heads``: in GG, the heads of the tasks that are finished. ``task``: the present task.
+    """
+
+    def __init__(self, brief: Brief, *, optimiser: Optimiser) -> None:
+        super().__init__(brief)
+        scenario = brief.scenario
+        self.head_per_task = scenario.task_given_in_training and scenario.task_given_in_inference
+        self.tasks_compete = scenario.task_given_in_training and not scenario.task_given_in_inference and not scenario.labels_shared
+        self.network = brief.network(brief.classes).to(brief.device).eval()
+        self.head = head_names(self.network, brief.classes)
+        self.trained: Tensors = {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        self.buffers: Tensors = {name: b.detach().clone() for name, b in self.network.named_buffers()}
+        self.heads: list[Tensors] = []
+        self.task = 0
+        self.tasks_seen = 0
+        self.optimiser = optimiser
+        self.state = TrainingState(optimiser, self.trained)
+        twin = bare_twin(self.network)
+
+        def loss(trained: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
+            buffers = {name: buffer.clone() for name, buffer in given["buffers"].items()}
+            logits = functional_call(twin, trained | buffers, (inputs,)).float()
+            if "competing" in given:
+                logits = logits.masked_fill(~given["competing"], float("-inf"))
+            return self.objective(logits, labels, given) + self.penalty(trained, given), buffers
+
+        self.step = Step(loss, optimiser, precision=brief.precision, compiled=brief.compiled)
+
+    # What a subclass may change
+
+    def objective(self, logits: Tensor, labels: Tensor, given: dict[str, Any]) -> Tensor:
+        """The loss of a batch: logits [b, outputs], labels counted over all outputs [b]. A pure function, as it is compiled."""
+        return cross_entropy(logits, labels)
+
+    def penalty(self, trained: Tensors, given: dict[str, Any]) -> Tensor | float:
+        """What is added to the loss: a pure function of the trained tensors and of what ``given`` holds."""
+        return 0.0
+
+    def given(self) -> dict[str, Any]:
+        """Tensors that ``objective`` and ``penalty`` need beside the trained ones; of the same shapes at every step of a task."""
+        return {}
+
+    # Learning
+
+    def begin_task(self, task: int, updates: int) -> None:
+        """A new head or new outputs where the scenario wants them, and a fresh optimiser."""
+        self.task = task
+        self.tasks_seen = max(self.tasks_seen, task + 1)
+        if self.head_per_task and task > 0:
+            self.heads.append({name: self.trained[name] for name in self.head})
+            self.trained |= self.fresh_head(task)
+        if self.tasks_compete:
+            self._make_room(task + 1)
+        self.state = TrainingState(self.optimiser, self.trained)
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        return self.update(inputs, labels + self.first_output)
+
+    def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """One step on a batch whose labels are counted over all outputs. Returns the loss before it."""
+        given = self.given() | {"buffers": self.buffers}
+        if self.tasks_compete:
+            given["competing"] = self.competing()
+        loss, self.buffers = self.step(self.trained, given, self.state, inputs, labels)
+        return loss
+
+    @property
+    def first_output(self) -> int:
+        """Where the present task's outputs begin."""
+        return self.brief.classes * self.task if self.tasks_compete else 0
+
+    def competing(self) -> Tensor:
+        """In GNu, which outputs belong to a task seen so far: bool [outputs]."""
+        return torch.arange(len(self.trained[self.head[0]]), device=self.brief.device) < self.brief.classes * self.tasks_seen
+
+    def fresh_head(self, task: int) -> Tensors:
+        """A last layer for ``task`` with its own initialisation, in the way that the layer initialises itself."""
+        layer = copy.deepcopy(self.network.get_submodule(self.head[0].rpartition(".")[0])).cpu()
+        reset = getattr(layer, "reset_parameters", None)
+        if reset is not None and task > 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(derive(self.brief.seed, "head", task))
+                reset()
+        named = dict(layer.named_parameters())
+        return {name: named[name.rpartition(".")[2]].detach().to(self.brief.device) for name in self.head}
+
+    def _make_room(self, tasks: int) -> None:
+        """Have outputs for at least ``tasks`` tasks, each with the initial values that are its own."""
+        have = len(self.trained[self.head[0]]) // self.brief.classes
+        if have < tasks or (have == 1 and tasks == 1):
+            new = [self.fresh_head(task) for task in range(have, have + TASKS_AT_A_TIME)]
+            for name in self.head:
+                self.trained[name] = torch.cat([self.trained[name], *(head[name] for head in new)])
+
+    # Answering
+
+    def logits(self, inputs: Tensor, task: int | None = None) -> Tensor:
+        """The outputs in evaluation mode: the given task's in GG, those of all tasks seen so far otherwise."""
+        parameters = self.trained
+        if self.head_per_task and task is not None and task < len(self.heads):
+            parameters = self.trained | self.heads[task]
+        outputs = functional_call(self.network, parameters | self.buffers, (inputs.to(self.brief.device),))
+        return outputs[:, : self.brief.classes * (self.tasks_seen if self.tasks_compete else 1)]
+
+    def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
+        with torch.no_grad():
+            best = self.logits(inputs, task).argmax(1)
+        if not self.tasks_compete:
+            return Prediction(best)
+        return Prediction(best % self.brief.classes, best // self.brief.classes)
+
+    # State
+
+    def learned(self) -> Tensors:
+        """Parameters and buffers; in GG the head of every task, in GNu the outputs of the tasks so far."""
+        kept = {name: tensor for name, tensor in self.trained.items() if name not in self.head}
+        for name in self.head:
+            if self.head_per_task:
+                kept[name] = torch.stack([*(head[name] for head in self.heads), self.trained[name]])
+            else:
+                kept[name] = self.trained[name][: self.brief.classes * (self.tasks_seen if self.tasks_compete else 1)]
+        return kept | {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
+
+    def progress(self) -> Tensors:
+        """Where no task is given, the optimiser's state: elsewhere every task begins with a fresh one."""
+        if self.brief.scenario.task_given_in_training:
+            return {}
+        return {f"optimiser.{name}": tensor for name, tensor in self.state.tensors().items()}
+
+    def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
+        held = {name: tensor.to(self.brief.device, copy=True) for name, tensor in learned.items()}
+        self.buffers = {name: held[f"buffer.{name}"] for name in self.buffers}
+        trained = {name: held[name] for name in self.trained}
+        first = held[self.head[0]]
+        if self.head_per_task:
+            self.heads = [{name: held[name][task] for name in self.head} for task in range(len(first) - 1)]
+            trained |= {name: held[name][-1] for name in self.head}
+            self.tasks_seen = len(first)
+        elif self.tasks_compete:
+            self.tasks_seen = len(first) // self.brief.classes
+        self.task = max(0, self.tasks_seen - 1)
+        self.trained = trained
+        if self.tasks_compete:
+            self._make_room(self.tasks_seen)
+        self.state = TrainingState(self.optimiser, self.trained)
+        if progress is not None and not self.brief.scenario.task_given_in_training:
+            prefix = "optimiser."
+            self.state.restore({name.removeprefix(prefix): t for name, t in progress.items() if name.startswith(prefix)})

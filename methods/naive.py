@@ -1,0 +1,27 @@
+"""Naive fine-tuning: one network trained on every task in turn, with nothing against forgetting. The floor that every method must beat.
+
+    loss = cross-entropy of the present batch
+
+Stores the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``).
+"""
+
+from typing import Literal
+
+from clbench.method import Brief
+from clbench.scenarios import GG, GNS, GNU, NNS
+from clbench.training import OPTIMISERS
+
+from ._weights import WeightMethod
+
+
+class Naive(WeightMethod):
+    """Naive fine-tuning, without anything against forgetting."""
+
+    name = "naive"
+    scenarios = frozenset({GG, GNS, GNU, NNS})
+
+    def __init__(
+        self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4
+    ) -> None:
+        """``optimiser`` with its defaults but for the ``learning_rate``; begun afresh with each given task."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))

@@ -1,0 +1,152 @@
+"""Figure 4 from real runs of a tiny budget, against the run folders; and its look, from made-up points."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from clbench import paper, spec
+from clbench.errors import UserError
+from clbench.evaluator import Score, Taught
+from clbench.metrics import mean_t_interval
+from clbench.paper import base, fig4
+
+TINY = {"tasks": 2, "updates": 20, "checkpoints": (1, 2)}
+
+
+def tiny(budget):
+    return [base.Curve(curve.name, {**curve.settings, **TINY}) for curve in fig4.curves(budget)]
+
+
+@pytest.fixture(scope="module")
+def figure():
+    return dataclasses.replace(fig4.FIG4, curves=tiny)
+
+
+@pytest.fixture(scope="module")
+def made(figure, tmp_path_factory):
+    """The tiny figure with two seeds, its folder, and the events that were watched."""
+    folder = tmp_path_factory.mktemp("results")
+    events = []
+    drawn = base.reproduce(figure, "smoke", folder, seeds=(0, 1), watch=lambda job, event: events.append((job, event)))
+    return drawn, folder, events
+
+
+def drawn_line(axes, name):
+    (line,) = [line for line in axes.get_lines() if line.get_label() == name]
+    return line
+
+
+def test_lines_are_what_the_csv_says(made):
+    drawn, folder, _ = made
+    table = pd.read_csv(folder / "figures" / "fig4.csv", dtype={"runs": str}, float_precision="round_trip")
+    assert list(table.columns) == list(base.COLUMNS)
+    assert table["curve"].unique().tolist() == [fig4.GG, fig4.GNU_H, fig4.GNU_G, fig4.NNS, fig4.UNALIGNED]
+    for axes in drawn.figure.axes:
+        for name, points in table.groupby("curve"):
+            line = drawn_line(axes, name)
+            assert line.get_xdata().tolist() == points["learned"].tolist()
+            assert line.get_ydata().tolist() == points["accuracy"].tolist()
+    below = drawn.figure.axes[1]
+    of_gnu = table[table["curve"] == fig4.GNU_H]
+    assert drawn_line(below, "chance GNu: 10 % / tasks").get_ydata() == pytest.approx(of_gnu["chance"].tolist())
+    assert of_gnu["chance"].tolist() == [0.1, 0.05]
+
+
+def test_csv_is_what_the_run_folders_say(made):
+    drawn, folder, _ = made
+    for row in drawn.frame.to_dict("records"):
+        names = row["runs"].split()
+        assert len(names) == row["n"] == 2
+        averages, task_averages, stored = [], [], []
+        for name in names:
+            scores = pd.read_csv(folder / "runs" / name / "scores.csv")
+            asked = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
+            assert sorted(asked["task"]) == list(range(row["learned"]))
+            averages.append(asked["accuracy"].mean())
+            task_averages.append(asked["task_accuracy"].mean())
+            tasks = pd.read_csv(folder / "runs" / name / "tasks.csv").set_index("learned")
+            stored.append(tasks["stored_bytes"][row["learned"]])
+        interval = mean_t_interval(averages)
+        assert row["accuracy"] == pytest.approx(sum(averages) / 2, abs=1e-12)
+        assert row["accuracy_interval"] == pytest.approx(interval.half_width, abs=1e-12)
+        assert row["task_accuracy"] == pytest.approx(sum(task_averages) / 2, abs=1e-12, nan_ok=True)
+        assert row["stored_bytes"] == pytest.approx(sum(stored) / 2)
+        assert pd.isna(row["task_accuracy"]) == (row["curve"] == fig4.GG)
+
+
+def test_three_curves_come_from_one_training(made):
+    drawn, _, events = made
+    runs = drawn.frame.groupby("curve")["runs"].unique().map(tuple)
+    assert runs[fig4.GG] == runs[fig4.GNU_H] == runs[fig4.GNU_G]
+    assert len({runs[fig4.GNU_H], runs[fig4.NNS], runs[fig4.UNALIGNED]}) == 3
+    taught = [job.learn.hash for job, event in events if isinstance(event, Taught)]
+    assert len(taught) == 3 * 2 * TINY["tasks"]
+    assert {len(job.asks) for job, event in events if isinstance(event, Score)} == {1, 3}
+
+
+def test_files_are_written_and_caption_says_what_was_run(made):
+    drawn, folder, _ = made
+    assert [file.relative_to(folder / "figures").name for file in drawn.files] == ["fig4.csv", "fig4.png", "fig4.pdf"]
+    (caption,) = [text.get_text().replace("\n", " ") for text in drawn.figure.texts if text.get_gid() == "caption"]
+    for part in ("clbench", "smoke", "mnist-5k", "lenet-300-100", "500 outputs", "20 updates", "2 seeds", "group=128, evidence=1"):
+        assert part in caption
+
+
+def test_drawing_again_from_results_is_the_same_and_runs_nothing(made, figure):
+    drawn, folder, _ = made
+    before = [file.read_bytes() for file in drawn.files]
+    again = base.reproduce(figure, "smoke", folder, seeds=(0, 1), from_results=True, watch=pytest.fail)
+    assert [file.read_bytes() for file in again.files] == before
+
+
+def test_drawing_from_results_names_what_is_missing(made, figure):
+    _, folder, _ = made
+    with pytest.raises(UserError) as refused:
+        base.reproduce(figure, "smoke", folder, seeds=(0, 7), from_results=True)
+    job = spec.resolve(spec.request({**tiny("smoke")[3].settings, "seeds": (7,)}))[0]
+    assert f"NNs H aligned (run {job.learn.hash} is not there)" in str(refused.value)
+    more = dataclasses.replace(figure, curves=lambda budget: [tiny(budget)[0], with_ask(tiny(budget)[1], objective=["G"], group=1)])
+    with pytest.raises(UserError, match=r"GNu H \(run \w+ was not asked after 1, 2 tasks\)"):
+        base.reproduce(more, "smoke", folder, seeds=(0,), from_results=True)
+
+
+def with_ask(curve, **changes):
+    return base.Curve(curve.name, {**curve.settings, "ask": {**curve.settings["ask"], **changes}})
+
+
+def test_unknown_names_are_answered_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="Did you mean fig4"):
+        paper.figure("figure4", results=tmp_path)
+    with pytest.raises(UserError, match="Did you mean laptop"):
+        paper.figure("fig4", "labtop", results=tmp_path)
+
+
+@pytest.mark.parametrize("budget", spec.BUDGETS)
+def test_budgets_ask_the_papers_question(budget):
+    curves = fig4.curves(budget)
+    jobs = [job for curve in curves for job in spec.resolve(spec.request(curve.settings))]
+    assert [job.asks[0].scenario.name for job in jobs] == ["GG", "GNu", "GNu", "NNs", "NNs"]
+    assert len({job.learn.hash for job in jobs}) == 3
+    for job in jobs:
+        assert job.learn.network == "lenet-300-100"
+        assert (job.learn.parameters["outputs"], job.learn.parameters["budget"]) == (500, 2500)
+        # Checks every 100 updates are aligned with tasks only if the tasks' length is a multiple of that.
+        assert job.learn.updates % job.learn.parameters["interval"] == 0
+        assert job.checkpoints[-1] == job.learn.tasks
+    assert [job.learn.parameters["offset"] for job in jobs[3:]] == [0, 50]
+    assert (jobs[0].learn.data == "mnist") == (budget == "paper")
+
+
+def test_curves_that_coincide_are_told_apart(made):
+    drawn, _, _ = made
+    above = drawn.figure.axes[0]
+    looks = {name: drawn_line(above, name) for name in fig4.STYLES}
+    nested = [looks[name] for name in (fig4.GNU_H, fig4.GNU_G, fig4.NNS)]
+    sizes = [line.get_markersize() for line in nested]
+    assert sizes == sorted(sizes, reverse=True)
+    orders = [line.get_zorder() for line in nested]
+    assert orders == sorted(orders)
+    assert len({line.get_marker() for line in nested}) == 3
+    assert looks[fig4.GG].get_linewidth() > 3 * nested[0].get_linewidth()
+    assert f"axis starts at {100 * above.get_ylim()[0]:.4g}" in above.get_ylabel()

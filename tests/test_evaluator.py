@@ -1,0 +1,486 @@
+"""The one loop: what it tells and withholds, how it scores, and that learners which cheat gain nothing by it."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from clbench.errors import UserError
+from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, teach
+from clbench.method import Brief, Method, Prediction
+from clbench.methods.supsup import SupSup
+from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU, NNS
+from clbench.stream import Split, Stream, Task
+
+Make = Callable[..., Any]
+GGU = Scenario("GGu", task_given_in_training=True, task_given_in_inference=True, labels_shared=False)
+ONCE = Schedule(updates=3, batch_size=16)
+
+
+class Blank(Method):
+    """Learns nothing and answers 0; the learners of these tests differ from it in what matters."""
+
+    name = "blank"
+    scenarios = frozenset({GG, GNS, GNU, NNS, GGU})
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        return None
+
+    def predict(self, inputs: Tensor, task: int | None = None, *, attempt: int = 0) -> Prediction:
+        return Prediction(torch.zeros(len(inputs), dtype=torch.int64), torch.full((len(inputs),), self.guess(inputs, task)))
+
+    def guess(self, inputs: Tensor, task: int | None) -> int:
+        return 0
+
+    def learned(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
+        pass
+
+
+def scores(events: Iterator[Taught | Score]) -> list[Score]:
+    return [event for event in events if isinstance(event, Score)]
+
+
+# What a learner is told
+
+
+class Recorder(Blank):
+    """Writes down all that happens to it, in a list that its copies share."""
+
+    name = "recorder"
+
+    def __init__(self, brief: Brief) -> None:
+        super().__init__(brief)
+        self.log = Log()
+
+    def begin_task(self, task: int, updates: int) -> None:
+        self.log.append(("begin", task, updates))
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        self.log.append(("observe", len(inputs), len(labels)))
+        return torch.tensor(float(len(self.log)))
+
+    def end_task(self, data: Split) -> None:
+        self.log.append(("end", data))
+
+    def predict(self, inputs: Tensor, task: int | None = None, *, attempt: int = 0) -> Prediction:
+        self.log.append(("predict", len(inputs), task))
+        return super().predict(inputs, task)
+
+
+class Log(list):
+    def __deepcopy__(self, memo: dict) -> "Log":
+        return self
+
+
+def test_where_the_task_is_given_its_beginning_number_and_end_are_told(make_brief: Make, make_stream: Make) -> None:
+    method, stream = Recorder(make_brief(GNU)), make_stream(2)
+    taught = list(evaluate(method, stream, [], [], ONCE))
+    observed = [("observe", 16, 16)] * 3
+    assert method.log[:4] == [("begin", 0, 3), *observed]
+    assert method.log[5:9] == [("begin", 1, 3), *observed]
+    assert [entry[0] for entry in method.log] == ["begin", *["observe"] * 3, "end"] * 2
+    for entry, task in zip((method.log[4], method.log[9]), stream, strict=True):
+        assert torch.equal(entry[1].whole()[0], task.train.whole()[0])
+    assert [(event.learned, event.losses) for event in taught] == [(1, (2.0, 3.0, 4.0)), (2, (7.0, 8.0, 9.0))]
+
+
+def test_at_its_end_a_task_s_data_come_without_augmentation(make_brief: Make, make_stream: Make) -> None:
+    method, task = Recorder(make_brief(GNU)), make_stream(1)[0]
+    split = Split(task.train.images, task.train.labels, augment=lambda images, draws: images * 0 + torch.rand(1, generator=draws))
+    seen = []
+    method.observe = lambda inputs, labels: seen.append(inputs)  # type: ignore[method-assign, func-returns-value]
+    teach(method, Task(split, task.test, "augmented"), 0, ONCE)
+    data = method.log[-1][1]
+    assert data.augment is None
+    assert torch.equal(data.whole()[0], task.train.images)
+    assert all(len(inputs.unique()) == 1 for inputs in seen)
+    assert len(torch.cat(seen).unique()) == 3
+
+
+def test_where_no_task_is_given_there_are_only_batches_of_one_size(make_brief: Make, make_stream: Make) -> None:
+    method = Recorder(make_brief(NNS))
+    list(evaluate(method, make_stream(3), [], [], Schedule(updates=15, batch_size=32)))  # 200 images a task: no whole passes
+    assert method.log == [("observe", 32, 32)] * 45
+
+
+@pytest.mark.parametrize("scenario", [GG, GNS, GNU, NNS])
+def test_a_task_is_given_in_inference_only_in_gg(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+    method = Recorder(make_brief(scenario))
+    list(evaluate(method, make_stream(4), [Ask(scenario)], [4], ONCE))
+    told = [entry[2] for entry in method.log if entry[0] == "predict"]
+    assert sorted(told, key=str) == ([0, 1, 2, 3] if scenario is GG else [None] * len(told))
+    assert len(told) == (8 if scenario is NNS else 4)  # without tasks, once more to see which component is whose
+
+
+def test_asks_see_all_test_images_or_the_first_few(make_brief: Make, make_stream: Make) -> None:
+    stream, inputs = make_stream(2), []
+    method = Blank(make_brief(GNU))
+    method.guess = lambda images, task: inputs.append(images) or 0  # type: ignore[method-assign]
+    found = examine(method, stream, Ask(GNU), 1) + examine(method, stream, Ask(GNU, images=7), 1)
+    assert [score.images for score in found] == [60, 7]
+    whole = stream[0].test.whole()[0]
+    assert torch.equal(inputs[0], whole)
+    assert torch.equal(inputs[1], whole[:7])
+
+
+# Scores
+
+
+def labelled(tasks: int, images: int = 12) -> Stream:
+    """Tasks whose inputs are (task, number, label): a learner of these can be scripted."""
+
+    def split(task: int) -> Split:
+        numbers = torch.arange(images)
+        return Split(torch.stack([torch.full((images,), task), numbers, numbers % 3], 1).float(), numbers % 3)
+
+    return Stream("labelled", [Task(split(task), split(task), str(task)) for task in range(tasks)], 3, (3,))
+
+
+class Scripted(Blank):
+    """Gets the label of every second image right, and the task of every third."""
+
+    name = "scripted"
+
+    def predict(self, inputs: Tensor, task: int | None = None, *, attempt: int = 0) -> Prediction:
+        tasks, numbers, labels = inputs.long().unbind(1)
+        return Prediction((labels + (numbers % 2 > 0)) % 3, self.renamed((tasks + (numbers % 3 > 0)) % 4))
+
+    def renamed(self, tasks: Tensor) -> Tensor:
+        return tasks
+
+
+@pytest.mark.parametrize(
+    ("scenario", "accuracy", "task_accuracy"),
+    [
+        (GG, 1 / 2, None),  # the label
+        (GGU, 1 / 2, None),  # the label; the task was given
+        (GNS, 1 / 2, 1 / 3),  # the label, whatever the task
+        (GNU, 1 / 6, 1 / 3),  # the label and the task
+    ],
+)
+def test_what_counts_as_right(
+    scenario: Scenario, accuracy: float, task_accuracy: float | None, make_brief: Make, make_stream: Make
+) -> None:
+    found = examine(Scripted(make_brief(scenario)), labelled(4), Ask(scenario), 4)
+    assert [score.task for score in found] == [0, 1, 2, 3]
+    for score in found:
+        assert score.accuracy == pytest.approx(accuracy)
+        assert score.task_accuracy == (None if task_accuracy is None else pytest.approx(task_accuracy))
+        assert score.inferred == ({} if task_accuracy is None else {score.task: 4, (score.task + 1) % 4: 8})
+        assert (score.learned, score.images, score.ask.scenario) == (4, 12, scenario)
+
+
+@pytest.mark.parametrize("names", [(0, 1, 2, 3), (2, 0, 3, 1), (7, -1, 10**9, 4)])
+def test_without_tasks_the_learner_s_own_components_are_matched_to_them(names: tuple[int, ...], make_brief: Make) -> None:
+    """Two thirds of a task's images go to one component, whatever its name; labels are shared, so they alone make the accuracy."""
+    method = Scripted(make_brief(NNS))
+    method.renamed = lambda tasks: torch.tensor(names)[tasks]  # type: ignore[method-assign]
+    for score in examine(method, labelled(4), Ask(NNS), 4):
+        assert score.accuracy == pytest.approx(1 / 2)
+        assert score.task_accuracy == pytest.approx(2 / 3)
+        assert score.inferred == {names[score.task]: 4, names[(score.task + 1) % 4]: 8}
+
+
+def test_without_tasks_a_component_stands_for_one_task_at_most(make_brief: Make) -> None:
+    method = Scripted(make_brief(NNS))
+    method.renamed = lambda tasks: torch.zeros_like(tasks)  # type: ignore[method-assign]
+    assert sorted(score.task_accuracy for score in examine(method, labelled(4), Ask(NNS), 4)) == [0, 0, 0, 1]
+
+
+def test_a_method_that_infers_no_task_has_no_task_accuracy(make_brief: Make) -> None:
+    class Untold(Blank):
+        def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
+            return Prediction(inputs[:, 2].long())
+
+    for scenario in (GG, GGU, GNS, NNS):
+        for score in examine(Untold(make_brief(scenario)), labelled(2), Ask(scenario), 2):
+            assert (score.accuracy, score.task_accuracy, score.inferred) == (1, None, {})
+    with pytest.raises(UserError, match="blank infers no task, but GNu asks for one"):
+        examine(Untold(make_brief(GNU)), labelled(2), Ask(GNU), 2)
+
+
+def test_ggs_and_ggu_are_the_same(make_brief: Make, make_stream: Make) -> None:
+    """To SupSup, which learns something: equal accuracies for shared and for unshared labels, as the given task tells them apart."""
+    found = {}
+    for scenario in (GG, GGU):
+        method, stream = SupSup(make_brief(scenario), learning_rate=3e-4), make_stream(3)
+        asks = [Ask(scenario), Ask(scenario, images=33)]
+        events = evaluate(method, stream, asks, [1, 3], Schedule(3, 16))
+        found[scenario] = [(s.learned, s.task, s.accuracy, s.task_accuracy, s.images) for s in scores(events)]
+    assert found[GG] == found[GGU]
+    assert 0.3 < np.mean([row[2] for row in found[GG]]) < 0.95
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda n: Prediction(torch.zeros(n - 1, dtype=torch.int64)), "one of labels for each of its 12 inputs"),
+        (lambda n: Prediction(torch.zeros(n, 3)), "one of labels for each"),
+        (lambda n: Prediction([0] * n), "one of labels for each"),
+        (lambda n: Prediction(torch.zeros(n), torch.zeros(1)), "one of tasks for each"),
+        (lambda n: torch.zeros(n), "must return a clbench.Prediction, not a Tensor"),
+        (lambda n: None, "must return a clbench.Prediction, not a NoneType"),
+    ],
+)
+def test_an_answer_of_the_wrong_shape_is_named(answer: Callable[[int], Any], says: str, make_brief: Make) -> None:
+    method = Blank(make_brief(GNS))
+    method.predict = lambda inputs, task=None: answer(len(inputs))  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=rf"blank\.predict .*{says}"):
+        examine(method, labelled(2), Ask(GNS), 2)
+
+
+def test_checkpoints_asks_and_where_to_start(make_brief: Make) -> None:
+    asks = [Ask(GNS), Ask(GG)]
+    events = list(evaluate(Blank(make_brief(GNS)), labelled(4), asks, [1, 3], ONCE))
+    rows = [(e.learned, e.ask.label, e.task) for e in events if isinstance(e, Score)]
+    assert rows == [(learned, label, task) for learned in (1, 3) for label in ("GNs", "GG") for task in range(learned)]
+    assert [e.learned for e in events if isinstance(e, Taught)] == [1, 2, 3, 4]
+    later = list(evaluate(Blank(make_brief(GNS)), labelled(4), asks, [1, 3], ONCE, start=2))
+    assert [e.learned for e in later if isinstance(e, Taught)] == [3, 4]
+    assert {e.learned for e in later if isinstance(e, Score)} == {3}
+
+
+def test_equal_asks_have_equal_labels() -> None:
+    assert Ask(GNU, {"b": 1, "a": "x"}).label == Ask(GNU, {"a": "x", "b": 1}).label == "GNu a=x b=1"
+    assert Ask(GNU, {"a": 2}, images=5).label == "GNu a=2 images=5"
+    assert Ask(GG).label == "GG"
+
+
+# Evaluating leaves no trace
+
+
+@pytest.mark.parametrize("scenario", [GNU, NNS])
+def test_asking_after_every_task_or_only_at_the_end_gives_the_same_masks(
+    scenario: Scenario, make_brief: Make, make_stream: Make, convolution: Make
+) -> None:
+    found = []
+    asks = [Ask(scenario, {"group": 10}), Ask(scenario, {"algorithm": "binary", "objective": "G", "group": 5})]
+    for checkpoints in ([1, 2, 3], [3], []):
+        method = SupSup(make_brief(scenario, convolution), outputs=20, learning_rate=0.01, interval=10, epsilon=0.5)
+        last = [s for s in scores(evaluate(method, make_stream(3), asks, checkpoints, Schedule(30, 16))) if s.learned == 3]
+        found.append((method.learned(), method.progress(), method.tables(), [(s.task, s.accuracy, s.inferred) for s in last]))
+    for learned, progress, tables, answers in found[1:]:
+        for mine, its in ((learned, found[0][0]), (progress, found[0][1])):
+            assert mine.keys() == its.keys()
+            assert all(torch.equal(mine[name], its[name]) for name in mine)
+        assert tables == found[0][2]
+        assert answers in (found[0][3], [])
+
+
+class Drawing(Blank):
+    """Draws from the global generator in learning and in answering, and spoils what it is shown."""
+
+    name = "drawing"
+
+    def __init__(self, brief: Brief) -> None:
+        super().__init__(brief)
+        self.seen: list[Tensor] = []
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        self.seen += [inputs.clone(), labels.clone(), torch.rand(3)]
+        inputs.zero_(), labels.zero_()
+        return None
+
+    def predict(self, inputs: Tensor, task: int | None = None, *, attempt: int = 0) -> Prediction:
+        torch.rand(5)
+        torch.manual_seed(attempt)
+        self.seen.append(inputs)
+        inputs.zero_()
+        return super().predict(inputs, task)
+
+
+def test_what_is_learned_from_does_not_depend_on_asks(make_brief: Make, make_stream: Make) -> None:
+    found = []
+    stream = make_stream(3)
+    before = [part.clone() for task in stream for part in (*task.train.whole(), *task.test.whole())]
+    for asks in ([], [Ask(GNU), Ask(GG), Ask(GNU, {"attempt": 3})]):
+        method = Drawing(make_brief(GNU))
+        torch.manual_seed(1)
+        list(evaluate(method, stream, asks, [1, 2, 3], Schedule(5, 16, seed=7)))
+        found.append(method.seen)
+    assert len(found[0]) == len(found[1]) == 3 * 5 * 3
+    assert all(torch.equal(mine, its) for mine, its in zip(*found, strict=True))
+    after = [part for task in stream for part in (*task.train.whole(), *task.test.whole())]
+    assert all(torch.equal(mine, its) for mine, its in zip(before, after, strict=True))
+
+
+def test_the_order_of_batches_follows_from_the_training_seed(make_brief: Make, make_stream: Make) -> None:
+    def seen(seed: int) -> Tensor:
+        method = Drawing(make_brief(GNU))
+        list(evaluate(method, make_stream(2), [], [], Schedule(5, 16, seed=seed)))
+        return torch.cat([part.flatten() for part in method.seen[::3]])
+
+    assert torch.equal(seen(1), seen(1))
+    assert not torch.equal(seen(1), seen(2))
+    both = seen(1).view(2, -1)
+    assert not torch.equal(both[0].sort().values, both[1].sort().values)  # tasks are shuffled each by itself
+
+
+# Learners that cheat: each guesses the task from what the evaluation might give away
+
+
+class Counter(Blank):
+    """Numbers the calls of ``predict``."""
+
+    name = "counts calls"
+    calls = 0
+
+    def guess(self, inputs: Tensor, task: int | None) -> int:
+        self.calls += 1
+        return (self.calls - 1) % TASKS
+
+
+class SharedCounter(Counter):
+    """Numbers the calls over all its copies."""
+
+    name = "counts all calls"
+
+    def guess(self, inputs: Tensor, task: int | None) -> int:
+        type(self).calls += 1
+        return (type(self).calls - 1) % TASKS
+
+
+class Pointers(Blank):
+    """Compares where data lie with where the data of each task lay, in training and in inference."""
+
+    name = "compares data pointers"
+
+    def __init__(self, brief: Brief) -> None:
+        super().__init__(brief)
+        self.batches = 0
+        self.task_at: dict[int, int] = {}
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        self.task_at[inputs.data_ptr()] = self.task_at[labels.data_ptr()] = self.batches // ONCE.updates
+        self.batches += 1
+        return None
+
+    def end_task(self, data: Split) -> None:
+        self.task_at[data.whole()[0].data_ptr()] = (self.batches - 1) // ONCE.updates
+
+    def guess(self, inputs: Tensor, task: int | None) -> int:
+        return self.task_at.get(inputs.data_ptr(), self.task_at.get(inputs.untyped_storage().data_ptr(), 0))
+
+
+class Rememberer(Blank):
+    """Remembers the inputs of every call, and the task where GG gives it, for later asks about the same images."""
+
+    name = "remembers inputs"
+
+    def __init__(self, brief: Brief) -> None:
+        super().__init__(brief)
+        self.known: dict[bytes, int] = {}
+
+    def guess(self, inputs: Tensor, task: int | None) -> int:
+        key = inputs.numpy().tobytes()
+        return self.known.setdefault(key, len(self.known) % TASKS if task is None else task)
+
+
+class Foreteller(Blank):
+    """Foretells the order of the tasks from the state of a global random generator, read when the learner is copied to be asked."""
+
+    order: tuple[int, ...] = (0,) * 99
+
+    def __deepcopy__(self, memo: dict) -> "Foreteller":
+        twin = type(self)(self.brief)
+        twin.order = tuple(self.foretold())
+        return twin
+
+    def guess(self, inputs: Tensor, task: int | None) -> int:
+        first, *self.order = self.order
+        return first
+
+    def foretold(self) -> list[int]:
+        raise NotImplementedError
+
+
+class PythonForeteller(Foreteller):
+    name = "reads Python's random state"
+
+    def foretold(self) -> list[int]:
+        twin, order = random.Random(), list(range(TASKS))
+        twin.setstate(random.getstate())
+        twin.shuffle(order)
+        return order
+
+
+class NumpyForeteller(Foreteller):
+    name = "reads NumPy's random state"
+
+    def foretold(self) -> list[int]:
+        twin = np.random.RandomState()
+        twin.set_state(np.random.get_state())  # noqa: NPY002
+        return twin.permutation(TASKS).tolist()
+
+
+class TorchForeteller(Foreteller):
+    name = "reads PyTorch's random state"
+
+    def foretold(self) -> list[int]:
+        return torch.randperm(TASKS, generator=torch.Generator().set_state(torch.get_rng_state())).tolist()
+
+
+TASKS = 10
+ATTEMPTS = 30
+# Of 300 guesses 30 are right by chance, with a standard deviation of 5.5 (the fixed points of 30 permutations); a leak makes it 300.
+# The probability of more than 90 is below 1e-16.
+MOST_BY_CHANCE = 90
+# Each with an order of the tasks that would give them away to it.
+CHEATS: dict[type[Method], Callable[[], list[int]]] = {
+    Counter: lambda: list(range(TASKS)),
+    SharedCounter: lambda: list(range(TASKS)),
+    Pointers: lambda: torch.randperm(TASKS).tolist(),
+    Rememberer: lambda: torch.randperm(TASKS).tolist(),
+    PythonForeteller: lambda: shuffled(list(range(TASKS))),
+    NumpyForeteller: lambda: np.random.permutation(TASKS).tolist(),  # noqa: NPY002
+    TorchForeteller: lambda: torch.randperm(TASKS).tolist(),
+}
+
+
+def shuffled(order: list[int]) -> list[int]:
+    random.shuffle(order)
+    return order
+
+
+def each_cheat(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name)(test)
+
+
+@each_cheat
+@pytest.mark.parametrize("scenario", [GNS, GNU, NNS], ids=lambda scenario: scenario.name)
+def test_cheating_finds_no_task(cheat: type[Method], scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+    asks = [Ask(scenario, {"attempt": attempt}) for attempt in range(ATTEMPTS)]
+    if scenario.task_given_in_training:  # then GG may be asked as well, about the same images
+        asks = [ask for each in asks for ask in (Ask(GG, each.parameters), each)]
+    found = scores(evaluate(cheat(make_brief(scenario)), make_stream(TASKS), asks, [TASKS], ONCE))
+    guesses = [score.task_accuracy for score in found if score.task_accuracy is not None]
+    assert len(guesses) == ATTEMPTS * TASKS
+    assert sum(guesses) <= MOST_BY_CHANCE
+
+
+@each_cheat
+def test_every_cheat_finds_every_task_where_nothing_is_done_against_it(
+    cheat: type[Method], make_brief: Make, make_stream: Make
+) -> None:
+    """So that the test above shows something: the data as they lie, an order that can be known, and one learner for all asks."""
+    method, stream = cheat(make_brief(GNU)), make_stream(TASKS)
+    SharedCounter.calls = 0
+    inputs = [task.train.whole()[0] for task in stream]
+    for images, task in zip(inputs, stream, strict=True):
+        for _ in range(ONCE.updates):
+            method.observe(images, task.train.labels)
+    if cheat is Rememberer:
+        for task, images in enumerate(inputs):
+            method.predict(images, task)
+    examinee = copy.deepcopy(method) if issubclass(cheat, Foreteller) else method
+    for task in CHEATS[cheat]():
+        assert examinee.predict(inputs[task]).tasks.unique().tolist() == [task]

@@ -1,0 +1,175 @@
+import doctest
+import io
+
+import pandas as pd
+import pytest
+
+from clbench import results, tables
+from clbench.errors import UserError
+
+ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
+
+
+def scores(accuracies, *, scenario="GNu", ask=None, method="supsup", settings="outputs=500 updates=300", seed=0, **columns):
+    """A frame as of ``clbench.results.frame``: ``accuracies[i][j]`` after i + 1 tasks, on task j, of one run and ask."""
+    rows = [
+        {
+            "run": f"{method}{abs(hash(settings)) % 1000}-{seed}",
+            "method": method,
+            "stream": "permuted-mnist",
+            "data": "mnist-5k",
+            "network": "lenet-300-100",
+            "tasks": len(accuracies),
+            "settings": settings,
+            "stream_seed": seed,
+            "initialisation_seed": seed,
+            "training_seed": seed,
+            "transductive": False,
+            "path": f"runs/{method}{settings}{seed}",
+            "learned": learned,
+            "task": task,
+            "scenario": scenario,
+            "ask": ask or ASK.format("H"),
+            "accuracy": accuracy,
+            "task_accuracy": float("nan") if scenario == "GG" else 1.0,
+            "images": 1000,
+            "eval_seconds": 0.1,
+            "components": learned,
+            "stored_bytes": 1000 * learned,
+            "progress_bytes": 16,
+            "train_seconds": 2.0 * learned,
+        }
+        | columns
+        for learned, row in enumerate(accuracies, start=1)
+        for task, accuracy in enumerate(row)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def averages():
+    """Two seeds of GG, GNu with H and with G."""
+    parts = []
+    for seed, last in enumerate((0.8, 0.9)):
+        rows = [[0.9], [last, 1.0]]
+        parts += [scores(rows, seed=seed), scores(rows, seed=seed, ask=ASK.format("G"))]
+        parts.append(scores(rows, seed=seed, scenario="GG", ask="GG"))
+    return results.over_seeds(results.summarise(pd.concat(parts)))
+
+
+def test_doctests():
+    assert doctest.testmod(tables).failed == 0
+
+
+def test_points_are_means_over_seeds_of_the_average_over_tasks():
+    frame = pd.concat([scores([[0.9], [0.7, 0.9]], seed=0), scores([[0.7], [0.5, 0.7]], seed=1)])
+    points = tables.by_tasks(frame)
+    assert points["learned"].tolist() == [1, 2]
+    assert points["n"].tolist() == [2, 2]
+    assert points["accuracy"].tolist() == pytest.approx([0.8, 0.7])
+    # The 97.5 % point of t with one degree of freedom is 12.7062; both standard errors are 0.1.
+    assert points["accuracy_interval"].tolist() == pytest.approx([1.27062, 1.27062], rel=1e-5)
+    assert points["runs"].str.split().map(len).tolist() == [2, 2]
+
+
+def test_table_has_its_columns_and_formats(averages):
+    table = tables.table(averages)
+    assert list(table.columns) == list(tables.COLUMNS)
+    first = table.iloc[0]
+    # Means 0.9 and 0.95 of two seeds: 0.925, and 12.7062 * 0.025 = 0.3177.
+    assert first["accuracy %"] == "92.50 ± 31.77"
+    assert first[["tasks", "n", "masks", "bytes to predict", "bytes to go on"]].tolist() == ["2", "2", "2", "2.0 kB", "16 B"]
+    assert table["task accuracy %"].tolist() == ["100.00 ± 0.00", "100.00 ± 0.00", tables.NONE]
+    assert table["ask"].iloc[2] == ""
+
+
+def test_table_shows_settings_only_where_rows_differ_in_them():
+    parts = [scores([[0.9]], settings=f"outputs=500 offset={offset}") for offset in (0, 50)]
+    table = tables.table(results.over_seeds(results.summarise(pd.concat(parts))))
+    assert table["settings"].tolist() == ["offset=0", "offset=50"]
+    assert table["n"].tolist() == ["1", "1"]
+    assert table["accuracy %"].tolist() == ["90.00", "90.00"]
+
+
+def test_table_says_how_much_of_a_stream_was_learned():
+    table = tables.table(results.over_seeds(results.summarise(scores([[0.9]], tasks=5))))
+    assert table["tasks"].tolist() == ["1 of 5"]
+
+
+def test_markdown_is_a_table_with_all_cells(averages):
+    table = tables.table(averages)
+    lines = tables.markdown(table).splitlines()
+    assert len(lines) == 2 + len(table)
+    assert {len(line) for line in lines} == {len(lines[0])}
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == list(table.columns)
+    assert cells[2:] == table.to_numpy().tolist()
+
+
+def test_markdown_escapes_bars(averages):
+    table = tables.table(averages.assign(method="a|b"))
+    assert "a\\|b" in tables.markdown(table)
+
+
+def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages):
+    from rich.console import Console
+
+    console = Console(width=100, file=io.StringIO())
+    console.print(tables.rich_table(tables.table(averages)))
+    text = console.file.getvalue()
+    for part in ("supsup", "permuted-mnist", "mnist-5k", "lenet-300-100", "2 tasks", "n = 2", "92.50 ± 31.77", "GNu", "GG"):
+        assert part in text
+    assert text.count("permuted-mnist") == 1
+
+
+def test_csv_holds_the_numbers_unrounded(averages, tmp_path):
+    file = tables.write(averages.assign(accuracy=1 / 3), tmp_path / "new" / "table.csv")
+    assert pd.read_csv(file, float_precision="round_trip")["accuracy"].tolist() == [1 / 3] * 3
+    shown = tables.write(averages, tmp_path / "table.md")
+    assert shown.read_text() == tables.markdown(tables.table(averages))
+
+
+def test_writing_elsewhere_is_refused_in_a_sentence(averages, tmp_path):
+    with pytest.raises(UserError, match=r"\.csv or a \.md"):
+        tables.write(averages, tmp_path / "table.xlsx")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        tables.write(averages, tmp_path / "file" / "table.csv")
+
+
+def lines(*parts):
+    return tables.by_tasks(pd.concat(parts)).drop_duplicates(tables.LINE)
+
+
+def test_labels_name_what_lines_differ_in():
+    asks = [scores([[0.9]], ask=ASK.format(objective)) for objective in "HG"]
+    labels, common = tables.labels(lines(*asks, scores([[0.9]], scenario="GG", ask="GG")))
+    assert labels == ["GNu H", "GNu G", "GG"]
+    assert (common["data"], common["updates"], common["group"]) == ("mnist-5k", "300", "128")
+    assert "objective" not in common
+
+
+def test_labels_name_the_unusual_setting_only():
+    parts = [scores([[0.9]], scenario=name, settings=f"offset={offset}") for name, offset in (("GNu", 0), ("NNs", 0), ("NNs", 50))]
+    labels, common = tables.labels(lines(*parts))
+    assert labels == ["GNu", "NNs", "NNs offset=50"]
+    assert common["offset"] == "0"
+
+
+def test_labels_are_never_equal():
+    parts = [scores([[0.9]], ask="GNs"), scores([[0.9]], ask="GNs images=100")]
+    labels, _ = tables.labels(lines(*parts))
+    assert sorted(labels) == ["GNu", "GNu images=100"]
+
+
+def test_transductive_methods_are_marked():
+    line = lines(scores([[0.9]], method="hop", transductive=True), scores([[0.9]], method="supsup"))
+    assert tables.labels(line)[0] == ["hop (transductive) GNu", "supsup GNu"]
+
+
+def test_describe_names_data_network_and_protocol():
+    _, common = tables.labels(lines(scores([[0.9]])))
+    assert tables.describe(common, [3, 3]) == (
+        "supsup, permuted-mnist (data mnist-5k), lenet-300-100, 300 updates a task, 3 seeds. "
+        "One image decides the task of each 128 (group=128, evidence=1: the paper's protocol)."
+    )
