@@ -25,7 +25,7 @@ _PUBLIC = {
     "stream": ["Split", "Stream", "StreamBuilder", "Task"],
 }
 
-__all__ = [  # noqa: F822 (resolved by __getattr__)
+__all__ = [
     "Ask",
     "Brief",
     "Method",

@@ -216,9 +216,9 @@ def name_lines(figure: Figure, axes: Axes) -> None:
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Increasing ``values`` moved as little as simple shifting does, so that neighbours are ``gap`` apart and all lie in the range.
 
-    >>> [round(v, 2) for v in spread([0.5, 0.9, 0.9], 0.1, 0, 1)]
+    >>> [round(v, 2) for v in spread([0.5, 0.9, 0.9], 0.1, 0.0, 1.0)]
     [0.5, 0.9, 1.0]
-    >>> [round(v, 2) for v in spread([0.95, 0.95, 0.95], 0.1, 0, 1)]
+    >>> [round(v, 2) for v in spread([0.95, 0.95, 0.95], 0.1, 0.0, 1.0)]
     [0.8, 0.9, 1.0]
     """
     placed: list[float] = []

@@ -82,7 +82,11 @@ def stream(name: str) -> StreamBuilder:
 
 def source_digest(name: str) -> str | None:
     """A digest of the file that ``path.py:Name`` lies in: an edited file must not reuse old results. None for other names."""
-    return hashlib.sha256(Path(name.rsplit(":", 1)[0]).read_bytes()).hexdigest()[:12] if _is_path(name) else None
+    return _digest(Path(name.rsplit(":", 1)[0])) if _is_path(name) else None
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def _modules(package: str) -> Iterator[ModuleType]:
@@ -111,14 +115,15 @@ def _from_file(name: str) -> Any:
         raise UserError(f"{name!r} names no object in the file: write {name}:Name.")
     if not file.is_file():
         raise UserError(f"There is no file {path}: {name!r} must name an existing file and an object in it, ./file.py:Name.")
-    module = _load(file.resolve())
+    module = _load(file.resolve(), _digest(file))
     if not hasattr(module, attribute):
         raise UserError(f"The file {path} has no {attribute!r}: name one of the objects that it defines.")
     return getattr(module, attribute)
 
 
 @cache
-def _load(file: Path) -> ModuleType:
+def _load(file: Path, digest: str) -> ModuleType:
+    """The module in ``file``; ``digest`` is in the key of the cache, so that an edited file is loaded anew."""
     spec = importlib.util.spec_from_file_location(f"clbench_file_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from clbench import registry, storage
-from clbench.errors import UserError
+from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine
 from clbench.method import Method
 from clbench.scenario import Scenario
@@ -112,11 +112,11 @@ def execute(
     ``overwrite``: ``missing`` goes on where a run stopped and adds new asks; ``always`` begins again; ``never`` reads what is there and
     refuses to add to it. ``watch`` is called with each record as it comes.
     """
+    if overwrite not in OVERWRITE:
+        raise unknown("way to overwrite", overwrite, OVERWRITE)
     device = device or torch.device("cpu")
     run = Run(writable(results) / "runs" / job.learn.hash)
-    if overwrite == "always" and run.path.exists():
-        shutil.rmtree(run.path)
-    if (run.path / "run.json").exists():
+    if overwrite != "always" and (run.path / "run.json").exists():
         missing = run.unanswered(job.asks, job.checkpoints)
         if run.complete and not missing:
             return run
@@ -125,6 +125,9 @@ def execute(
     stream = build_stream(job.learn, data_root, device)
     method = build_method(job.learn, job.scenario, stream, device)
     check_asks(method, job.asks)
+    # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
+    if overwrite == "always" and run.path.exists():
+        shutil.rmtree(run.path)
     if not (run.path / "run.json").exists():
         _create(run, job)
     if not run.complete:

@@ -1,6 +1,7 @@
 """What a run is: a request in a person's words, resolved to learn halves (what is trained once) and asks (what is asked of it)."""
 
 import hashlib
+import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -179,7 +180,9 @@ def resolve(request: Request) -> list[Job]:
             precision=request.precision,
         )
 
-    jobs = [Job(learn=learn(seed), scenario=scenario, asks=asks, checkpoints=checkpoints) for seed in request.seeds]
+    # A seed given twice, or named seeds that leave nothing to differ, make no second run.
+    learns = {each.hash: each for each in map(learn, request.seeds)}
+    jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
     check_asks(method, jobs[0].learn, scenario, asks)
     return jobs
 
@@ -261,17 +264,23 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
 def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """``given`` values (as typed on a command line, perhaps) converted to the types of ``function``'s keyword parameters.
 
-    Parameters that are not given have their defaults.
+    Parameters that are not given have their defaults; one without a type has that of its default.
     """
     known = parameters(function)
     values = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():
         if name not in known:
             raise unknown(f"one of {what}", name, known)
+        kind, default = known[name].annotation, known[name].default
+        if kind is inspect.Parameter.empty:
+            kind = Any if default is None or default is inspect.Parameter.empty else type(default)
         try:
-            values[name] = TypeAdapter(known[name].annotation).validate_python(value)
+            values[name] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
             raise UserError(f"{name}={value} cannot be: {_reason(error)}.") from None
+    for name, value in values.items():
+        if value is inspect.Parameter.empty:
+            raise UserError(f"{name}, one of {what}, has no default: give it a value.")
     return values
 
 
@@ -293,6 +302,8 @@ def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:
 def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
     if request.data is None:
         return builder.full_data if budget.full_data else builder.data[0]
+    if request.data not in builder.data:
+        raise unknown(f"data set for the stream {builder.name}", request.data, builder.data)
     return request.data
 
 

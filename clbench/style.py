@@ -136,7 +136,7 @@ def wrapped(text: str, inches: float, size: float = SMALL) -> list[str]:
 
 def text_width(text: str, size: float) -> float:
     """The width of a line of text in inches."""
-    width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(FONT, size=size), False)
+    width, _, _ = TextToPath().get_text_width_height_descent(text, FontProperties(family=FONT, size=size), False)
     return float(width) / 72
 
 

@@ -310,12 +310,11 @@ def describe(common: dict[str, str], n: Iterable[int] = ()) -> str:
 
 
 def seeds(n: Iterable[int]) -> str:
-    """How many seeds points are means over.
+    """How many seeds points are means over. Where they are several, points are drawn with the interval of the mean.
 
     >>> seeds([1, 1]), seeds([3, 5]), seeds([])
-    ('1 seed', '3 to 5 seeds', '')
+    ('1 seed', '3 to 5 seeds (with 95 % t intervals)', '')
     """
     known = sorted(set(n))
-    if len(known) > 1:
-        return f"{known[0]} to {known[-1]} seeds"
-    return "".join(f"{count} seed{'s' if count != 1 else ''}" for count in known)
+    text = "" if not known else "1 seed" if known == [1] else f"{' to '.join(map(str, sorted({known[0], known[-1]})))} seeds"
+    return f"{text} (with 95 % t intervals)" if text and known[-1] > 1 else text

@@ -127,7 +127,7 @@ class Step:
         self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
 
     def __call__(
-        self, trained: Tensors, given: dict[str, Any], state: "TrainingState", inputs: Tensor, labels: Tensor, factor: float = 1.0
+        self, trained: Tensors, given: dict[str, Any], state: TrainingState, inputs: Tensor, labels: Tensor, factor: float = 1.0
     ) -> tuple[Tensor, Tensors]:
         state.count += 1
         rate = torch.tensor(factor, device=inputs.device)

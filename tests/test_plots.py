@@ -1,4 +1,5 @@
 import doctest
+import itertools
 import json
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_names_at_line_ends_do_not_overlap():
     figure.draw_without_rendering()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert len(boxes) == 4
-    assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
     assert boxes[-1].x1 <= figure.bbox.x1
 
 

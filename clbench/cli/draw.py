@@ -1,5 +1,6 @@
 """``clbench plot``, ``clbench figure`` and ``clbench table``: what stored runs show."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,19 +9,19 @@ from rich.console import Console
 
 from clbench.cli import options
 from clbench.cli.options import AsJson, DataRoot, Device, Overwrite, Results
-
-Runs = Annotated[list[str], typer.Argument(help="Runs: folders, or first letters of their hashes.")]
+from clbench.errors import UserError
 
 
 def plot(
-    runs: Runs, results: Results = Path("results"), out: Annotated[Path | None, typer.Option(help="Where to put the plots.")] = None
+    runs: Annotated[list[str], typer.Argument(help="Runs: folders, or first letters of their hashes.")],
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="The folder for the plots [default: RESULTS/plots].")] = None,
 ) -> None:
-    """Plot any runs: accuracy against tasks learned for all of them, and the accuracy matrix and task confusion of each."""
+    """Plot any runs: accuracy against tasks learned of all of them, and the accuracy matrix and task confusion of each."""
     from clbench import plots
     from clbench.runs import find
 
-    found = [find(name, results) for name in runs]
-    for path in plots.plot_runs(found, out or results / "plots"):
+    for path in plots.plot_runs([find(name, results) for name in runs], out or results / "plots"):
         print(path)
 
 
@@ -29,6 +30,7 @@ def figure(
     budget: Annotated[
         str, typer.Option(help="smoke, laptop or paper.", autocompletion=options.completing(options.budget_names))
     ] = "laptop",
+    seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0",
     from_results: Annotated[bool, typer.Option("--from-results", help="Draw from stored runs and run nothing.")] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -36,6 +38,24 @@ def figure(
     overwrite: Overwrite = "missing",
 ) -> None:
     """Reproduce a figure of the paper: do the runs that it needs, and draw it from them."""
+    from clbench import paper
+    from clbench.api import choose_device
+    from clbench.cli.progress import bars
+
+    with bars() as shown:
+        drawn = paper.figure(
+            name,
+            budget,
+            results,
+            seeds=options.integers(seeds, "--seeds") or (0,),
+            from_results=from_results,
+            watch=shown.watch,
+            data_root=None if data_root is None else str(data_root),
+            device=choose_device(device),
+            overwrite=options.overwriting(overwrite),
+        )
+    for path in drawn.files:
+        print(path)
 
 
 def table(
@@ -43,7 +63,22 @@ def table(
         list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes [default: all].")
     ] = None,
     results: Results = Path("results"),
-    out: Annotated[Path | None, typer.Option(help="A .csv or .md file to write instead of the terminal.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .md file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A table of runs: mean, t interval and number of seeds for each method, scenario and ask."""
+    from clbench import tables
+    from clbench.results import frame, over_seeds, summarise
+    from clbench.runs import Run, find
+
+    found = [find(name, results) for name in runs] if runs else [Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))]
+    found = [run for run in found if run.complete]
+    if not found:
+        raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
+    averages = over_seeds(summarise(frame(found)))
+    if out is not None:
+        print(tables.write(averages, out))
+    elif as_json:
+        print(json.dumps(json.loads(averages.to_json(orient="records"))))
+    else:
+        Console().print(tables.rich_table(tables.table(averages)))

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    from clbench.runs import Overwrite as OverwriteMode
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -96,6 +99,15 @@ def integers(text: str | None, option: str) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"{option} takes whole numbers with commas between them, such as 0,1,2, not {text!r}.") from None
+
+
+def overwriting(value: str) -> "OverwriteMode":
+    """The value of ``--overwrite``, checked."""
+    from clbench.runs import OVERWRITE
+
+    if value not in OVERWRITE:
+        raise UserError(f"--overwrite is missing, always or never, not {value!r}.")
+    return cast("OverwriteMode", value)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -1,25 +1,19 @@
 """``clbench run`` and ``clbench ask``."""
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from clbench.cli import options
 from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, Overwrite, Results
-from clbench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clbench.evaluator import Score, Taught
-    from clbench.runs import Run
     from clbench.spec import Job
 
 JSON_KEYS = {
@@ -91,6 +85,8 @@ def run(
     """Teach a method a stream of tasks in a scenario, and ask what it learned."""
     from clbench import api
     from clbench import spec as specs
+    from clbench.cli.progress import bars
+    from clbench.runs import execute
 
     settings = (specs.read_spec(spec) if spec else {}) | options.given(
         method=method,
@@ -116,11 +112,12 @@ def run(
     if dry_run:
         _print_estimates(jobs, root, where, as_json)
         return
-    done = []
-    with _progress(as_json) as progress:
-        for job in jobs:
-            done.append(_execute(job, results, root, where, overwrite, progress))
-    _print_results(done, api.asked(done, jobs), as_json)
+    mode = options.overwriting(overwrite)
+    with bars(quiet=as_json) as shown:
+        done = [
+            execute(job, results, data_root=root, device=where, overwrite=mode, watch=partial(shown.watch, job)) for job in jobs
+        ]
+    _print_results(api.asked(done, jobs), as_json)
 
 
 def ask(
@@ -146,53 +143,10 @@ def ask(
         checkpoints=options.integers(checkpoints, "--checkpoints"),
         **options.choices(ask_, "--ask"),
     )
-    _print_results([], scores, as_json)
+    _print_results(scores, as_json)
 
 
-def _execute(job: "Job", results: Path, root: str | None, device: Any, overwrite: str, progress: Progress) -> "Run":
-    from clbench.evaluator import Taught
-    from clbench.runs import OVERWRITE, execute
-
-    if overwrite not in OVERWRITE:
-        raise UserError(f"--overwrite is missing, always or never, not {overwrite!r}.")
-    learn = job.learn
-    bar = progress.add_task(f"{learn.method} {job.scenario.name} seed {learn.seeds.stream}", total=learn.tasks, accuracy="")
-    latest: list[float] = []
-
-    def watch(event: "Taught | Score") -> None:
-        if isinstance(event, Taught):
-            latest.clear()
-            progress.update(bar, completed=event.learned)
-        elif event.ask.label == job.asks[0].label:
-            latest.append(event.accuracy)
-            progress.update(bar, accuracy=f"accuracy {100 * sum(latest) / len(latest):.2f} % after {event.learned}")
-
-    done = execute(job, results, data_root=root, device=device, overwrite=overwrite, watch=watch)  # type: ignore[arg-type]
-    progress.update(bar, completed=learn.tasks)
-    return done
-
-
-@contextmanager
-def _progress(as_json: bool) -> Iterator[Progress]:
-    """A live bar on standard error, so that standard output holds results alone. A stop says what it leaves."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    try:
-        with Progress(*columns, console=console, disable=as_json and not console.is_terminal) as progress:
-            yield progress
-    except KeyboardInterrupt:
-        print("clbench: stopped; what was done so far is kept, and the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-def _print_results(runs: list["Run"], scores: "pd.DataFrame", as_json: bool) -> None:
+def _print_results(scores: "pd.DataFrame", as_json: bool) -> None:
     from clbench import tables
     from clbench.results import over_seeds, summarise
 

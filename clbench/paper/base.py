@@ -23,6 +23,9 @@ COLUMNS = (
 """The columns of a figure's table: a row for each point. Accuracies run from 0 to 1 and are means over n seeds, with half widths of
 their 95 % t intervals; ``runs`` are the hashes of the runs that the point comes from."""
 
+NUMBERS = COLUMNS[COLUMNS.index("accuracy") : -1]
+"""The columns of real numbers."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -102,9 +105,15 @@ def reproduce(
     with tables.writing(file):
         table.to_csv(file, index=False)
     # What is drawn is what stands in the file, to the last digit.
-    table = pd.read_csv(file, float_precision="round_trip", dtype={"runs": str})
+    table = read(file)
     drawing = figure.draw(table)
     return Drawn(table, drawing, (file, *style.save(drawing, file.with_suffix(""))))
+
+
+def read(file: Path) -> pd.DataFrame:
+    """A figure's table from its file, to the last digit: pandas' own reading of numbers may round."""
+    numbers: dict[Any, Callable[[str], float]] = dict.fromkeys(NUMBERS, lambda text: float(text or "nan"))
+    return pd.read_csv(file, dtype={"runs": str}, converters=numbers)
 
 
 def needed(curves: Sequence[Curve], seeds: tuple[int, ...]) -> list[Answer]:

@@ -1,0 +1,60 @@
+"""The live progress bar: on standard error, so that standard output holds results alone."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from clbench.evaluator import Score, Taught
+    from clbench.spec import Job
+
+
+class Bars:
+    """One bar for each run, with the tasks learned and the running accuracy of its first ask."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.bars: dict[str, TaskID] = {}
+        self.latest: dict[str, list[float]] = {}
+
+    def watch(self, job: "Job", event: "Taught | Score") -> None:
+        """Show a record of a run."""
+        from clbench.evaluator import Taught
+
+        learn = job.learn
+        if learn.hash not in self.bars:
+            offset = f" offset={learn.parameters['offset']}" if learn.parameters.get("offset") else ""
+            what = f"{learn.method} {job.scenario.name}{offset} seed {learn.seeds.stream}"
+            self.bars[learn.hash] = self.progress.add_task(what, total=learn.tasks, accuracy="")
+        bar, latest = self.bars[learn.hash], self.latest.setdefault(learn.hash, [])
+        if isinstance(event, Taught):
+            latest.clear()
+            self.progress.update(bar, completed=event.learned)
+        elif event.ask.label == job.asks[0].label:
+            latest.append(event.accuracy)
+            self.progress.update(bar, accuracy=f"accuracy {100 * sum(latest) / len(latest):.2f} % after {event.learned}")
+
+
+@contextmanager
+def bars(quiet: bool = False) -> Iterator[Bars]:
+    """Bars to show runs in; ``quiet`` shows none where nobody would see them live. A stop by hand says what it leaves."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=console, disable=quiet and not console.is_terminal) as progress:
+            yield Bars(progress)
+    except KeyboardInterrupt:
+        print("clbench: stopped; what was done so far is kept, and the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
