@@ -76,7 +76,7 @@ def ask(
         raise UserError(f"The run {found.path} is not complete: finish it first by running it again.")
     learn, where = found.learn, choose_device(device)
     method = registry.method(learn.method)
-    recipe = method.recipe(learn.stream, learn.network)
+    recipe = method.recipe(learn.stream, learn.network, found.scenario.name)
     asks = spec.make_asks(method, found.scenario, settings, recipe.ask)
     spec.check_asks(method, learn, found.scenario, asks)
     stream = spec.build_stream(learn, None if data_root is None else str(data_root), where)

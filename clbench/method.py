@@ -40,13 +40,14 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Published parameters of a method for streams and networks whose names match the patterns (``*`` is any text)."""
+    """Published parameters of a method for streams, networks and scenarios whose names match the patterns (``*`` is any text)."""
 
     stream: str
     network: str
     learn: Mapping[str, Any] = field(default_factory=dict)
     ask: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    scenario: str = "*"
 
 
 class Method(abc.ABC):
@@ -96,8 +97,10 @@ class Method(abc.ABC):
         """
 
     def check_ask(self) -> None:
-        """Raise a ``UserError`` if ``predict`` could not answer. Called before anything is learned, with the keyword parameters of each ask:
-        a method that checks them overrides this with the keyword parameters of its ``predict``."""
+        """Raise a ``UserError`` if ``predict`` could not answer, for lack of what was learned with these parameters, say.
+
+        Called before anything is learned, with the keyword parameters of each ask: a method that checks them takes those of ``predict``.
+        """
 
     @abc.abstractmethod
     def learned(self) -> dict[str, Tensor]:
@@ -130,10 +133,11 @@ class Method(abc.ABC):
         return {}
 
     @classmethod
-    def recipe(cls, stream: str, network: str) -> Recipe:
-        """The published parameters for a stream and a network: the first recipe whose patterns match, or an empty one."""
-        matching = (r for r in cls.recipes if fnmatch(stream, r.stream) and fnmatch(network, r.network))
-        return next(matching, Recipe(stream, network))
+    def recipe(cls, stream: str, network: str, scenario: str) -> Recipe:
+        """The published parameters for a stream, a network and a scenario: the first recipe whose patterns match, or an empty one."""
+        asked = (stream, network, scenario)
+        matching = (r for r in cls.recipes if all(map(fnmatch, asked, (r.stream, r.network, r.scenario))))
+        return next(matching, Recipe(stream, network, scenario=scenario))
 
 
 @dataclass(frozen=True)

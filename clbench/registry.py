@@ -125,7 +125,8 @@ def _from_file(name: str) -> Any:
 def _load(file: Path, digest: str) -> ModuleType:
     """The module in ``file``; ``digest`` is in the key of the cache, so that an edited file is loaded anew."""
     spec = importlib.util.spec_from_file_location(f"clbench_file_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

@@ -129,7 +129,7 @@ def execute(
     if overwrite == "always" and run.path.exists():
         shutil.rmtree(run.path)
     if not (run.path / "run.json").exists():
-        _create(run, job)
+        _create(run, job, method)
     if not run.complete:
         # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
         with torch.random.fork_rng():
@@ -346,7 +346,7 @@ class SavingClock:
         self.cost = self.since - began
 
 
-def _create(run: Run, job: Job) -> None:
+def _create(run: Run, job: Job, method: Method) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     record = {
         "learn": job.learn.model_dump(mode="json"),
@@ -354,7 +354,8 @@ def _create(run: Run, job: Job) -> None:
         "asks": [],
         "checkpoints": [],
         "status": "incomplete",
-        "transductive": registry.method(job.learn.method).transductive,
+        "transductive": method.transductive,
+        "compiled": method.brief.compiled,
         "started": _now(),
         "environment": environment(),
     }

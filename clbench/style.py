@@ -50,7 +50,7 @@ RC: Any = {
     "legend.columnspacing": 1.2,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
-    "legend.handlelength": 2.6,
+    "legend.handlelength": 2.5,
     "legend.labelspacing": 0.3,
     "lines.linewidth": 1.2,
     "lines.markeredgewidth": 0.9,

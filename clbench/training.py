@@ -96,6 +96,14 @@ def compiling_pays(updates: int, parameters: int) -> bool:
     return compiler_found() and updates * parameters * SAVED_SECONDS > COMPILE_SECONDS
 
 
+def product_type(device: torch.device) -> torch.dtype:
+    """The fastest type for matrix products on ``device``: bfloat16 where the processor multiplies it, else float32."""
+    if device.type != "cpu":
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
 class Step:
     """A training step: ``step(trained, given, state, inputs, labels)`` updates ``trained`` and ``state`` in place.
 

@@ -45,18 +45,18 @@ class WeightMethod(Method):
         self.tasks_seen = 0
         self.optimiser = optimiser
         self.state = TrainingState(optimiser, self.trained)
-        twin = bare_twin(self.network)
-
-        def loss(trained: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
-            buffers = {name: buffer.clone() for name, buffer in given["buffers"].items()}
-            logits = functional_call(twin, trained | buffers, (inputs,)).float()
-            if "competing" in given:
-                logits = logits.masked_fill(~given["competing"], float("-inf"))
-            return self.objective(logits, labels, given) + self.penalty(trained, given), buffers
-
-        self.step = Step(loss, optimiser, precision=brief.precision, compiled=brief.compiled)
+        self.twin = bare_twin(self.network)
+        self.step = Step(self.loss, optimiser, precision=brief.precision, compiled=brief.compiled)
 
     # What a subclass may change
+
+    def loss(self, trained: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
+        """What the step minimises, and the buffers after the forward pass. A pure function, as it is compiled."""
+        buffers = {name: buffer.clone() for name, buffer in given["buffers"].items()}
+        logits = functional_call(self.twin, trained | buffers, (inputs,)).float()
+        if "competing" in given:
+            logits = logits.masked_fill(~given["competing"], float("-inf"))
+        return self.objective(logits, labels, given) + self.penalty(trained, given), buffers
 
     def objective(self, logits: Tensor, labels: Tensor, given: dict[str, Any]) -> Tensor:
         """The loss of a batch: logits [b, outputs], labels counted over all outputs [b]. A pure function, as it is compiled."""
@@ -122,15 +122,39 @@ class WeightMethod(Method):
             for name in self.head:
                 self.trained[name] = torch.cat([self.trained[name], *(head[name] for head in new)])
 
+    # What a subclass may keep beside the trained tensors, in their shapes
+
+    @property
+    def lasting(self) -> list[str]:
+        """The names of those trained tensors that later tasks train too: in GG not a head, which is finished with its task."""
+        return [name for name in self.trained if not (self.head_per_task and name in self.head)]
+
+    @property
+    def outputs_seen(self) -> int:
+        """How many outputs the tasks so far have between them (in GG: the present task)."""
+        return self.brief.classes * (self.tasks_seen if self.tasks_compete else 1)
+
+    def narrowed(self, tensors: Tensors) -> Tensors:
+        """Of tensors shaped like trained ones the part that belongs to the outputs of the tasks so far: what has to be stored."""
+        return {name: tensor[: self.outputs_seen] if name in self.head else tensor for name, tensor in tensors.items()}
+
+    def widened(self, tensors: Tensors) -> Tensors:
+        """The inverse of ``narrowed``: tensors shaped like the trained ones, with zeros for the outputs that they know nothing of."""
+        new = {name: torch.zeros_like(self.trained[name][len(tensors[name]) :]) for name in tensors if name in self.head}
+        return {name: torch.cat([tensor, new[name]]) if name in new else tensor for name, tensor in tensors.items()}
+
     # Answering
+
+    def evaluated(self, parameters: Tensors, inputs: Tensor) -> Tensor:
+        """The outputs of the tasks so far [n, outputs seen] with these parameters, in evaluation mode: a pure function."""
+        return functional_call(self.network, parameters | self.buffers, (inputs,))[:, : self.outputs_seen]
 
     def logits(self, inputs: Tensor, task: int | None = None) -> Tensor:
         """The outputs in evaluation mode: the given task's in GG, those of all tasks seen so far otherwise."""
         parameters = self.trained
         if self.head_per_task and task is not None and task < len(self.heads):
             parameters = self.trained | self.heads[task]
-        outputs = functional_call(self.network, parameters | self.buffers, (inputs.to(self.brief.device),))
-        return outputs[:, : self.brief.classes * (self.tasks_seen if self.tasks_compete else 1)]
+        return self.evaluated(parameters, inputs.to(self.brief.device))
 
     def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
         with torch.no_grad():
@@ -148,7 +172,7 @@ class WeightMethod(Method):
             if self.head_per_task:
                 kept[name] = torch.stack([*(head[name] for head in self.heads), self.trained[name]])
             else:
-                kept[name] = self.trained[name][: self.brief.classes * (self.tasks_seen if self.tasks_compete else 1)]
+                kept[name] = self.trained[name][: self.outputs_seen]
         return kept | {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
 
     def progress(self) -> Tensors:

@@ -4,6 +4,7 @@ They are functions that tests call with what matters to them, made once a sessio
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -32,6 +33,10 @@ def noisy_prototypes(name: str = "tiny", seed: int = 0, classes: int = CLASSES, 
     return Dataset(name, *part(train), *part(test), classes, mean=(0.5,), std=(0.25,))
 
 
+def permuted(pixels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1)[:, pixels].view_as(images)
+
+
 def permutations(tasks: int = 3, seed: int = 0) -> Stream:
     """A stream whose tasks permute the pixels of the tiny data."""
     data = noisy_prototypes()
@@ -40,7 +45,7 @@ def permutations(tasks: int = 3, seed: int = 0) -> Stream:
     made = []
     for i in range(tasks):
         pixels = torch.randperm(SIDE * SIDE, generator=draws)
-        view = lambda images, pixels=pixels: images.flatten(1)[:, pixels].view_as(images)  # noqa: E731
+        view = partial(permuted, pixels)
         made.append(Task(Split(train, data.train_labels, view), Split(test, data.test_labels, view), f"permutation {i}"))
     return Stream("tiny", made, CLASSES, (1, SIDE, SIDE))
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clbench.methods.supsup import SupSup
+from clbench.scenarios import GG, GNS, GNU, NNS
 from torch import Tensor
 
 from clbench.errors import UserError
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, teach
 from clbench.method import Brief, Method, Prediction
-from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario
-from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.stream import Split, Stream, Task
 
 Make = Callable[..., Any]

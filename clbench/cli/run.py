@@ -66,7 +66,9 @@ def run(
     checkpoints: Annotated[
         str | None, typer.Option(help="Numbers of tasks learned at which to ask [default: every one, or ten of many].")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16, for training [default: float32].")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or auto, the fastest here: for training [default: auto].")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="The data set [default: the embedded one, in budget paper the full one].")
     ] = None,

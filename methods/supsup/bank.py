@@ -1,13 +1,16 @@
 """The mask bank: every task's mask as packed bits, and the two operations that task inference is made of."""
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 256 * 2**20
-"""The most memory that unpacked masks take at a time."""
+CHUNK_BYTES = 64 * 2**20
+"""The memory of the masks that are unpacked at a time."""
+WORKING_BYTES = 2 * 2**30
+"""The most memory that the working copy may take: further masks are unpacked each time that they are needed."""
 
 
 def pack(mask: Tensor) -> Tensor:
@@ -25,23 +28,35 @@ class MaskBank:
 
     Grows by one row a task and copies nothing: rows are never changed in place, so that copies of a bank share them. The sum is exact
     (it counts), and that of the statistics is made when it is needed: a bank computes the same whatever its history.
+
+    Products with the masks are computed in ``dtype``, in which 0 and 1 are exact. Up to ``working_bytes``, masks that were unpacked stay
+    so in a working copy, of which bits stay the truth.
     """
 
-    def __init__(self, size: int, statistics: int, device: torch.device) -> None:
+    def __init__(
+        self, size: int, statistics: int, device: torch.device, *, dtype: torch.dtype = torch.float32, working_bytes: int = 0
+    ) -> None:
         self.size = size
         self.width = statistics
         self.device = device
+        self.dtype = dtype
+        self.working_bytes = working_bytes
         self._bits: list[Tensor] = []
         self._statistics: list[Tensor] = []
         self._mask_sum = torch.zeros(size, device=device)
+        self._blocks: list[Tensor] = []  # the working copy, [CHUNK_BYTES' worth of rows, D] each
+        self._unpacked = 0  # rows of it that are filled
+        self._shared: set[int] = set()  # blocks that another bank may hold too
 
     def __len__(self) -> int:
         return len(self._bits)
 
     def __deepcopy__(self, memo: dict) -> "MaskBank":
-        twin = MaskBank(self.size, self.width, self.device)
-        twin._bits, twin._statistics = list(self._bits), list(self._statistics)
+        twin = copy.copy(self)
+        twin._bits, twin._statistics, twin._blocks = list(self._bits), list(self._statistics), list(self._blocks)
         twin._mask_sum = self._mask_sum.clone()
+        self._shared = set(range(len(self._blocks)))
+        twin._shared = set(self._shared)
         return twin
 
     def append(self, mask: Tensor, statistics: Tensor) -> None:
@@ -55,6 +70,9 @@ class MaskBank:
         self._mask_sum += mask.float() - self.mask(row).float()
         self._bits[row] = pack(mask)
         self._statistics[row] = statistics.detach().cpu().clone()
+        if row < self._unpacked:
+            block, place = divmod(row, self._rows_of_a_block)
+            self._own_block(block)[place] = mask.to(self.dtype)
 
     def mask(self, row: int) -> Tensor:
         """One mask as booleans [D]."""
@@ -74,7 +92,8 @@ class MaskBank:
         With the gradients of an objective with respect to the superposed mask and statistics, these are its derivatives with respect
         to every alpha.
         """
-        parts = [mask_gradients @ masks.T for masks in self._chunks()]
+        gradients = mask_gradients.to(self.dtype)
+        parts = [(gradients @ masks.T).float() for masks in self._chunks()]
         return torch.cat(parts, dim=1) + statistics_gradients @ self._all_statistics().T
 
     def superpose(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +101,7 @@ class MaskBank:
         masks = torch.zeros(len(alpha), self.size, device=self.device)
         first = 0
         for chunk in self._chunks():
-            masks.addmm_(alpha[:, first : first + len(chunk)], chunk)
+            masks.addmm_(alpha[:, first : first + len(chunk)], chunk.float())
             first += len(chunk)
         return masks, alpha @ self._all_statistics()
 
@@ -97,17 +116,40 @@ class MaskBank:
     def _all_statistics(self) -> Tensor:
         return self.all_statistics().to(self.device)
 
+    @property
+    def _rows_of_a_block(self) -> int:
+        return max(1, CHUNK_BYTES // (self.dtype.itemsize * self.size))
+
     def _chunks(self) -> Iterator[Tensor]:
-        """All masks as floats [rows, D], as many rows at a time as ``CHUNK_BYTES`` holds."""
-        rows = max(1, CHUNK_BYTES // (4 * self.size))
-        for first in range(0, len(self), rows):
-            bits = torch.stack(self._bits[first : first + rows])
-            yield unpack(bits, self.size).to(self.device, torch.float32)
+        """All masks in ``dtype``, [rows, D], a block of rows at a time."""
+        rows = self._rows_of_a_block
+        kept = self.working_bytes // CHUNK_BYTES
+        for number, first in enumerate(range(0, len(self), rows)):
+            last = min(first + rows, len(self))
+            if number >= kept:
+                yield self._unpack(first, last)
+                continue
+            if self._unpacked < last:
+                new = max(first, self._unpacked)
+                self._own_block(number)[new - first : last - first] = self._unpack(new, last)
+                self._unpacked = last
+            yield self._blocks[number][: last - first]
+
+    def _unpack(self, first: int, last: int) -> Tensor:
+        return unpack(torch.stack(self._bits[first:last]), self.size).to(self.device).to(self.dtype)
+
+    def _own_block(self, number: int) -> Tensor:
+        """A block to write to: a new one, or one of this bank alone."""
+        if number == len(self._blocks):
+            self._blocks.append(torch.empty(self._rows_of_a_block, self.size, dtype=self.dtype, device=self.device))
+        elif number in self._shared:
+            self._blocks[number] = self._blocks[number].clone()
+            self._shared.remove(number)
+        return self._blocks[number]
 
 
-def restored_bank(bits: Tensor, statistics: Tensor, size: int, device: torch.device) -> MaskBank:
-    """The bank whose ``packed`` and ``all_statistics`` these are."""
-    bank = MaskBank(size, statistics.shape[1], device)
+def restored_bank(empty: MaskBank, bits: Tensor, statistics: Tensor) -> MaskBank:
+    """``empty`` filled, so that its ``packed`` and ``all_statistics`` are these."""
     for row, own in zip(bits, statistics, strict=True):
-        bank.append(unpack(row, size).to(device, torch.bool), own.to(device))
-    return bank
+        empty.append(unpack(row, empty.size).to(empty.device, torch.bool), own.to(empty.device))
+    return empty

@@ -16,6 +16,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import batch_norm
 from torch.overrides import TorchFunctionMode
 
+from clbench.training import Tensors
+
 from .bank import MaskBank
 from .layout import Base
 
@@ -79,21 +81,31 @@ def _batch_norm(
 
 
 def superposed_gradient(
-    base: Base, masks: Tensor, statistics: Tensor, groups: Tensor, objective: str, classes: int
+    base: Base, masks: Tensor, statistics: Tensor, groups: Tensor, objective: str, classes: int, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the objective, averaged over each group's images, with respect to a superposition: [q, D] and [q, F].
 
-    The superposition is ``masks`` [D] and ``statistics`` [F], shared by all groups, or [q, D] and [q, F], one for each.
+    The superposition is ``masks`` [D] and ``statistics`` [F], shared by all groups, or [q, D] and [q, F], one for each. The gradient with
+    respect to the masks is W * dH/dW_eff, given in ``dtype``.
     """
     value = GRADIENT_OBJECTIVES[objective]
 
-    def of_group(masks: Tensor, statistics: Tensor, images: Tensor) -> Tensor:
-        logits = functional_call(base.network, base.state(base.weights * masks, statistics), (images,))
+    def of_group(weights: Tensors, statistics: Tensors, images: Tensor) -> Tensor:
+        logits = functional_call(base.network, base.fixed | weights | statistics, (images,))
         return value(logits, classes).mean()
 
     each = None if masks.ndim == 1 else 0
     with _DifferentiableStatistics():
-        return vmap(grad(of_group, argnums=(0, 1)), in_dims=(each, each, 0))(masks, statistics, groups)
+        by_weights, by_statistics = vmap(grad(of_group, argnums=(0, 1)), in_dims=(each, each, 0))(
+            base.layout.split(base.weights * masks), base.statistics.split(statistics), groups
+        )
+    # W is multiplied in where the pieces are laid end to end: one pass over q * D numbers instead of three.
+    by_masks = torch.empty(len(groups), base.layout.size, dtype=dtype, device=groups.device)
+    for (name, part), weights in zip(base.layout.split(by_masks).items(), base.layout.split(base.weights).values(), strict=True):
+        torch.mul(by_weights[name], weights, out=part)
+    return by_masks, base.statistics.join(by_statistics, batched=True) if by_statistics else by_masks.new_empty(
+        len(groups), 0
+    ).float()
 
 
 def alpha_gradient(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int, alpha: Tensor | None) -> Tensor:
@@ -102,7 +114,7 @@ def alpha_gradient(base: Base, bank: MaskBank, groups: Tensor, objective: str, c
     ``alpha``: [q, k], or None for 1/k everywhere, where the running sum of the masks serves all groups.
     """
     masks, statistics = bank.mean() if alpha is None else bank.superpose(alpha)
-    return bank.inner(*superposed_gradient(base, masks, statistics, groups, objective, classes))
+    return bank.inner(*superposed_gradient(base, masks, statistics, groups, objective, classes, bank.dtype))
 
 
 def one_shot(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int) -> Tensor:

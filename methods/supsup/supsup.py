@@ -3,20 +3,21 @@
 from typing import Any, Literal
 
 import torch
+from clbench.scenarios import GG, GNS, GNU, NNS
 from torch import Tensor
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
-from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Split
+from clbench.training import product_type, rmsprop
 
 from .allocation import Allocation, uncertainty
-from .bank import MaskBank, restored_bank
+from .bank import WORKING_BYTES, MaskBank, restored_bank
 from .inference import infer_tasks
 from .layout import random_base, random_scores
-from .training import LiveMask
+from .training import LiveMask, MaskTraining
 
 PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
 
@@ -66,14 +67,24 @@ class SupSup(Method):
         if start == "transfer" and not told:
             raise UserError("start=transfer needs to know when a task ends, which is not given here: use start=random.")
         self.outputs = outputs
-        self.learning_rate = learning_rate
+        self.optimiser = rmsprop(learning_rate)
         self.transfer = start == "transfer"
-        self.base = random_base(brief.network(outputs), brief.seed, brief.device)
-        self.bank = MaskBank(self.base.layout.size, self.base.statistics.size, brief.device)
-        self.seed = brief.seed
+        self._begin_on(brief.seed)
+        self.bank = self._empty_bank()
         self.live: LiveMask | None = None
         self.score_sum = torch.zeros(self.base.layout.size if self.transfer else 0, device=brief.device)
         self.allocation = None if told else Allocation(interval, offset, epsilon, budget)
+
+    def _begin_on(self, seed: int) -> None:
+        """Make the random network of ``seed``, and the step that trains masks on it."""
+        brief = self.brief
+        self.seed = seed
+        self.base = random_base(brief.network(self.outputs), seed, brief.device)
+        self.training = MaskTraining(self.base, self.optimiser, precision=brief.precision, compiled=brief.compiled)
+
+    def _empty_bank(self) -> MaskBank:
+        device, layout = self.brief.device, self.base.layout
+        return MaskBank(layout.size, self.base.statistics.size, device, dtype=product_type(device), working_bytes=WORKING_BYTES)
 
     # Learning
 
@@ -96,7 +107,7 @@ class SupSup(Method):
         self.live = None
 
     def _live(self, scores: Tensor, statistics: Tensor) -> LiveMask:
-        return LiveMask(self.base, scores, statistics, self.learning_rate, self.brief.precision)
+        return LiveMask(self.training, scores, statistics)
 
     def _random_scores(self, number: int) -> Tensor:
         return random_scores(self.base.layout, generator(self.seed, "scores", number)).to(self.brief.device)
@@ -227,10 +238,9 @@ class SupSup(Method):
         return kept
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
-        self.seed = int(learned["seed"])
-        self.base = random_base(self.brief.network(self.outputs), self.seed, self.brief.device)
+        self._begin_on(int(learned["seed"]))
         statistics = learned.get("statistics", torch.empty(len(learned["masks"]), 0))
-        self.bank = restored_bank(learned["masks"], statistics, self.base.layout.size, self.brief.device)
+        self.bank = restored_bank(self._empty_bank(), learned["masks"], statistics)
         if progress is None:
             return
         if self.transfer:

@@ -4,53 +4,79 @@ Mallya et al. 2018 with threshold 0, as in section 4.2. The effective weights ar
 to a score is W * dL/dW_eff, as if the threshold were the identity.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from clbench.networks import bare_twin
+from clbench.training import Optimiser, Step, Tensors, TrainingState
 
 from .layout import Base
+
+
+class MaskTraining:
+    """The training step of all masks on one random network: compiled once, whatever the number of tasks."""
+
+    def __init__(self, base: Base, optimiser: Optimiser, *, precision: torch.dtype = torch.float32, compiled: bool = False) -> None:
+        self.base = base
+        self.optimiser = optimiser
+        twin = bare_twin(base.network)
+
+        def loss(scores: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
+            weights = {name: given["weights"][name] * straight_through(score) for name, score in scores.items()}
+            buffers = {name: buffer.clone() for name, buffer in given["buffers"].items()}
+            logits = functional_call(twin, given["fixed"] | weights | buffers, (inputs,))
+            return cross_entropy(logits.float(), labels), buffers
+
+        self.step = Step(loss, optimiser, precision=precision, compiled=compiled)
+        self.weights = base.layout.split(base.weights)
+        self.fixed = {name: value for name, value in base.fixed.items() if value.is_floating_point()}
+
+
+def straight_through(scores: Tensor) -> Tensor:
+    """1 where a score is at least 0, else 0, with the derivative of the identity."""
+    return (scores >= 0).to(scores.dtype) + (scores - scores.detach())
 
 
 class LiveMask:
     """The mask in training: its scores [D], the statistics [F] that it gathers, and the optimiser's state. Others keep only bits."""
 
-    def __init__(self, base: Base, scores: Tensor, statistics: Tensor, learning_rate: float, precision: torch.dtype) -> None:
-        self.base = base
-        self.precision = precision
-        self.scores = nn.Parameter(scores.to(base.weights.device))
+    def __init__(self, training: MaskTraining, scores: Tensor, statistics: Tensor) -> None:
+        base = training.base
+        self.training = training
+        self.scores = scores.detach().to(base.weights.device, copy=True)
         self.statistics = statistics.clone()
         self.counters = {name: value.clone() for name, value in base.fixed.items() if not value.is_floating_point()}
-        self.optimiser = torch.optim.RMSprop([self.scores], lr=learning_rate)
+        self._named = base.layout.split(self.scores)  # views: what changes them changes the scores
+        self.optimiser = TrainingState(training.optimiser, self._named)
 
     def mask(self) -> Tensor:
         """The present mask, booleans [D]."""
-        return self.scores.detach() >= 0
+        return self.scores >= 0
 
     def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """One step of the optimiser on one batch. Returns the loss before it."""
-        base = self.base
-        effective = (base.weights * self.mask()).requires_grad_()
-        state = base.state(effective, self.statistics) | self.counters
-        base.network.train()
-        with torch.autocast(inputs.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            logits = functional_call(base.network, state, (inputs,))
-        base.network.eval()
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        (gradient,) = torch.autograd.grad(loss, effective)
-        self.scores.grad = base.weights * gradient
-        self.optimiser.step()
-        return loss.detach()
+        training, statistics = self.training, self.training.base.statistics
+        buffers = statistics.split(self.statistics) | self.counters
+        given = {"weights": training.weights, "fixed": training.fixed, "buffers": buffers}
+        loss, buffers = training.step(self._named, given, self.optimiser, inputs, labels)
+        if buffers:
+            self.statistics = statistics.join(buffers) if statistics.shapes else self.statistics
+            self.counters = {name: buffers[name] for name in self.counters}
+        return loss
 
-    def progress(self) -> dict[str, Tensor]:
+    def progress(self) -> Tensors:
         """What is needed to go on training this mask, as copies: scores, statistics and counters, and the optimiser's state."""
-        kept = {"scores": self.scores.detach(), "statistics": self.statistics}
+        kept = {"scores": self.scores, "statistics": self.statistics}
         kept |= {f"counter.{name}": value for name, value in self.counters.items()}
-        kept |= {f"rmsprop.{name}": value for name, value in self.optimiser.state_dict()["state"].get(0, {}).items()}
+        kept |= {f"optimiser.{name}": value for name, value in self.optimiser.tensors().items()}
         return {name: value.clone() for name, value in kept.items()}
 
-    def restore(self, progress: dict[str, Tensor]) -> None:
+    def restore(self, progress: Tensors) -> None:
         """Take up the counters and the optimiser's state that ``progress`` gave, beside the scores and statistics given already."""
         self.counters = {name: progress[f"counter.{name}"].to(value.device).clone() for name, value in self.counters.items()}
-        kept = {name.removeprefix("rmsprop."): value.clone() for name, value in progress.items() if name.startswith("rmsprop.")}
-        if kept:
-            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": {0: kept}})
+        prefix = "optimiser."
+        self.optimiser.restore({name.removeprefix(prefix): value for name, value in progress.items() if name.startswith(prefix)})

@@ -101,12 +101,12 @@ def test_the_mean_is_right_after_rows_are_added_and_replaced(held: tuple[MaskBan
 def test_a_restored_bank_computes_exactly_the_same(held: tuple[MaskBank, Tensor, Tensor]) -> None:
     """To the last bit, or a run that goes on would part from one that was never interrupted."""
     bank, _, statistics = held
-    twin = restored_bank(bank.packed(), bank.all_statistics(), bank.size, CPU)
+    twin = restored_bank(MaskBank(bank.size, bank.width, CPU), bank.packed(), bank.all_statistics())
     for mine, its in zip(bank.mean(), twin.mean(), strict=True):
         assert torch.equal(mine, its)
     ones = torch.ones(1, bank.size), torch.ones(1, statistics.shape[1])
     assert torch.equal(bank.inner(*ones), twin.inner(*ones))
-    assert len(restored_bank(bank.packed()[:0], bank.all_statistics()[:0], bank.size, CPU)) == 0
+    assert len(restored_bank(MaskBank(bank.size, bank.width, CPU), bank.packed()[:0], bank.all_statistics()[:0])) == 0
 
 
 def test_a_deep_copy_and_its_original_are_independent() -> None:
@@ -162,3 +162,32 @@ def test_masks_are_unpacked_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.allclose(bank.inner(*gradients), masks[:, :3].float().T)
     assert torch.allclose(bank.superpose(torch.eye(10)[4:6])[0], masks[4:6].float())
     assert unpacked == [4, 4, 2] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kept", [0, 2, 9])
+def test_a_working_copy_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, kept: int) -> None:
+    """Through appended and replaced rows and copies that go their own way; some rows beyond the cap, some within it."""
+    size, rows = 30, 4
+    monkeypatch.setattr(module, "CHUNK_BYTES", rows * dtype.itemsize * size)
+    masks, statistics = random_rows(14, size, 2, seed=0)
+    bank = MaskBank(size, 2, CPU, dtype=dtype, working_bytes=kept * module.CHUNK_BYTES)
+    signs = torch.randint(-1, 2, (3, size), generator=torch.Generator().manual_seed(1)).float()  # exact in every type
+    none = torch.zeros(3, 2)
+
+    def agrees(bank: MaskBank, masks: Tensor) -> bool:
+        alpha = torch.eye(len(masks))[:2]
+        superposed, _ = bank.superpose(alpha)
+        return torch.equal(bank.inner(signs, none), signs @ masks.float().T) and torch.equal(superposed, masks[:2].float())
+
+    for mask, own in zip(masks[:10], statistics, strict=False):
+        bank.append(mask, own)
+        assert agrees(bank, masks[: len(bank)])
+    twin = copy.deepcopy(bank)
+    bank.replace(1, ~masks[1], statistics[1])
+    bank.append(masks[10], statistics[10])
+    twin.replace(9, ~masks[9], statistics[9])
+    twin.append(masks[11], statistics[11])
+    assert agrees(bank, torch.cat([masks[:1], ~masks[1:2], masks[2:11]]))
+    assert agrees(twin, torch.cat([masks[:9], ~masks[9:10], masks[11:12]]))
+    assert len(bank._blocks) == min(kept, 3)

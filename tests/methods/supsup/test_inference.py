@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from clbench.methods.supsup import SupSup, inference
+from clbench.methods.supsup.bank import MaskBank
+from clbench.methods.supsup.layout import Base, random_base
+from clbench.scenarios import GNU
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,10 +18,6 @@ from torch import Tensor, nn
 from clbench.errors import UserError
 from clbench.evaluator import Ask
 from clbench.method import Brief
-from clbench.methods.supsup import SupSup, inference
-from clbench.methods.supsup.bank import MaskBank
-from clbench.methods.supsup.layout import Base, random_base
-from clbench.scenarios import GNU
 
 CPU = torch.device("cpu")
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])

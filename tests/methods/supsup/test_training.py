@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from clbench.methods.supsup import SupSup
+from clbench.methods.supsup.layout import Base, random_base, random_scores
+from clbench.methods.supsup.training import LiveMask, MaskTraining
+from clbench.scenarios import GG, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.evaluator import Schedule, teach
 from clbench.method import Brief
-from clbench.methods.supsup import SupSup
-from clbench.methods.supsup.layout import Base, random_base, random_scores
-from clbench.methods.supsup.training import LiveMask
-from clbench.scenarios import GG, GNU
 from clbench.seeding import generator
 from clbench.stream import Split, Stream
+from clbench.training import rmsprop
 
 CPU = torch.device("cpu")
 RATE = 0.02
@@ -54,7 +55,7 @@ def loss(network: nn.Module, effective: Tensor, base: Base, inputs: Tensor, labe
 @pytest.mark.parametrize("build", NETWORKS)
 def test_scores_follow_rmsprop_with_the_gradient_passed_straight_through(build: Callable[[], nn.Module]) -> None:
     base = random_base(build(), 0, CPU)
-    live = LiveMask(base, random_scores(base.layout, generator(0, "scores")), base.fresh, RATE, torch.float32)
+    live = LiveMask(MaskTraining(base, rmsprop(RATE)), random_scores(base.layout, generator(0, "scores")), base.fresh)
     scores, weights = live.scores.detach().double().clone(), base.weights.double()
     mean_square, step = torch.zeros_like(scores), 1e-6
     for inputs, labels in batches(4):  # RMSprop's first step tells only signs
@@ -80,12 +81,12 @@ def test_a_score_of_zero_keeps_its_weight() -> None:
     base = random_base(plain(), 0, CPU)
     scores = torch.full((base.layout.size,), -1.0)
     scores[3] = 0.0
-    assert LiveMask(base, scores, base.fresh, RATE, torch.float32).mask().nonzero().tolist() == [[3]]
+    assert LiveMask(MaskTraining(base, rmsprop(RATE)), scores, base.fresh).mask().nonzero().tolist() == [[3]]
 
 
 def test_a_mask_gathers_running_statistics_of_its_own() -> None:
     base = random_base(normalised(), 0, CPU)
-    live = LiveMask(base, random_scores(base.layout, generator(0, "scores")), base.fresh, RATE, torch.float32)
+    live = LiveMask(MaskTraining(base, rmsprop(RATE)), random_scores(base.layout, generator(0, "scores")), base.fresh)
     mean, variance = torch.zeros(5), torch.ones(5)
     weights = base.layout.split(base.weights)["0.weight"]
     for inputs, labels in batches(3):
@@ -102,7 +103,7 @@ def test_nothing_frozen_moves(build: Callable[[], nn.Module]) -> None:
     base = random_base(build(), 0, CPU)
     before = copy.deepcopy(base)
     for seed in (0, 1):  # the second mask starts where the first one did
-        live = LiveMask(base, random_scores(base.layout, generator(seed, "scores")), base.fresh, RATE, torch.float32)
+        live = LiveMask(MaskTraining(base, rmsprop(RATE)), random_scores(base.layout, generator(seed, "scores")), base.fresh)
         for inputs, labels in batches(5, seed):
             live.update(inputs, labels)
     assert not torch.equal(live.scores.detach(), random_scores(base.layout, generator(1, "scores")))

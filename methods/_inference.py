@@ -1,0 +1,108 @@
+"""Shared by the methods that infer the task: the objectives H and G, grouping inputs into decisions, and derivatives by statistics.
+
+Every algorithm looks at q groups of images at once, [q, e, *input_shape]: the e images of a group are evidence for one decision.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import batch_norm
+from torch.overrides import TorchFunctionMode
+
+from clbench.errors import UserError
+
+GRADIENT_BYTES = 512 * 2**20
+"""The most memory that the gradients of the groups in hand take: more groups are looked at one part after another."""
+
+Objective = Callable[[Tensor, int], Tensor]
+
+
+def entropy(logits: Tensor, classes: int) -> Tensor:
+    """H, the entropy of the softmax outputs in nats: logits [..., s] give [...]."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def superfluous(logits: Tensor, classes: int) -> Tensor:
+    """G of section 3.6: logsumexp of all logits, with the gradient masked for the first ``classes``: [..., s] give [...].
+
+    For a superfluous output its derivative is the softmax probability, which is also the derivative of the cross-entropy (Lemma 1).
+    """
+    return torch.cat([logits[..., :classes].detach(), logits[..., classes:]], -1).logsumexp(-1)
+
+
+def superfluous_value(logits: Tensor, classes: int) -> Tensor:
+    """What G means as a value to compare between tasks: logsumexp of the superfluous outputs alone.
+
+    The value of ``superfluous`` itself contains the true class's logit, which the right task makes large.
+    """
+    return logits[..., classes:].logsumexp(-1)
+
+
+GRADIENT_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous}
+VALUE_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous_value}
+
+
+def check_evidence(group: int, evidence: int) -> None:
+    """Raise a ``UserError`` if groups of ``group`` images cannot have ``evidence`` images of evidence."""
+    if not 1 <= evidence <= group:
+        raise UserError(f"evidence must be between 1 and the group of {group} images, not {evidence}.")
+
+
+def check_objective(objective: str, outputs: int, classes: int) -> None:
+    """Raise a ``UserError`` if the objective has no gradient with so many outputs."""
+    if objective == "G" and outputs == classes:
+        raise UserError(
+            f"The objective G needs superfluous outputs, but outputs={outputs} is the number of classes: "
+            "learn with more outputs, or use objective=H."
+        )
+
+
+def decide(infer: Callable[[Tensor], Tensor], inputs: Tensor, *, group: int, evidence: int, at_a_time: int) -> Tensor:
+    """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``.
+
+    ``infer`` gives the tasks of at most ``at_a_time`` groups: [q, e, *input_shape] to int64 [q].
+    """
+    whole = len(inputs) // group
+    # The last group may be smaller, and then has fewer images to offer as evidence.
+    parts = [inputs[: whole * group].unflatten(0, (whole, group))[:, :evidence]] if whole else []
+    parts += [inputs[whole * group :][None, :evidence]] if len(inputs) % group else []
+    decisions = [infer(some) for part in parts for some in part.split(max(1, at_a_time))]
+    return torch.cat(decisions).repeat_interleave(group)[: len(inputs)]
+
+
+def answer_by_task(inputs: Tensor, tasks: Tensor, labels_of: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """The labels of inputs whose tasks are decided, int64 [n]: ``labels_of(inputs, task)`` answers for those of one task."""
+    labels = torch.empty_like(tasks)
+    for task in tasks.unique().tolist():
+        labels[tasks == task] = labels_of(inputs[tasks == task], task)
+    return labels
+
+
+class DifferentiableStatistics(TorchFunctionMode):
+    """Inside it, batch normalisation with given statistics is plain arithmetic: PyTorch's own has no derivative by the statistics."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_batch_norm if function is batch_norm else function)(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    inputs: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``torch.nn.functional.batch_norm``, with derivatives by ``mean`` and ``variance`` where they are used."""
+    if training or mean is None or variance is None:
+        return batch_norm(inputs, mean, variance, weight, bias, training, momentum, eps)
+    by_channel = (-1, *[1] * (inputs.ndim - 2))
+    outputs = (inputs - mean.view(by_channel)) * (variance + eps).rsqrt().view(by_channel)
+    if weight is not None:
+        outputs = outputs * weight.view(by_channel)
+    return outputs if bias is None else outputs + bias.view(by_channel)

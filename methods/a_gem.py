@@ -1,0 +1,105 @@
+"""A-GEM, averaged gradient episodic memory (Chaudhry et al. 2019, "Efficient Lifelong Learning with A-GEM", ICLR).
+
+    g~ = g                                   if g . r >= 0
+         g - (g . r) / (r . r) r             otherwise
+
+g is the gradient of the present batch's loss and r that of a batch drawn from the memory of earlier tasks: to first order a step along g~
+does not raise the mean loss on the memory. Both run over all trained tensors; in GG and GNu over the outputs of all tasks, an image's loss
+being that of its own task's.
+
+Deviations: the memory of a task is a uniform sample of its training split, of the same size for each task, taken when the task ends (the
+paper keeps as many images of each class); the number of passes over a task is that of the run (the paper makes one). The projected gradient
+goes to the chosen optimiser (the paper's is plain SGD: ``optimiser=sgd``).
+
+Stores, to predict: the network, with outputs for each task in GG and GNu. To go on: the images in memory (float32) with their labels, as
+many more with each task.
+"""
+
+from typing import Any, Literal
+
+import torch
+from clbench.scenarios import GG, GNS, GNU
+from torch import Tensor
+from torch.func import grad, grad_and_value
+
+from clbench.errors import UserError
+from clbench.method import Brief
+from clbench.seeding import generator
+from clbench.stream import Split
+from clbench.training import OPTIMISERS, Tensors
+
+from ._rehearsal import RehearsalMethod
+
+
+def project(gradient: Tensors, reference: Tensors) -> Tensors:
+    """``gradient`` without its part against ``reference``, if it has one: equation 11 of the paper."""
+    along = torch.stack([(gradient[name] * reference[name]).sum() for name in gradient]).sum()
+    square = torch.stack([(tensor * tensor).sum() for tensor in reference.values()]).sum()
+    # Where the reference vanishes there is nothing to be against; its place in the quotient must be finite.
+    share = along.clamp(max=0) / torch.where(square > 0, square, torch.ones_like(square))
+    return {name: tensor - share * reference[name] for name, tensor in gradient.items()}
+
+
+class AGem(RehearsalMethod):
+    """A-GEM: gradients that do not raise the mean loss on a memory."""
+
+    name = "a-gem"
+    scenarios = frozenset({GG, GNS, GNU})
+    citation = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning with A-GEM. ICLR 2019"
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        memory_per_task: int = 250,
+        sample: int = 256,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+    ) -> None:
+        """``memory_per_task``: images kept of each task; ``sample``: images of all earlier tasks that give each step's reference
+        gradient; ``optimiser`` with its defaults but for the ``learning_rate``, begun afresh with each task."""
+        for what, value in {"memory_per_task": memory_per_task, "sample": sample}.items():
+            if value < 1:
+                raise UserError(f"{what} must be at least 1, not {value}.")
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        self.memory_per_task = memory_per_task
+        self.sample = sample
+        self.inputs = torch.empty(0, *brief.input_shape, device=brief.device)
+        self.labels = torch.empty(0, dtype=torch.int64, device=brief.device)
+
+    def loss(self, trained: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
+        """The batch's loss, with the projected gradient: once there is a memory, a linear function of the trained tensors has it."""
+        plain = super().loss
+        if "memory" not in given:
+            return plain(trained, given, inputs, labels)
+        here = {name: tensor.detach() for name, tensor in trained.items()}
+        gradient, (value, buffers) = grad_and_value(plain, has_aux=True)(here, given, inputs, labels)
+        reference, _ = grad(plain, has_aux=True)(here, given, given["memory"]["inputs"], given["memory"]["labels"])
+        projected = project(gradient, reference)
+        linear = torch.stack([(projected[name].detach() * tensor).sum() for name, tensor in trained.items()]).sum()
+        return linear - linear.detach() + value.detach(), buffers
+
+    def given(self) -> dict[str, Any]:
+        if not len(self.labels):
+            return {}
+        draws = generator(self.brief.seed, "sample", self.task, int(self.state.count))
+        rows = torch.randint(len(self.labels), (self.sample,), generator=draws).to(self.labels.device)
+        return {"memory": {"inputs": self.inputs[rows], "labels": self.labels[rows]}}
+
+    def end_task(self, data: Split) -> None:
+        """Keep a sample of the task's images."""
+        inputs, labels = data.whole()
+        rows = torch.randperm(len(labels), generator=generator(self.brief.seed, "memory", self.task))[: self.memory_per_task]
+        rows = rows.to(labels.device)
+        self.inputs = torch.cat([self.inputs, inputs[rows]])
+        self.labels = torch.cat([self.labels, labels[rows] + self.first_output])
+
+    def progress(self) -> Tensors:
+        """The memory."""
+        return {"memory.inputs": self.inputs, "memory.labels": self.labels}
+
+    def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
+        super().restore(learned, progress)
+        if progress is not None:
+            self.inputs = progress["memory.inputs"].to(self.brief.device, copy=True)
+            self.labels = progress["memory.labels"].to(self.brief.device, copy=True)

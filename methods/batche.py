@@ -1,0 +1,168 @@
+"""BatchE, BatchEnsemble for lifelong learning (Wen et al., ICLR 2020).
+
+All tasks share the weights W; task i has two vectors for each of them, whose outer product scales it elementwise:
+
+    W_i = W * (s_i t_i')        s_i along the outputs of W, t_i along its inputs (a convolution's kernel is scaled as one)
+
+W, s_1 and t_1 are learned on the first task; W is frozen then, and later tasks learn s_i and t_i alone, which start as random signs.
+With ``trunk="random"`` ("Rand W") W is never trained. All weights of two or more dimensions have vectors, the last layer's too; biases and
+normalisation scales belong to W.
+
+Task inference as in "Supermasks in Superposition" (Wortsman et al. 2020, Figure 5 right): every rank-one matrix, and the task's batch-norm
+statistics, get a coefficient in p(alpha) = f(x, W * sum_i alpha_i s_i t_i'), and One-Shot takes the task along which the objective, the
+entropy H or G of the superfluous outputs, falls most at alpha = 1/k: dH/dalpha_i = s_i' (W * dH/dW_eff) t_i. The large-batch algorithms
+(its appendix C) answer all images of evidence as every task, and take the task with the lowest mean entropy or the highest mean maximum
+probability.
+
+Deviations: every task begins with a fresh optimiser; predictions are made among the task's own labels, never a superfluous output.
+
+Stores, to predict: W (with a random trunk its seed), and the vectors and batch-norm statistics of each task. To go on: nothing more.
+"""
+
+from typing import Literal
+
+import torch
+from clbench.scenarios import GG, GNS, GNU
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from clbench.errors import UserError
+from clbench.method import Brief, Prediction, Recipe
+from clbench.seeding import generator
+from clbench.training import Tensors, adam
+
+from ._inference import (
+    GRADIENT_BYTES,
+    GRADIENT_OBJECTIVES,
+    DifferentiableStatistics,
+    answer_by_task,
+    check_evidence,
+    check_objective,
+    decide,
+    entropy,
+)
+from ._per_task import PerTaskMethod, random_parameters
+
+FIGURE_5 = "Wortsman et al. 2020, Figure 5 right"
+Algorithm = Literal["one-shot", "large-batch-entropy", "large-batch-probability"]
+
+
+class BatchE(PerTaskMethod):
+    """BatchEnsemble for lifelong learning."""
+
+    name = "batche"
+    scenarios = frozenset({GG, GNS, GNU})
+    citation = "Wen, Tran, Ba: BatchEnsemble: an alternative approach to efficient ensemble and lifelong learning. ICLR 2020"
+    recipes = tuple(Recipe("*", "*", {"outputs": 500}, source=FIGURE_5, scenario=scenario) for scenario in ("GNs", "GNu"))
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        outputs: int | None = None,
+        trunk: Literal["first-task", "random"] = "first-task",
+        learning_rate: float = 1e-4,
+        vector_learning_rate: float = 1e-2,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        """A learner without tasks.
+
+        ``outputs``: the output size, superfluous neurons included (None: as many as classes); ``trunk``: where W comes from. Adam with
+        ``learning_rate`` while W is trained, with ``vector_learning_rate`` where the vectors alone are, and ``weight_decay`` on what is
+        trained.
+        """
+        self.outputs = outputs = brief.classes if outputs is None else outputs
+        if outputs < brief.classes:
+            raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
+        optimiser, later = (adam(rate, weight_decay=weight_decay) for rate in (learning_rate, vector_learning_rate))
+        super().__init__(brief, optimiser=optimiser, later=later, network=brief.network(outputs))
+        self.frozen = trunk == "random"
+        self.weights = {name: tensor.shape for name, tensor in self.initial.items() if tensor.ndim >= 2}
+        self.shared = self.initial_shared()
+
+    # Learning
+
+    def initial_shared(self) -> Tensors:
+        return random_parameters(self.initial, generator(self.seed, "weights"), nn.init.kaiming_normal_)
+
+    def fresh_own(self, task: int) -> Tensors:
+        """Vectors s and t of random signs for each weight."""
+        draws = generator(self.seed, "vectors", task)
+        sizes = {f"{name}.{which}": shape["st".index(which)] for name, shape in self.weights.items() for which in "st"}
+        signs = {name: torch.randint(0, 2, (size,), generator=draws) * 2.0 - 1 for name, size in sizes.items()}
+        return {name: tensor.to(self.brief.device) for name, tensor in signs.items()}
+
+    def effective(self, tensors: Tensors) -> Tensors:
+        """W * (s t'); for vectors [k, n] in the place of [n], W * sum_i s_i t_i'."""
+
+        def scaled(name: str) -> Tensor:
+            s, t = (tensors[f"{name}.{which}"].view(-1, self.weights[name]["st".index(which)]) for which in "st")
+            scale = s.T @ t
+            return tensors[name] * scale.view(*scale.shape, *[1] * (len(self.weights[name]) - 2))
+
+        return {name: scaled(name) if name in self.weights else tensors[name] for name in self.initial}
+
+    # Answering
+
+    def check_ask(self, *, algorithm: str = "one-shot", objective: str = "H", group: int = 128, evidence: int = 1) -> None:
+        check_evidence(group, evidence)
+        check_objective(objective, self.outputs, self.brief.classes)
+        if algorithm != "one-shot" and objective != "H":
+            raise UserError(f"objective={objective} belongs to algorithm=one-shot, not to {algorithm}.")
+
+    def predict(
+        self,
+        inputs: Tensor,
+        task: int | None = None,
+        *,
+        algorithm: Algorithm = "one-shot",
+        objective: Literal["H", "G"] = "H",
+        group: int = 128,
+        evidence: int = 1,
+    ) -> Prediction:
+        """Answer as the given task, or as the inferred one.
+
+        ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 128 and 1 are the paper's
+        protocol, 1 and 1 let every image identify its own task, 128 and 128 are a large batch. ``objective`` belongs to ``one-shot``.
+        """
+        inputs = inputs.to(self.brief.device)
+        if task is not None:
+            return super().predict(inputs, task)
+
+        def infer(groups: Tensor) -> Tensor:
+            slope = self.slope(groups, objective) if algorithm == "one-shot" else self.doubt(groups, algorithm)
+            return slope.argmin(1)
+
+        # A group's gradient is one of each weight, and of what it contracts to with each task's vectors.
+        floats = sum(shape.numel() + shape[0] * len(self.rows) for shape in self.weights.values())
+        tasks = decide(infer, inputs, group=group, evidence=evidence, at_a_time=GRADIENT_BYTES // (4 * floats))
+        return Prediction(answer_by_task(inputs, tasks, lambda some, task: super(BatchE, self).predict(some, task).labels), tasks)
+
+    def slope(self, groups: Tensor, objective: str) -> Tensor:
+        """The derivative of the objective with respect to every alpha at 1/k, for groups [q, e, *input_shape]: [q, k]."""
+        own, count = self.rows.stacked(), len(self.rows)
+        value = GRADIENT_OBJECTIVES[objective]
+
+        def of_group(alpha: Tensor, images: Tensor) -> Tensor:
+            state = self.superposed(own, alpha)
+            return value(functional_call(self.network, state, (images,)), self.brief.classes).mean()
+
+        alpha = torch.full((count,), 1 / count, device=groups.device)
+        with DifferentiableStatistics():
+            return vmap(grad(of_group), in_dims=(None, 0))(alpha, groups)
+
+    def superposed(self, own: Tensors, alpha: Tensor) -> Tensors:
+        """Parameters and buffers of the superposition of all tasks, from their stacked vectors and statistics [k, n]."""
+        vectors = {name: alpha[:, None] * own[name] if name.endswith(".s") else own[name] for name in own}
+        statistics = {name: torch.tensordot(alpha, own[name], 1) for name in self.statistics}
+        return self.fresh_buffers | self.effective(self.shared | vectors) | statistics
+
+    def doubt(self, groups: Tensor, algorithm: str) -> Tensor:
+        """How little the evidence [q, e, *input_shape] looks like each task's, by a large-batch algorithm: [q, k]."""
+        images = groups.flatten(0, 1)
+        with torch.no_grad():
+            logits = [self.logits(images, task) for task in range(len(self.rows))]
+        of_image = [
+            entropy(some, self.brief.classes) if algorithm == "large-batch-entropy" else -some.softmax(1).amax(1) for some in logits
+        ]
+        return torch.stack([values.view(groups.shape[:2]).mean(1) for values in of_image], 1)

@@ -1,0 +1,59 @@
+"""EWC, elastic weight consolidation, offline: each finished task t has its own quadratic penalty, anchor theta_t and Fisher F_t.
+
+    loss = cross-entropy + strength/2 * sum_t sum_k F_tk (theta_k - theta_tk)^2
+
+(Kirkpatrick et al. 2017, equation 3, with F_t the mean over samples of squared per-sample gradients: see ``_fisher.py``).
+
+Deviations: none in what is learned. A sum of quadratics is one quadratic, so that two tensors hold all the tasks: with F = sum_t F_t and
+anchor = sum_t F_t theta_t / F the penalty above is strength/2 * sum_k F_k (theta_k - anchor_k)^2 plus a constant (Huszár 2018). The
+constant, which no gradient sees, is left out of the reported loss, and memory does not grow with tasks as in other implementations, which
+keep 2 t tensors. The optimiser begins afresh with each task.
+
+Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
+F and anchor, each of the size of the network (in GG: of the trunk).
+"""
+
+from typing import Literal
+
+import torch
+
+from clbench.method import Brief
+from clbench.training import Tensors
+
+from ._fisher import Estimator, FisherPenalty
+from ._van_de_ven import recipes
+
+
+class EWC(FisherPenalty):
+    """Elastic weight consolidation, a penalty for each task."""
+
+    name = "ewc"
+    citation = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks. PNAS 114(13), 2017"
+    recipes = recipes(
+        permuted={"GG": {"strength": 500.0}, "GNs": {"strength": 500.0}, "GNu": {"strength": 1.0}},
+        split={"GG": {"strength": 1e7}, "GNs": {"strength": 1e6}, "GNu": {"strength": 1e8}},
+        always={"fisher": "predicted", "samples": 60_000},
+    )
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        strength: float = 500.0,
+        fisher: Estimator = "exact",
+        samples: int = 1000,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+    ) -> None:
+        """``strength``: lambda, before the 1/2; ``fisher``: how the information is estimated (``_fisher.py``), from ``samples`` training
+        images of a task (from all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``."""
+        super().__init__(brief, strength=strength, fisher=fisher, samples=samples, optimiser=optimiser, learning_rate=learning_rate)
+
+    def consolidate(self, fisher: Tensors) -> None:
+        for name, new in fisher.items():
+            now = self.trained[name]
+            before = self.importance.get(name, torch.zeros_like(new))
+            anchor = self.anchor.get(name, now)
+            share = (new / (before + new)).nan_to_num(0.0)  # 0/0: the anchor of what nothing depends on is no matter
+            self.importance[name] = before + new
+            self.anchor[name] = anchor + share * (now - anchor)

@@ -1,0 +1,31 @@
+"""The paper's upper bound: one network fine-tuned on task after task, of which a full copy is kept for each (Wortsman et al. 2020, section 4.1).
+
+Task i is answered by the copy made right after it: what is reported is the diagonal of sequential fine-tuning. The trunk for task i was
+trained on tasks 1 to i; each task's head, optimiser and batch-norm statistics begin afresh. Other bounds are ``independent`` (a fresh network
+for each task) and ``joint`` (all data at once).
+
+Stores, to predict: all parameters and batch-norm statistics for each task. To go on: nothing more.
+"""
+
+from typing import Literal
+
+from clbench.method import Brief
+from clbench.training import OPTIMISERS, Tensors
+
+from ._per_task import PerTaskMethod
+
+
+class UpperBound(PerTaskMethod):
+    """Sequential fine-tuning, with a copy kept for each task."""
+
+    name = "upper-bound"
+
+    def __init__(
+        self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4
+    ) -> None:
+        """``optimiser`` with its defaults but for the ``learning_rate``."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+
+    def fresh_own(self, task: int) -> Tensors:
+        before = self.rows[-1] if self.rows else self.initial
+        return {name: before[name] for name in self.trunk} | self.fresh_parameters(self.head, task)

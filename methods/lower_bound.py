@@ -1,0 +1,28 @@
+"""The paper's lower bound: a shared trunk trained on every task in turn, with a head for each (Wortsman et al. 2020, section 4.1).
+
+In GG this is naive fine-tuning: the same method by the name that the paper's tables have for it. Batch-norm statistics are shared, as the
+trunk is.
+
+Stores, to predict: the network, and a head for each task. To go on: nothing more.
+"""
+
+from typing import Literal
+
+from clbench.method import Brief
+from clbench.scenarios import GG
+from clbench.training import OPTIMISERS
+
+from ._weights import WeightMethod
+
+
+class LowerBound(WeightMethod):
+    """A shared trunk trained on, and a head for each task: naive fine-tuning in GG."""
+
+    name = "lower-bound"
+    scenarios = frozenset({GG})
+
+    def __init__(
+        self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4
+    ) -> None:
+        """``optimiser`` with its defaults but for the ``learning_rate``; begun afresh with each task."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))

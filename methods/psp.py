@@ -1,0 +1,122 @@
+"""PSP, parameter superposition (Cheung et al., NeurIPS 2019).
+
+All tasks train one set of weights W, each in its own context: where a layer computes W x, it computes W (C_i x) for task i, with a fixed
+random C_i. Contexts of different tasks are nearly orthogonal in high dimensions, so that what one task writes into W looks like noise to
+the others. ``rotation``: C_i is orthogonal, drawn from the Haar measure; ``binary``: C_i is diagonal with random signs.
+
+    y = (W C_i) x = W (C_i x)
+
+Contexts are applied to the input of every linear layer, and by channel to that of every convolution; all other layers have none.
+Multiplying the input costs less than multiplying W. A task's contexts follow from the seed, the task's number and the layer's name, and are
+never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
+
+Deviations: every task begins with a fresh optimiser; batch-norm statistics are per task. Of the paper's contexts the complex ones are left
+out.
+
+Stores, to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
+(n^2 floats a rotation, n bits of signs), as a learner would that cannot draw them again. To go on: nothing more.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from clbench.method import Brief
+from clbench.seeding import generator
+from clbench.training import Tensors, rmsprop
+
+from ._per_task import PerTaskMethod, Rows, pack, random_parameters, unpack
+
+CONTEXT = "context"
+"""The name, in each layer, under which ``functional_call`` hands in its context."""
+
+
+class PSP(PerTaskMethod):
+    """Parameter superposition."""
+
+    name = "psp"
+    citation = "Cheung, Terekhov, Chen, Agrawal, Olshausen: Superposition of many models into one. NeurIPS 2019"
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        contexts: Literal["rotation", "binary"] = "rotation",
+        store_contexts: bool = False,
+        learning_rate: float = 1e-4,
+    ) -> None:
+        """``contexts``: what kind; ``store_contexts``: whether they are counted as tensors, not as a seed; RMSprop's ``learning_rate``."""
+        network, self.sizes = in_context(brief.network(brief.classes))
+        super().__init__(brief, optimiser=rmsprop(learning_rate), network=network)
+        self.draw = haar_rotation if contexts == "rotation" else random_signs
+        self.stored = store_contexts
+        self.shared = self.initial_shared()
+
+    def initial_shared(self) -> Tensors:
+        return random_parameters(self.initial, generator(self.seed, "weights"), nn.init.xavier_normal_)
+
+    def learns_shared(self, task: int) -> bool:
+        return True
+
+    def fixed(self, task: int) -> Tensors:
+        """The contexts of a task by name: as stored, or drawn from the seed."""
+        if self.stored and task < len(self.rows):
+            return {name: self._from_disk(name, tensor) for name, tensor in self.rows[task].items() if name in self.sizes}
+        draws = {name: generator(self.seed, "context", task, name) for name in self.sizes}
+        return {name: self.draw(size, draws[name]).to(self.brief.device) for name, size in self.sizes.items()}
+
+    def finished(self, task: int) -> Tensors:
+        return {name: self._to_disk(self.given["fixed"][name]) for name in self.sizes} if self.stored else {}
+
+    def _to_disk(self, context: Tensor) -> Tensor:
+        return pack(context > 0) if context.ndim == 1 else context
+
+    def _from_disk(self, name: str, kept: Tensor) -> Tensor:
+        return kept if kept.ndim == 2 else unpack(kept, torch.Size([self.sizes[name]])).float() * 2 - 1
+
+    def learned(self) -> Tensors:
+        return super().learned() | {"seed": torch.tensor(self.seed), "tasks": torch.tensor(len(self.rows))}
+
+    def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
+        super().restore(learned, progress)
+        self.seed = int(learned["seed"])
+        self.rows = self.rows or Rows({} for _ in range(int(learned["tasks"])))  # a task may have nothing of its own but a number
+
+    @classmethod
+    def rewind(cls, learned: Tensors, tasks: int) -> Tensors | None:
+        """Every task changes the weights that all share."""
+        return None
+
+
+def in_context(network: nn.Module) -> tuple[nn.Module, dict[str, int]]:
+    """The network with a place for a context at the input of each linear and convolutional layer; their names and sizes."""
+    sizes = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear | _ConvNd):
+            layer.register_buffer(CONTEXT, None)
+            layer.register_forward_pre_hook(apply_context)
+            sizes[f"{name}.{CONTEXT}".removeprefix(".")] = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    return network, sizes
+
+
+def apply_context(layer: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+    """The layer's input x as C x: features are the last dimension of a linear layer's input, channels that before a convolution's space."""
+    (inputs,) = arguments
+    context = layer.get_buffer(CONTEXT)
+    dimension = -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
+    features = inputs.movedim(dimension, -1)
+    return ((features * context if context.ndim == 1 else features @ context.T).movedim(-1, dimension),)
+
+
+def haar_rotation(size: int, draws: torch.Generator) -> Tensor:
+    """A random orthogonal matrix, float32 [size, size]: Q of a Gaussian matrix's QR, with R's diagonal made positive (Mezzadri 2007)."""
+    # In float64, so that after rounding it is as orthogonal as float32 can be.
+    q, r = torch.linalg.qr(torch.randn(size, size, generator=draws, dtype=torch.float64))
+    return (q * r.diagonal().sign()).float()
+
+
+def random_signs(size: int, draws: torch.Generator) -> Tensor:
+    """The diagonal of a binary context: 1 or -1 with equal probability, float32 [size]."""
+    return torch.randint(0, 2, (size,), generator=draws).float() * 2 - 1

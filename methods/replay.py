@@ -1,0 +1,112 @@
+"""Experience replay with a reservoir (Chaudhry et al. 2019, "On Tiny Episodic Memories in Continual Learning"; Rolnick et al. 2019).
+
+    loss = mean cross-entropy of the present batch and a batch drawn from the memory, taken together
+
+The memory is a reservoir (Vitter 1985, algorithm R): of n images shown so far each is in it with probability memory / n, whatever the tasks
+are and wherever they end. So nothing need be told, and NNs is served like the others. A stored image keeps its task's label: it is replayed
+with its task's head (GG) or outputs (GNu).
+
+Deviations: several passes over a task's data are made, and an image that is shown twice counts twice; the replayed batch is drawn with
+replacement, so that its size is the same from the second batch on.
+
+Stores, to predict: the network, with outputs for each task in GG and GNu. To go on: the images in memory as the network saw them (float32)
+with their labels, how many were shown, and in NNs the optimiser's state.
+"""
+
+from typing import Literal
+
+import torch
+from clbench.scenarios import GG, GNS, GNU, NNS
+from torch import Tensor
+
+from clbench.errors import UserError
+from clbench.method import Brief
+from clbench.seeding import generator
+from clbench.training import OPTIMISERS, Tensors
+
+from ._rehearsal import RehearsalMethod
+
+
+class Reservoir:
+    """A uniform sample of ``size`` of all the images shown so far. Its draws follow from ``seed`` and the number of images shown."""
+
+    def __init__(self, size: int, input_shape: tuple[int, ...], seed: int, device: torch.device) -> None:
+        self.inputs = torch.empty(size, *input_shape, device=device)
+        self.labels = torch.empty(size, dtype=torch.int64, device=device)
+        self.seed = seed
+        self.shown = 0
+
+    def __len__(self) -> int:
+        return min(self.shown, len(self.labels))
+
+    def add(self, inputs: Tensor, labels: Tensor) -> None:
+        """Show a batch: image number n replaces a random one with probability size / n (Vitter's algorithm R)."""
+        size = len(self.labels)
+        numbers = torch.arange(self.shown, self.shown + len(labels), dtype=torch.float64)
+        uniform = torch.rand(len(labels), generator=generator(self.seed, "reservoir", self.shown), dtype=torch.float64)
+        slots = torch.where(numbers < size, numbers, uniform * (numbers + 1)).long().tolist()
+        # Of two images of a batch that fall on one place the later stays: a dictionary keeps the last.
+        placed = {slot: row for row, slot in enumerate(slots) if slot < size}
+        self.shown += len(labels)
+        places, rows = list(placed), list(placed.values())
+        self.inputs[places] = inputs[rows]
+        self.labels[places] = labels[rows]
+
+    def draw(self, images: int) -> tuple[Tensor, Tensor]:
+        """So many images and their labels, drawn uniformly with replacement."""
+        rows = torch.randint(len(self), (images,), generator=generator(self.seed, "replay", self.shown)).to(self.labels.device)
+        return self.inputs[rows], self.labels[rows]
+
+    def tensors(self) -> Tensors:
+        """What is in it, to be kept on disk."""
+        shown = torch.tensor(self.shown)
+        return {"inputs": self.inputs[: len(self)].clone(), "labels": self.labels[: len(self)].clone(), "shown": shown}
+
+    def restore(self, tensors: Tensors) -> None:
+        """Take up what ``tensors`` gave."""
+        self.shown = int(tensors["shown"])
+        self.inputs[: len(self)] = tensors["inputs"].to(self.inputs.device)
+        self.labels[: len(self)] = tensors["labels"].to(self.labels.device)
+
+
+class Replay(RehearsalMethod):
+    """Experience replay from a reservoir of images."""
+
+    name = "replay"
+    scenarios = frozenset({GG, GNS, GNU, NNS})
+    citation = "Chaudhry et al.: On Tiny Episodic Memories in Continual Learning. 2019"
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        memory: int = 1000,
+        replay_batch: int = 128,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+    ) -> None:
+        """``memory``: images kept, of all tasks together; ``replay_batch``: images replayed with each batch; ``optimiser`` with its
+        defaults but for the ``learning_rate``, begun afresh with each given task."""
+        for what, value in {"memory": memory, "replay_batch": replay_batch}.items():
+            if value < 1:
+                raise UserError(f"{what} must be at least 1, not {value}.")
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        self.memory = Reservoir(memory, brief.input_shape, brief.seed, brief.device)
+        self.replay_batch = replay_batch
+
+    def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """A step on the batch and one from memory; then the batch is shown to the memory."""
+        replayed = [self.memory.draw(self.replay_batch)] if len(self.memory) else []
+        both_inputs, both_labels = (torch.cat(parts) for parts in zip((inputs, labels), *replayed, strict=True))
+        loss = super().update(both_inputs, both_labels)
+        self.memory.add(inputs, labels)
+        return loss
+
+    def progress(self) -> Tensors:
+        """The memory; where no task is given the optimiser's state too."""
+        return super().progress() | {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
+
+    def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
+        super().restore(learned, progress)
+        if progress is not None:
+            self.memory.restore({name: progress[f"memory.{name}"] for name in ("inputs", "labels", "shown")})

@@ -1,0 +1,46 @@
+"""Separate heads: a trunk that all tasks share and never change after the first, and a last layer for each (Wortsman et al. 2020, section 4.1).
+
+    p = head_i(trunk(x))
+
+``trunk="first-task"``: learned on the first task together with its head, then frozen. ``trunk="random"`` ("Rand W"): as the layers initialise
+themselves, never trained. Every task begins with a fresh optimiser and fresh batch-norm statistics.
+
+Stores, to predict: the trunk (a random one as its seed), and each task's head and batch-norm statistics. To go on: nothing more.
+"""
+
+from typing import Literal
+
+from clbench.method import Brief
+from clbench.training import OPTIMISERS, Tensors
+
+from ._per_task import PerTaskMethod, redrawn
+
+
+class SeparateHeads(PerTaskMethod):
+    """Separate heads on a frozen trunk."""
+
+    name = "separate-heads"
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        trunk: Literal["first-task", "random"] = "first-task",
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+        head_learning_rate: float = 1e-3,
+    ) -> None:
+        """``trunk``: where it comes from; ``optimiser`` with ``learning_rate`` while the trunk is trained and with ``head_learning_rate``
+        where the head alone is (ten times as much, as in the paper's experiments).
+        """
+        make = OPTIMISERS[optimiser]
+        super().__init__(brief, optimiser=make(learning_rate), later=make(head_learning_rate))
+        self.frozen = trunk == "random"
+        self.shared = self.initial_shared()
+
+    def initial_shared(self) -> Tensors:
+        trunk = self.trunk
+        return redrawn(self.network, trunk, self.seed, 0) if self.frozen else {name: self.initial[name] for name in trunk}
+
+    def fresh_own(self, task: int) -> Tensors:
+        return self.fresh_parameters(self.head, task)

@@ -1,0 +1,98 @@
+"""SI, synaptic intelligence: what each parameter contributed to the fall of the loss says how dear its change is later.
+
+    loss = cross-entropy + c * sum_k Omega_k (theta_k - theta~_k)^2
+    during a task:    omega_k <- omega_k - g_k * (theta_k after the update - theta_k before it)
+    at a task's end:  Omega_k <- Omega_k + max(omega_k, 0) / ((theta_k - theta~_k)^2 + xi),  theta~ <- theta,  omega <- 0
+
+(Zenke, Poole & Ganguli 2017, equations 3 to 5), with g the gradient of the present batch's cross-entropy alone, without the penalty's, and
+the displacement that the optimiser really made. There is no 1/2 before c.
+
+Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (in the paper it is not, the code of van de Ven &
+Tolias adds it as it is; theirs also takes g of the whole loss and does not begin the optimiser afresh with each task, as the paper does
+and this does). The reported loss is the cross-entropy.
+
+The sum is over the parameters that later tasks train: in GG the trunk (finished heads are frozen), in GNs and GNu the outputs too.
+
+Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
+Omega, of the size of the network (in GG: of the trunk); between tasks theta~ is the network itself and omega is 0.
+"""
+
+from typing import Literal
+
+from clbench.scenarios import GG, GNS, GNU
+from torch import Tensor
+
+from clbench.errors import UserError
+from clbench.method import Brief
+from clbench.stream import Split
+from clbench.training import OPTIMISERS, Optimiser, Tensors
+
+from ._van_de_ven import recipes
+from ._weights import WeightMethod
+
+
+def with_path_integral(inner: Optimiser, c: float) -> Optimiser:
+    """``inner`` on the loss with the penalty; the slots ``importance`` and ``anchor`` are given to it, ``path`` gathers omega."""
+
+    def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
+        before = parameter.clone()
+        surrogate = 2 * c * slots["importance"] * (parameter - slots["anchor"])
+        inner.rule(parameter, gradient + surrogate, slots, step, factor)
+        slots["path"].sub_(gradient * (parameter - before))
+
+    return Optimiser((*inner.slots, "importance", "anchor", "path"), rule)
+
+
+class SI(WeightMethod):
+    """Synaptic intelligence, a penalty weighed by path integrals."""
+
+    name = "si"
+    scenarios = frozenset({GG, GNS, GNU})
+    citation = "Zenke, Poole, Ganguli: Continual learning through synaptic intelligence. ICML 2017"
+    recipes = recipes(
+        permuted={"GG": {"c": 5.0}, "GNs": {"c": 5.0}, "GNu": {"c": 0.1}},
+        split={"GG": {"c": 50.0}, "GNs": {"c": 500.0}, "GNu": {"c": 0.5}},
+    )
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        c: float = 5.0,
+        xi: float = 0.1,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+    ) -> None:
+        """``c``: the strength; ``xi``: damping, which bounds the importance of what hardly moved; ``optimiser`` with its defaults but for
+        the ``learning_rate``, begun afresh with each task."""
+        super().__init__(brief, optimiser=with_path_integral(OPTIMISERS[optimiser](learning_rate), c))
+        if c < 0 or xi <= 0:
+            raise UserError(f"c must be at least 0 and xi above 0, not {c} and {xi}.")
+        self.xi = xi
+        self.importance: Tensors = {}
+
+    def begin_task(self, task: int, updates: int) -> None:
+        super().begin_task(task, updates)
+        self.importance = self.widened(self.importance)
+        for name, slots in self.state.slots.items():
+            slots["anchor"].copy_(self.trained[name])
+            if name in self.importance:
+                slots["importance"].copy_(self.importance[name])
+
+    def end_task(self, data: Split) -> None:
+        for name in self.lasting:
+            slots = self.state.slots[name]
+            moved = self.trained[name] - slots["anchor"]
+            self.importance[name] = slots["importance"] + slots["path"].clamp(min=0) / (moved.square() + self.xi)
+
+    # State
+
+    def progress(self) -> Tensors:
+        return super().progress() | {f"importance.{name}": tensor for name, tensor in self.narrowed(self.importance).items()}
+
+    def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
+        super().restore(learned, progress)
+        prefix = "importance."
+        for name, tensor in (progress or {}).items():
+            if name.startswith(prefix):
+                self.importance[name.removeprefix(prefix)] = tensor.to(self.brief.device, copy=True)

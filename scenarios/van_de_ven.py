@@ -1,0 +1,58 @@
+"""The two streams of van de Ven & Tolias 2019, as their code makes them: inputs are grey values from 0 to 1, not normalised.
+
+``permuted-mnist-32``: images are padded with black to 32 x 32, then each task permutes all 1024 pixels. ``split-mnist-raw``: the ten digits
+are dealt at random, by the stream seed, to five tasks of two.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch.nn.functional import pad
+
+from clbench.data import Dataset
+from clbench.seeding import generator
+from clbench.stream import Stream, StreamBuilder
+
+from .permuted_mnist import permuted
+from .split_mnist import CLASSES, split
+
+BORDER = (2, 2, 2, 2)
+"""Pixels added left, right, above and below: from 28 to 32."""
+
+
+def raw(data: Dataset) -> Dataset:
+    """The same images with inputs from 0 to 1."""
+    return replace(data, mean=(0.0,) * len(data.mean), std=(1.0,) * len(data.std))
+
+
+def permuted_padded(data: Dataset, *, tasks: int, seed: int) -> Stream:
+    """``tasks`` permutations of the pixels of ``data`` with a black border."""
+    padded = replace(raw(data), train_images=pad(data.train_images, BORDER), test_images=pad(data.test_images, BORDER))
+    return permuted("permuted-mnist-32", padded, tasks=tasks, seed=seed)
+
+
+def split_dealt(data: Dataset, *, tasks: int, seed: int) -> Stream:
+    """The first ``tasks`` pairs of the classes of ``data`` in an order drawn from ``seed``."""
+    order = torch.randperm(data.classes, generator=generator(seed, "classes"))
+    place = order.argsort()
+    dealt = replace(raw(data), train_labels=place[data.train_labels], test_labels=place[data.test_labels])
+    stream = split("split-mnist-raw", dealt, tasks=tasks, seed=seed)
+    pairs = order.view(-1, CLASSES).tolist()
+    return replace(stream, tasks=[replace(task, name=f"classes {a} and {b}") for task, (a, b) in zip(stream, pairs, strict=False)])
+
+
+STREAMS = (
+    StreamBuilder(
+        "permuted-mnist-32",
+        permuted_padded,
+        "permuted-mnist padded to 32 x 32 and not normalised (van de Ven & Tolias 2019)",
+        data=("mnist-5k", "mnist"),
+    ),
+    StreamBuilder(
+        "split-mnist-raw",
+        split_dealt,
+        "split-mnist not normalised, the digits dealt at random (van de Ven & Tolias 2019)",
+        data=("mnist-5k", "mnist"),
+        most_tasks=5,
+    ),
+)

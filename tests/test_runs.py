@@ -1,0 +1,423 @@
+"""Runs on disk: interrupted ones go on as if nothing had happened, new questions need no training, nothing is done twice."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from clbench.methods.supsup import SupSup
+
+from clbench import runs, storage
+from clbench.data import Dataset
+from clbench.errors import UserError
+from clbench.evaluator import Score, Taught
+from clbench.runs import Run, execute
+from clbench.spec import Job, Learn, request, resolve
+
+Make = Callable[..., Any]
+Event = Taught | Score
+
+
+@pytest.fixture(autouse=True)
+def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every data set is the tiny one."""
+    monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
+
+
+@pytest.fixture
+def observed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each batch that SupSup is taught."""
+    batches: list[int] = []
+    original = SupSup.observe
+
+    def observe(self: SupSup, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
+        batches.append(len(inputs))
+        return original(self, inputs, labels)
+
+    monkeypatch.setattr(SupSup, "observe", observe)
+    return batches
+
+
+def job(scenario: str = "gnu", **settings: Any) -> Job:
+    learning = {"outputs": 20, "learning_rate": 0.01} | ({"interval": 10, "epsilon": 0.5} if scenario == "nns" else {})
+    defaults: dict[str, Any] = {
+        "network": "mlp-32",
+        "tasks": 3,
+        "updates": 15,
+        "batch_size": 16,
+        "set": learning | settings.pop("set", {}),
+        "ask": {"group": 10} | settings.pop("ask", {}),
+    }
+    (made,) = resolve(request({"scenario": scenario, **defaults, **settings}))
+    return made
+
+
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """Everything in a run's tables but the seconds."""
+    names = sorted(file.stem for file in run.path.glob("*.csv"))
+    return {name: run.table(name).drop(columns="seconds", errors="ignore") for name in names}
+
+
+def state(run: Run) -> dict[str, torch.Tensor]:
+    saved = run.saved()
+    assert saved is not None
+    return {f"{file.name} {name}": tensor for file in saved[1].iterdir() for name, tensor in storage.load(file).items()}
+
+
+def assert_same(mine: Run, its: Run) -> None:
+    assert mine.complete
+    assert its.complete
+    left, right = tables(mine), tables(its)
+    assert left.keys() == right.keys()
+    for name in left:
+        key = [column for column in ("learned", "ask", "task", "inferred", "part", "first_batch") if column in left[name]]
+        assert not left[name].duplicated(key).any()
+        ordered = [frame[name].sort_values(key).reset_index(drop=True) for frame in (left, right)]
+        pd.testing.assert_frame_equal(*ordered, check_exact=True)
+    mine_state, its_state = state(mine), state(its)
+    assert mine_state.keys() == its_state.keys()
+    assert all(torch.equal(mine_state[name], its_state[name]) for name in mine_state)
+
+
+class Interrupted(Exception):
+    """What stops a run in these tests."""
+
+
+def stop_after(events: int) -> Callable[[Event], None]:
+    """Looks on, and stops the run at that event."""
+    left = [events]
+
+    def watch(event: Event) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Interrupted
+
+    return watch
+
+
+# Interrupted runs
+
+
+@pytest.mark.parametrize("scenario", ["gnu", "nns"])
+@pytest.mark.parametrize("saving", [True, False], ids=["saved often", "saved at the end"])
+def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
+    scenario: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs.SavingClock, "due", lambda self: saving)
+    wanted = job(scenario, ask={"objective": ["H", "G"]}, checkpoints=(1, 3))
+    events: list[Event] = []
+    whole = execute(wanted, tmp_path / "whole", watch=events.append)
+    assert len(events) == 3 + 2 * (1 + 3)
+    for stop in range(len(events)):
+        results = tmp_path / str(stop)
+        with pytest.raises(Interrupted):
+            execute(wanted, results, watch=stop_after(stop))
+        assert Run(results / "runs" / wanted.learn.hash).record["status"] == "incomplete"
+        assert_same(execute(wanted, results), whole)
+
+
+def test_a_run_stopped_again_and_again_comes_to_its_end(
+    tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt sees a few events more; learning goes on from the last task that was saved."""
+    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    wanted = job("nns")
+    whole = execute(wanted, tmp_path / "whole")
+    assert len(observed) == 3 * 15
+    for learned in (1, 2):
+        with pytest.raises(Interrupted):
+            execute(wanted, tmp_path / "stopped", watch=stop_after(4))
+        saved = Run(tmp_path / "stopped" / "runs" / wanted.learn.hash).saved()
+        assert saved is not None
+        assert saved[0] == learned
+    assert_same(execute(wanted, tmp_path / "stopped"), whole)
+    assert len(observed) == (3 + 2 + 2 + 1) * 15
+
+
+@pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "Path.rename", "pd.DataFrame.to_csv"])
+def test_a_run_stopped_while_saving_goes_on(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the tables were written and before the state, between old and new state, and so on: at every call of each."""
+    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    wanted = job(checkpoints=(2, 3))
+    whole = execute(wanted, tmp_path / "whole")
+    holder: Any = {"storage.save": storage, "shutil.rmtree": shutil, "Path.rename": Path, "pd.DataFrame.to_csv": pd.DataFrame}[what]
+    original = getattr(holder, what.rpartition(".")[2])
+    for stop in range(30):
+        left = [stop]
+
+        def call(*arguments: Any, left: list[int] = left, **keywords: Any) -> Any:
+            left[0] -= 1
+            if left[0] == -1:
+                raise Interrupted
+            return original(*arguments, **keywords)
+
+        results = tmp_path / str(stop)
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, what.rpartition(".")[2], call)
+            try:
+                execute(wanted, results)
+            except Interrupted:
+                pass
+            else:
+                assert stop > 2
+                break
+        assert_same(execute(wanted, results), whole)
+    else:
+        pytest.fail("it never came to an end")
+
+
+def test_a_run_stopped_while_answering_answers_the_rest(tmp_path: Path, observed: list[int]) -> None:
+    execute(job(), tmp_path / "once")
+    whole = execute(job(ask={"objective": "G"}), tmp_path / "once")
+    execute(job(), tmp_path / "twice")
+    with pytest.raises(Interrupted):
+        execute(job(ask={"objective": "G"}), tmp_path / "twice", watch=stop_after(3))
+    assert_same(execute(job(ask={"objective": "G"}), tmp_path / "twice"), whole)
+    assert len(observed) == 2 * 3 * 15
+
+
+def test_a_run_stopped_and_asked_something_more_answers_both(tmp_path: Path) -> None:
+    whole = execute(job(ask={"objective": ["H", "G"]}), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        execute(job(), tmp_path / "stopped", watch=stop_after(4))
+    assert_same(execute(job(ask={"objective": "G"}), tmp_path / "stopped"), whole)
+
+
+# Nothing twice
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, observed: list[int]) -> None:
+    run, events = execute(job(), tmp_path), []
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    for overwrite in ("missing", "never"):
+        assert execute(job(), tmp_path, overwrite=overwrite, watch=events.append) == run
+    assert events == []
+    assert len(observed) == 3 * 15
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_overwriting_always_begins_again(tmp_path: Path, observed: list[int]) -> None:
+    execute(job(ask={"objective": "G"}), tmp_path)
+    run = execute(job(), tmp_path, overwrite="always")
+    assert len(observed) == 2 * 3 * 15
+    assert set(run.table("scores")["ask"]) == {job().asks[0].label}
+    assert_same(run, execute(job(), tmp_path / "other"))
+
+
+def test_overwriting_never_adds_nothing_to_what_is_there(tmp_path: Path, observed: list[int]) -> None:
+    run = execute(job(), tmp_path, overwrite="never")  # nothing is there yet
+    with pytest.raises(UserError, match="lacks some of what is asked"):
+        execute(job(ask={"objective": "G"}), tmp_path, overwrite="never")
+    with pytest.raises(Interrupted):
+        execute(job(seeds=(1,)), tmp_path, watch=stop_after(1))
+    with pytest.raises(UserError, match="lacks some of what is asked"):
+        execute(job(seeds=(1,)), tmp_path, overwrite="never")
+    assert len(observed) == 4 * 15
+    assert len(run.asks) == 1
+
+
+def test_an_unknown_way_to_overwrite_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Unknown way to overwrite 'allways'\. Did you mean always"):
+        execute(job(), tmp_path, overwrite="allways")  # type: ignore[arg-type]
+
+
+def test_overwriting_loses_nothing_for_a_request_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = execute(job(set={"outputs": 4}), tmp_path)
+    with pytest.raises(UserError, match="superfluous"):
+        execute(job(set={"outputs": 4}, ask={"objective": "G"}), tmp_path, overwrite="always")
+
+    def missing(name: str, root: str | None = None) -> Dataset:
+        raise UserError("There is no data.")
+
+    monkeypatch.setattr("clbench.data.load", missing)
+    with pytest.raises(UserError, match="no data"):
+        execute(job(set={"outputs": 4}), tmp_path, overwrite="always")
+    assert run.complete
+    assert len(run.table("scores")) == 1 + 2 + 3
+
+
+# Train once, ask many
+
+
+def test_another_ask_is_answered_without_training_as_if_it_had_been_asked_in_time(tmp_path: Path, observed: list[int]) -> None:
+    whole = execute(job(ask={"objective": ["H", "G"]}), tmp_path / "whole")
+    batches = len(observed)
+    execute(job(checkpoints=(3,)), tmp_path / "later")
+    events: list[Event] = []
+    run = execute(job(ask={"objective": "G"}, checkpoints=(1, 3)), tmp_path / "later", watch=events.append)
+    assert [event.learned for event in events] == [1, 3, 3, 3]
+    assert all(isinstance(event, Score) for event in events)
+    assert len(observed) == 2 * batches
+    label = job(ask={"objective": "G"}).asks[0].label
+    mine, its = (
+        table[(table["ask"] == label) & table["learned"].isin([1, 3])].drop(columns="seconds").reset_index(drop=True)
+        for table in (run.table("scores"), whole.table("scores"))
+    )
+    pd.testing.assert_frame_equal(mine, its)
+    assert {ask.label for ask in run.asks} == {job().asks[0].label, label}
+    assert run.checkpoints == (1, 3)
+
+
+def test_without_tasks_only_the_last_state_can_be_asked_later(tmp_path: Path, observed: list[int]) -> None:
+    run = execute(job("nns"), tmp_path)
+    with pytest.raises(UserError, match="The state after 2 of 3 tasks was not kept"):
+        execute(job("nns", ask={"objective": "G"}, checkpoints=(2, 3)), tmp_path)
+    execute(job("nns", ask={"objective": "G"}, checkpoints=(3,)), tmp_path)
+    assert len(run.table("scores")) == 1 + 2 + 3 + 3
+    assert len(observed) == 3 * 15
+
+
+def test_gg_gns_and_gnu_share_one_training_and_nns_has_its_own(tmp_path: Path, observed: list[int]) -> None:
+    shared = {execute(job(scenario), tmp_path).path for scenario in ("gg", "gns", "gnu")}
+    assert len(observed) == 3 * 15
+    assert len(shared) == 1
+    scores = Run(shared.pop()).table("scores")
+    assert scores.groupby("scenario").size().to_dict() == {"GG": 6, "GNs": 6, "GNu": 6}
+    execute(job("nns", set={"interval": 100, "epsilon": 0.125}), tmp_path)  # no parameter differs
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    assert len(observed) == 2 * 3 * 15
+
+
+def test_g_without_superfluous_outputs_is_refused_before_training(tmp_path: Path, observed: list[int]) -> None:
+    with pytest.raises(UserError, match="The objective G needs superfluous outputs"):
+        execute(job(set={"outputs": 4}, ask={"objective": "G"}), tmp_path)
+    with pytest.raises(UserError, match="outputs=3 is below the 4 classes"):
+        execute(job(set={"outputs": 3}), tmp_path)
+    assert observed == []
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_run_found_by_the_beginning_of_its_hash(tmp_path: Path) -> None:
+    run, other = execute(job(updates=1), tmp_path), execute(job(updates=1, seeds=(1,)), tmp_path)
+    first = next(i for i, (a, b) in enumerate(zip(run.path.name, other.path.name, strict=True)) if a != b)
+    assert runs.find(run.path.name[: first + 1], tmp_path) == run
+    assert runs.find(str(run.path), tmp_path / "elsewhere") == run
+    for name in ("zzz", ""):
+        with pytest.raises(UserError, match="There is no run"):
+            runs.find(name, tmp_path)
+    shutil.copytree(run.path, run.path.with_name(run.path.name[:-1] + "x"))
+    with pytest.raises(UserError, match="is the beginning of 2 runs"):
+        runs.find(run.path.name[:-1], tmp_path)
+
+
+# What is written
+
+
+def test_the_record_is_complete_by_itself(tmp_path: Path) -> None:
+    wanted, records = job(), []
+    path = tmp_path / "runs" / wanted.learn.hash
+    run = execute(wanted, tmp_path, watch=lambda event: records.append(Run(path).record))
+    assert run.path == path
+    assert {record["status"] for record in records} == {"incomplete"}
+    record = run.record
+    assert record["status"] == "complete"
+    assert Learn(**record["learn"]) == run.learn == wanted.learn
+    assert run.learn.hash == path.name
+    assert run.asks == wanted.asks
+    assert run.checkpoints == (1, 2, 3)
+    assert run.scenario == wanted.scenario
+    assert record["transductive"] is False
+    assert record["started"] <= record["finished"]
+    assert record["environment"]["packages"]["torch"] == torch.__version__
+    assert {"python", "packages", "git_commit", "git_changed", "machine", "processor", "cores", "threads"} <= set(
+        record["environment"]
+    )
+    assert record["learn"]["parameters"] == {
+        "outputs": 20,
+        "learning_rate": 0.01,
+        "start": "random",
+        "interval": 100,
+        "offset": 0,
+        "epsilon": 0.125,
+        "budget": 2500,
+    }
+
+
+@pytest.mark.parametrize("scenario", ["gnu", "nns"])
+def test_the_tables_hold_a_row_for_everything_that_was_measured(scenario: str, tmp_path: Path) -> None:
+    events: list[Event] = []
+    run = execute(job(scenario), tmp_path, watch=events.append)
+    scores = [event for event in events if isinstance(event, Score)]
+    table = run.table("scores")
+    assert table[["learned", "task", "accuracy", "task_accuracy", "images"]].to_numpy().tolist() == [
+        [s.learned, s.task, s.accuracy, s.task_accuracy, s.images] for s in scores
+    ]
+    counts = {(s.learned, s.task, which): count for s in scores for which, count in s.inferred.items()}
+    confusion = run.table("confusion")
+    keys = zip(confusion["learned"], confusion["task"], confusion["inferred"], strict=True)
+    assert dict(zip(keys, confusion["images"], strict=True)) == counts
+    tasks = run.table("tasks")
+    assert tasks["learned"].tolist() == [1, 2, 3]
+    saved = run.saved()
+    assert saved is not None
+    assert (saved[1] / "learned.safetensors").stat().st_size == tasks["stored_bytes"].iloc[-1]
+    assert (saved[1] / "progress.safetensors").stat().st_size == tasks["progress_bytes"].iloc[-1]
+    losses = run.table("losses")
+    assert losses.groupby("learned").size().gt(0).all()
+    assert losses["loss"].notna().all()
+    if scenario == "nns":
+        trace = run.table("allocation")
+        assert trace["first_batch"].tolist() == list(range(0, 45, 10))
+        assert tasks["components"].iloc[-1] == trace["allocated"].sum() == trace["mask"].max() + 1
+    else:
+        assert tasks["components"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_results_folder_that_cannot_be_written_is_named(where: str, tmp_path: Path, observed: list[int]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Nothing can be written to the results folder .*: name another with --results"):
+        execute(job(), tmp_path / where)
+    assert observed == []
+
+
+# The hash
+
+
+CHANGES: dict[str, Any] = {
+    "method": "other",
+    "version": 2,
+    "source": "abc",
+    "parameters": {"outputs": 21},
+    "scenario": {"task_given_in_training": False},
+    "stream": "rotated-mnist",
+    "stream_source": "abc",
+    "data": "mnist",
+    "tasks": 4,
+    "network": "mlp-33",
+    "seeds": {"stream": 0, "initialisation": 0, "training": 1},
+    "updates": 16,
+    "batch_size": 17,
+    "precision": "bfloat16",
+}
+
+
+def test_every_part_of_the_learn_half_changes_the_hash() -> None:
+    learn = job().learn
+    assert set(CHANGES) == set(Learn.model_fields)
+    changed = [Learn(**learn.model_dump() | {field: value}).hash for field, value in CHANGES.items()]
+    changed += [Learn(**learn.model_dump() | {"seeds": learn.seeds.model_dump() | {which: 7}}).hash for which in CHANGES["seeds"]]
+    hashes = {*changed, learn.hash}
+    assert len(hashes) == len(CHANGES) + 3 + 1
+    assert all(len(each) == 12 and set(each) <= set("0123456789abcdef") for each in hashes)
+
+
+def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> None:
+    same = [
+        job(),
+        job("gg"),
+        job("gns", ask={"objective": ["G", "H"], "images": 5}),
+        job(checkpoints=(2,)),
+        job(set={"learning_rate": "0.01", "outputs": "20"}),
+        job(set={"budget": 2500}),
+        job(data="mnist-5k"),
+        job(seeds=(5,), stream_seed=0, initialisation_seed=0, training_seed=0),
+    ]
+    assert len({each.learn.hash for each in same}) == 1
+    learn = job().learn
+    turned = dict(reversed(learn.model_dump().items()))
+    turned["parameters"] = dict(reversed(learn.parameters.items()))
+    assert Learn(**turned).hash == learn.hash

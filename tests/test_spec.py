@@ -1,0 +1,404 @@
+"""Requests: what they resolve to, and a clear sentence for each that makes no sense."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from clbench.scenarios import GG, GNS, GNU
+
+from clbench import registry
+from clbench.data import Dataset
+from clbench.errors import UserError
+from clbench.evaluator import Ask
+from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.spec import (
+    BUDGETS,
+    Job,
+    Learn,
+    build_method,
+    build_stream,
+    default_checkpoints,
+    make_asks,
+    read_spec,
+    request,
+    resolve,
+    typed,
+)
+from clbench.stream import Stream, StreamBuilder
+
+CPU = torch.device("cpu")
+
+
+def job(**settings: Any) -> Job:
+    (made,) = resolve(request(settings))
+    return made
+
+
+def refusal(**settings: Any) -> str:
+    """The one sentence with which a request is refused."""
+    with pytest.raises(UserError) as caught:
+        resolve(request(settings))
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.endswith(".")
+    return said
+
+
+class GivenOnly(Method):
+    """A method for GG and GNs, with a recipe of its own."""
+
+    name = "given-only"
+    scenarios = frozenset({GG, GNS})
+    recipes = (Recipe("permuted-*", "lenet-*", {"rate": 0.5}, {"depth": 7}), Recipe("*", "*", {"rate": 0.25}))
+
+    def __init__(self, brief: Brief, *, rate: float = 1.0, kind: Literal["a", "b"] = "a") -> None:
+        super().__init__(brief)
+
+    def observe(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        pass
+
+    def predict(self, inputs: torch.Tensor, task: int | None = None, *, depth: int = 3) -> Prediction:
+        raise NotImplementedError
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def restore(self, learned: dict[str, torch.Tensor], progress: dict[str, torch.Tensor] | None = None) -> None:
+        pass
+
+
+@pytest.fixture
+def given_only(monkeypatch: pytest.MonkeyPatch) -> str:
+    found = registry.methods() | {"given-only": GivenOnly}
+    monkeypatch.setattr(registry, "methods", lambda: found)
+    return "given-only"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"method": "supsub"}, "Unknown method 'supsub'. Did you mean supsup?"),
+        ({"scenario": "gnus"}, "Unknown scenario 'gnus'. Did you mean GNu?"),
+        ({"stream": "permutedmnist"}, "Unknown stream 'permutedmnist'. Did you mean permuted-mnist?"),
+        ({"stream": "zzz"}, "Unknown stream 'zzz'. Known: "),
+        ({"taks": 3}, "Unknown setting of a run 'taks'. Did you mean tasks?"),
+        ({"budget": "laptob"}, "budget input should be 'smoke', 'laptop' or 'paper'."),
+        ({"precision": "float16"}, "precision input should be 'float32' or 'bfloat16'."),
+        ({"data": "mnst"}, "Unknown data set for the stream permuted-mnist 'mnst'. Did you mean mnist?"),
+        ({"data": "fashion-mnist"}, "Unknown data set for the stream permuted-mnist 'fashion-mnist'."),
+        ({"data": "mnist+fashion-mnist"}, "Unknown data set for the stream permuted-mnist 'mnist+fashion-mnist'."),
+        (
+            {"stream": "mixed", "data": "mnist"},
+            "Unknown data set for the stream mixed 'mnist'. Known: mnist+fashion-mnist, mnist-5k+",
+        ),
+        ({"set": {"output": 10}}, "Unknown one of supsup's learning parameters 'output'. Did you mean outputs?"),
+        ({"ask": {"objectiv": "G"}}, "Unknown setting of an ask to supsup 'objectiv'. Did you mean objective?"),
+        ({"ask": {"scenario": "gnx"}}, "Unknown scenario 'gnx'."),
+    ],
+)
+def test_unknown_names(settings: dict[str, Any], says: str) -> None:
+    assert refusal(**settings).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "says"),
+    [
+        ("nnu", "NNu is no scenario: labels that were never seen would give the new task away"),
+        ("NNu", "NNu is no scenario"),
+        ("ggs", "GGs and GGu are the same"),
+        ("GGu", "GGs and GGu are the same"),
+    ],
+)
+def test_what_is_no_scenario(scenario: str, says: str) -> None:
+    assert refusal(scenario=scenario).startswith(says)
+    assert refusal(ask={"scenario": scenario}).startswith(says)
+
+
+def test_a_method_in_a_scenario_that_it_cannot_serve(given_only: str) -> None:
+    said = "The method given-only cannot serve GNu: it serves GG, GNs."
+    assert refusal(method=given_only, scenario="gnu") == said
+    assert refusal(method=given_only, scenario="gns", ask={"scenario": ["gns", "gnu"]}) == said
+
+
+def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: str) -> None:
+    assert refusal(scenario="nns", ask={"scenario": "gnu"}).startswith("supsup learns otherwise in GNu than in NNs: ask under GNu")
+    assert refusal(scenario="gnu", ask={"scenario": ["gg", "nns"]}).startswith("supsup learns otherwise in NNs than in GNu")
+    # A method whose learning depends on all three questions.
+    assert refusal(method=given_only, scenario="gg", ask={"scenario": "gns"}).startswith("given-only learns otherwise in GNs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"tasks": 0}, "The number of tasks must be at least 1, not 0."),
+        ({"tasks": -3}, "The number of tasks must be at least 1, not -3."),
+        ({"updates": 0}, "updates must be at least 1, not 0."),
+        ({"batch_size": -1}, "batch_size must be at least 1, not -1."),
+        ({"ask": {"images": 0}}, "images must be at least 1, not 0."),
+        ({"ask": {"images": "few"}}, "images must be a whole number, not 'few'."),
+        ({"ask": {"images": 2.5}}, "images must be a whole number, not 2.5."),
+        ({"stream": "split-mnist", "tasks": 6}, "The stream split-mnist has 5 tasks: ask for at most that many, not 6."),
+        ({"stream": "rotated-mnist", "tasks": 37}, "The stream rotated-mnist has 36 tasks"),
+        ({"tasks": 3, "checkpoints": (4,)}, "The checkpoint 4 is not between 1 and the last task, 3."),
+        ({"tasks": 3, "checkpoints": (0, 1)}, "The checkpoint 0 is not between 1 and the last task, 3."),
+        ({"checkpoints": ()}, "Give at least one checkpoint."),
+        ({"seeds": ()}, "Give at least one seed"),
+        ({"ask": {"objective": []}}, "The setting objective of an ask has no value."),
+    ],
+)
+def test_counts_that_make_no_sense(settings: dict[str, Any], says: str) -> None:
+    assert refusal(**settings).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"tasks": "many"}, "tasks input should be a valid integer"),
+        ({"tasks": 2.5}, "tasks input should be a valid integer"),
+        ({"seeds": 3}, "seeds input should be a valid tuple"),
+        ({"seeds": ("x",)}, "seeds.0 input should be a valid integer"),
+        ({"set": "outputs=3"}, "set input should be a valid dictionary"),
+        ({"method": None}, "method input should be a valid string"),
+        ({"set": {"outputs": "many"}}, "outputs=many cannot be: input should be a valid integer"),
+        ({"set": {"learning_rate": "fast"}}, "learning_rate=fast cannot be: input should be a valid number"),
+        ({"set": {"start": "warm"}}, "start=warm cannot be: input should be 'random' or 'transfer'"),
+        ({"ask": {"objective": "F"}}, "objective=F cannot be: input should be 'H' or 'G'"),
+        ({"ask": {"algorithm": ["one-shot", "two-shot"]}}, "algorithm=two-shot cannot be: input should be 'one-shot'"),
+        ({"ask": {"group": "big"}}, "group=big cannot be: input should be a valid integer"),
+    ],
+)
+def test_values_of_the_wrong_type(settings: dict[str, Any], says: str) -> None:
+    assert refusal(**settings).startswith(says)
+
+
+def test_spec_files(tmp_path: Path) -> None:
+    file = tmp_path / "spec.json"
+    with pytest.raises(UserError, match="There is no spec file"):
+        read_spec(file)
+    for content, says in (("{", "is no JSON"), ("[1]", "must hold one JSON object"), (b"\xff\xfe", "is no JSON")):
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        with pytest.raises(UserError, match=says):
+            read_spec(file)
+    file.write_text('{"scenario": "gg", "tasks": 2, "seeds": [4], "set": {"outputs": 12}, "ask": {"images": 9}}')
+    made = job(**read_spec(file))
+    assert (made.scenario, made.learn.tasks, made.learn.seeds.stream) == (GG, 2, 4)
+    assert made.learn.parameters["outputs"] == 12
+    assert made.asks == (Ask(GG, {}, 9),)
+    file.write_text('{"scenaro": "gg"}')
+    with pytest.raises(UserError, match=r"Unknown setting of a run 'scenaro'\. Did you mean scenario"):
+        job(**read_spec(file))
+
+
+# What requests resolve to
+
+
+def test_a_bare_request_is_supsup_in_gnu() -> None:
+    made = job()
+    assert made.learn.model_dump() == {
+        "method": "supsup",
+        "version": registry.method("supsup").version,
+        "source": None,
+        "parameters": made.learn.parameters,
+        "scenario": {"task_given_in_training": True},
+        "stream": "permuted-mnist",
+        "stream_source": None,
+        "data": "mnist-5k",
+        "tasks": 20,
+        "network": "lenet-300-100",
+        "seeds": {"stream": 0, "initialisation": 0, "training": 0},
+        "updates": 1000,
+        "batch_size": 128,
+        "precision": "float32",
+    }
+    assert made.checkpoints == tuple(range(1, 21))
+    assert [ask.label for ask in made.asks] == ["GNu algorithm=one-shot evidence=1 group=128 objective=H"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "stream", "tasks", "updates", "data"),
+    [
+        ("smoke", "permuted-mnist", 5, 300, "mnist-5k"),
+        ("laptop", "permuted-mnist", 20, 1000, "mnist-5k"),
+        ("paper", "permuted-mnist", 250, 1000, "mnist"),
+        ("smoke", "rotated-mnist", 5, 300, "mnist-5k"),
+        ("laptop", "rotated-mnist", 36, 1000, "mnist-5k"),
+        ("smoke", "split-mnist", 5, 300, "mnist-5k"),
+        ("paper", "split-fashion-mnist", 5, 1000, "fashion-mnist"),
+        ("laptop", "permuted-fashion-mnist", 20, 1000, "fashion-mnist"),
+        ("paper", "mixed", 108, 1000, "mnist+fashion-mnist"),
+    ],
+)
+def test_budgets(budget: str, stream: str, tasks: int, updates: int, data: str) -> None:
+    learn = job(budget=budget, stream=stream).learn
+    assert (learn.tasks, learn.updates, learn.data) == (tasks, updates, data)
+    said = job(budget=budget, stream=stream, tasks=2, updates=7).learn
+    assert (said.tasks, said.updates) == (2, 7)
+
+
+def test_budgets_keep_updates_a_multiple_of_the_check_interval() -> None:
+    interval = job().learn.parameters["interval"]
+    assert all(budget.updates % interval == 0 for budget in BUDGETS.values())
+
+
+def test_recipes_fill_in_what_is_not_said() -> None:
+    assert job(network="lenet-300-100").learn.parameters["outputs"] == 100
+    assert job(network="fc-1024-1024").learn.parameters["outputs"] == 500
+    rotated = job(network="fc-1024-1024", stream="rotated-mnist")
+    assert rotated.learn.parameters["outputs"] == 200
+    assert rotated.asks[0].parameters == {"algorithm": "binary", "objective": "H", "group": 128, "evidence": 128}
+    said = job(network="fc-1024-1024", stream="rotated-mnist", set={"outputs": 30}, ask={"algorithm": "one-shot"})
+    assert said.learn.parameters["outputs"] == 30
+    assert said.asks[0].parameters["algorithm"] == "one-shot"
+    assert said.asks[0].parameters["evidence"] == 128
+
+
+def test_a_recipe_is_the_first_that_fits(given_only: str) -> None:
+    for network, rate, depth in (("lenet-300-100", 0.5, 7), ("fc-1024-1024", 0.25, 3)):
+        made = job(method=given_only, scenario="gns", network=network)
+        assert made.learn.parameters == {"rate": rate, "kind": "a"}
+        assert made.asks[0].parameters == {"depth": depth}
+
+
+def test_what_the_hash_says_of_the_scenario_is_what_learning_depends_on(given_only: str) -> None:
+    assert job(scenario="nns").learn.scenario == {"task_given_in_training": False}
+    questions = {"task_given_in_training": True, "task_given_in_inference": False, "labels_shared": True}
+    assert job(method=given_only, scenario="gns").learn.scenario == questions
+
+
+def test_one_number_sets_all_three_seeds_unless_one_is_named() -> None:
+    jobs = resolve(request({"seeds": (3, 4), "stream_seed": 9}))
+    assert [tuple(each.learn.seeds.model_dump().values()) for each in jobs] == [(9, 3, 3), (9, 4, 4)]
+
+
+def test_equal_runs_are_one() -> None:
+    assert len(resolve(request({"seeds": (1, 1, 2)}))) == 2
+    named = {"stream_seed": 1, "initialisation_seed": 2, "training_seed": 3}
+    assert len(resolve(request({"seeds": (1, 2), **named}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        (1, (1,)),
+        (20, tuple(range(1, 21))),
+        (21, (2, 4, 6, 8, 10, 12, 14, 16, 18, 21)),
+        (250, (25, 50, 75, 100, 125, 150, 175, 200, 225, 250)),
+    ],
+)
+def test_checkpoints_by_default(tasks: int, expected: tuple[int, ...]) -> None:
+    assert default_checkpoints(tasks) == expected
+
+
+def test_checkpoints_are_put_in_order() -> None:
+    assert job(tasks=5, checkpoints=(5, 2, 2)).checkpoints == (2, 5)
+
+
+# Asks
+
+
+def test_every_combination_is_an_ask() -> None:
+    made = job(ask={"objective": ["H", "G"], "group": [1, "128"], "images": "50"})
+    assert [(ask.parameters["objective"], ask.parameters["group"]) for ask in made.asks] == [
+        ("H", 1),
+        ("H", 128),
+        ("G", 1),
+        ("G", 128),
+    ]
+    assert {ask.images for ask in made.asks} == {50}
+    assert all("steps" not in ask.parameters for ask in made.asks)
+    assert len({ask.label for ask in made.asks}) == 4
+    assert len(job(ask={"group": [1, 1]}).asks) == 1
+
+
+def test_where_the_task_is_given_there_is_nothing_to_infer() -> None:
+    assert job(scenario="gg", ask={"objective": ["H", "G"]}).asks == (Ask(GG),)
+    both = job(scenario="gnu", ask={"scenario": ["gnu", "gg"], "objective": "G"}).asks
+    assert [ask.label for ask in both] == ["GNu algorithm=one-shot evidence=1 group=128 objective=G", "GG"]
+
+
+def test_asks_of_a_method_without_parameters() -> None:
+    class Plain(GivenOnly):
+        def predict(self, inputs: torch.Tensor, task: int | None = None) -> Prediction:  # type: ignore[override]
+            raise NotImplementedError
+
+    assert make_asks(Plain, GNS, {}, {}) == (Ask(GNS),)
+    with pytest.raises(UserError, match="Unknown setting of an ask to given-only 'depth'"):
+        make_asks(Plain, GNS, {"depth": 2}, {})
+
+
+# Types
+
+
+def test_values_are_converted_to_the_types_of_the_parameters() -> None:
+    def function(
+        self: Any, other: int = 0, *, count: int = 1, rate: float = 0.5, flag: bool = False, kind: Literal["a", "b"] = "a",
+        maybe: int | None = None, plain=2.5, bare=None,
+    ) -> None:  # fmt: skip
+        pass
+
+    defaults = {"count": 1, "rate": 0.5, "flag": False, "kind": "a", "maybe": None, "plain": 2.5, "bare": None}
+    assert typed(function, {}, "its parameters") == defaults
+    typed_in = {"count": "3", "rate": "1e-4", "flag": "true", "kind": "b", "maybe": "4", "plain": "1", "bare": "x"}
+    converted = {"count": 3, "rate": 1e-4, "flag": True, "kind": "b", "maybe": 4, "plain": 1.0, "bare": "x"}
+    assert typed(function, typed_in, "its parameters") == converted
+    with pytest.raises(UserError, match="Unknown one of its parameters 'other'"):
+        typed(function, {"other": 1}, "its parameters")
+
+
+def test_a_parameter_without_a_default_must_be_given() -> None:
+    def function(*, count: int) -> None:
+        pass
+
+    assert typed(function, {"count": "3"}, "f's parameters") == {"count": 3}
+    with pytest.raises(UserError, match="count, one of f's parameters, has no default: give it a value"):
+        typed(function, {}, "f's parameters")
+
+
+# Building
+
+
+@pytest.fixture
+def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
+
+
+def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
+    learn = job(stream="split-mnist", tasks=2, network="mlp-8", seeds=(3,), precision="bfloat16").learn
+    stream = build_stream(learn, None, CPU)
+    method = build_method(learn, GNU, stream, CPU)
+    brief = method.brief
+    assert (brief.scenario, brief.classes, brief.input_shape, brief.seed) == (GNU, 2, (1, 8, 8), 3)
+    assert brief.precision == torch.bfloat16
+    mine, its = brief.network(7), brief.network(7)
+    assert mine(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
+    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), its.parameters(), strict=True))
+
+
+def test_what_cannot_be_built(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn = job(tasks=2, network="lenet-300-10").learn
+    stream = build_stream(learn, None, CPU)
+    with pytest.raises(UserError, match=r"unknown network 'lenet-300-10'\. Did you mean lenet-300-100"):
+        build_method(learn, GNU, stream, CPU)
+    with pytest.raises(UserError, match="outputs=3 is below the 4 classes of a task"):
+        build_method(job(network="mlp-8", set={"outputs": 3}).learn, GNU, stream, CPU)
+    with pytest.raises(UserError, match="interval must be above 0, not 0"):
+        build_method(job(network="mlp-8", set={"interval": 0}).learn, GNU, stream, CPU)
+
+    def short(name: str) -> StreamBuilder:
+        return StreamBuilder("short", lambda data, *, tasks, seed: Stream("short", stream.tasks[:1], 4, (1, 8, 8)), "")
+
+    monkeypatch.setattr(registry, "stream", short)
+    with pytest.raises(UserError, match="The stream permuted-mnist made 1 tasks, not the 2 asked for"):
+        build_stream(learn, None, CPU)
+
+
+def test_a_learn_half_comes_back_from_json() -> None:
+    learn = job(scenario="nns", set={"epsilon": "0.1"}).learn
+    assert Learn.model_validate_json(learn.model_dump_json()) == learn
+    with pytest.raises(ValueError, match="extra"):
+        Learn(**learn.model_dump(), more=1)
