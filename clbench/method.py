@@ -96,10 +96,10 @@ class Method(abc.ABC):
         Must leave no trace in what is learned.
         """
 
-    def check_ask(self) -> None:
+    def check_ask(self, **parameters: Any) -> None:
         """Raise a ``UserError`` if ``predict`` could not answer, for lack of what was learned with these parameters, say.
 
-        Called before anything is learned, with the keyword parameters of each ask: a method that checks them takes those of ``predict``.
+        Called before anything is learned, with those keyword parameters of each ask that are not None.
         """
 
     @abc.abstractmethod

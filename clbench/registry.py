@@ -2,7 +2,7 @@
 
 The harness imports no method and no stream by name. A module of ``clbench.methods`` is asked for its subclasses of ``Method``, one of
 ``clbench.scenarios`` for its ``STREAMS``; other packages add theirs through the entry-point groups ``clbench.methods`` and
-``clbench.streams``; ``./file.py:Name`` names an object in a file.
+``clbench.streams``; ``./file.py:Name`` names an object in a file, and ``library:Name`` one of another library (``clbench.interop``).
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from clbench.errors import UserError, unknown
+from clbench.interop import LIBRARIES
 from clbench.method import Method
 from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
@@ -39,7 +40,9 @@ def methods() -> dict[str, type[Method]]:
 
 
 def method(name: str) -> type[Method]:
-    """The method called ``name``, or the class of ``path.py:Class``."""
+    """The method called ``name``, the class of ``path.py:Class``, or what another library has by ``library:Name``."""
+    if found := library(name):
+        return found[0].method(found[1])
     if _is_path(name):
         return _checked_method(_from_file(name), name)
     if name not in methods():
@@ -72,7 +75,9 @@ def streams() -> dict[str, StreamBuilder]:
 
 
 def stream(name: str) -> StreamBuilder:
-    """The stream called ``name``, or the builder or plain function of ``path.py:name``."""
+    """The stream called ``name``, the builder or function of ``path.py:name``, or what another library has by ``library:Name``."""
+    if found := library(name):
+        return found[0].stream(found[1])
     if _is_path(name):
         return _as_builder(_from_file(name), name)
     if name not in streams():
@@ -80,8 +85,19 @@ def stream(name: str) -> StreamBuilder:
     return streams()[name]
 
 
+def library(name: str) -> tuple[ModuleType, str] | None:
+    """The module of ``clbench.interop`` for ``library:Name``, and ``Name``. None for other names."""
+    prefix, colon, rest = name.partition(":")
+    return (importlib.import_module(f"clbench.interop.{prefix}"), rest) if colon and prefix in LIBRARIES else None
+
+
 def source_digest(name: str) -> str | None:
-    """A digest of the file that ``path.py:Name`` lies in: an edited file must not reuse old results. None for other names."""
+    """A digest of the file that ``path.py:Name`` lies in, or the release of ``library``: another one must not reuse old results.
+
+    None for other names.
+    """
+    if found := library(name):
+        return found[0].release()
     return _digest(Path(name.rsplit(":", 1)[0])) if _is_path(name) else None
 
 

@@ -190,10 +190,11 @@ def resolve(request: Request) -> list[Job]:
 
 def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> Stream:
     """The stream of a learn half, from data sets found under ``data_root``, its images and labels on ``device``."""
-    from clbench.data import load
+    from clbench import data
 
-    datasets = [load(name, data_root) for name in learn.data.split("+")]
-    made = registry.stream(learn.stream).build(*datasets, tasks=learn.tasks, seed=learn.seeds.stream)
+    builder = registry.stream(learn.stream)
+    sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [data.data_root(data_root)]
+    made = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
     if len(made) != learn.tasks:
         raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
     return made.to(device)
@@ -301,16 +302,18 @@ def positive(**counts: int | None) -> None:
 def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:
     if request.tasks is not None:
         return builder.check_tasks(request.tasks)
-    if builder.most_tasks is None:
+    usual = builder.usual_tasks or builder.most_tasks
+    if usual is None:
         return budget.tasks
-    return min(builder.most_tasks, budget.tasks) if request.budget == "smoke" else builder.most_tasks
+    return min(usual, budget.tasks) if request.budget == "smoke" else usual
 
 
 def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
+    offered = builder.data or (builder.full_data,)
     if request.data is None:
-        return builder.full_data if budget.full_data else builder.data[0]
-    if request.data not in builder.data:
-        raise unknown(f"data set for the stream {builder.name}", request.data, builder.data)
+        return builder.full_data if budget.full_data else offered[0]
+    if request.data not in offered:
+        raise unknown(f"data set for the stream {builder.name}", request.data, offered)
     return request.data
 
 

@@ -90,7 +90,9 @@ class StreamBuilder:
     """How a named stream is made: ``build(*datasets, tasks=…, seed=…)`` gives a ``Stream``.
 
     ``data`` names the data sets that it can be built from, the default first; several sets in one stream are joined by ``+``.
-    ``full_data`` is the one of the paper's protocol. ``most_tasks`` is the number of tasks that it has (None: any number).
+    ``full_data`` is the one of the paper's protocol. A builder without ``data`` brings its own, which ``full_data`` names: it is called
+    with the data root instead of data sets. ``most_tasks`` is the number of tasks that it has (None: any number), and ``usual_tasks`` how
+    many are made of them unless a number is given (None: all, or as many as the budget says).
     """
 
     name: str
@@ -99,6 +101,7 @@ class StreamBuilder:
     data: tuple[str, ...] = field(default=("mnist-5k", "mnist", "fashion-mnist"))
     full_data: str = "mnist"
     most_tasks: int | None = None
+    usual_tasks: int | None = None
 
     def check_tasks(self, tasks: int) -> int:
         """``tasks`` if this stream has that many; otherwise a ``UserError``."""

@@ -34,7 +34,7 @@ from ._weights import WeightMethod
 
 Estimator = Literal["exact", "sampled", "empirical", "predicted"]
 
-GRADIENTS_AT_A_TIME = 2**24
+GRADIENTS_AT_A_TIME = 2**23
 """Elements of the per-sample gradients held at once: few enough to stay near the processor."""
 
 

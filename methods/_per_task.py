@@ -26,6 +26,8 @@ AT_A_TIME = 1000
 """So many images are answered in one forward pass."""
 OWN = "own/"
 """Before the stored name of what is each task's own: [tasks, *shape]."""
+MASK, FREE, KEPT = ".mask", ".free", ".kept"
+"""After the name of a weight: which of it are selected; which may be trained, and what the others are."""
 
 
 class Rows(list[Tensors]):
@@ -81,7 +83,7 @@ class PerTaskMethod(Method):
         return task == 0 and not self.frozen
 
     def fixed(self, task: int) -> Tensors:
-        """Further tensors that belong to the task, follow from its number and are never trained."""
+        """What the task's training needs beside what is shared and its own, and does not train."""
         return {}
 
     def effective(self, tensors: Tensors) -> Tensors:
@@ -89,8 +91,12 @@ class PerTaskMethod(Method):
         return tensors
 
     def finished(self, task: int) -> Tensors:
-        """What is kept as the task's own after its last batch."""
+        """What is kept as the task's own after its last batch, beside its statistics."""
         return {name: self.trained[name] for name in self.own}
+
+    def own_of(self, task: int) -> Tensors:
+        """What was kept as the task's own, in the form that ``effective`` takes."""
+        return {name: tensor for name, tensor in self.rows[task].items() if name not in self.statistics}
 
     # Learning
 
@@ -134,11 +140,6 @@ class PerTaskMethod(Method):
         """The names of all other parameters."""
         return tuple(name for name in self.initial if name not in self.head)
 
-    @cached_property
-    def maskable(self) -> tuple[str, ...]:
-        """The names of the trunk's weights: of its parameters of two or more dimensions."""
-        return tuple(name for name in self.trunk if self.initial[name].ndim >= 2)
-
     def fresh_parameters(self, names: Iterable[str], task: int) -> Tensors:
         """Initial values of the task's own: those of the network for the first, else drawn as each layer draws them itself."""
         return {name: self.initial[name] for name in names} if task == 0 else redrawn(self.network, names, self.seed, task)
@@ -147,10 +148,8 @@ class PerTaskMethod(Method):
 
     def state_of(self, task: int) -> Tensors:
         """Parameters and buffers that answer for a finished task."""
-        row = self.rows[task]
-        buffers = self.fresh_buffers | {name: row[name] for name in self.statistics}
-        own = {name: tensor for name, tensor in row.items() if name not in buffers}
-        return self.effective(self.shared | own | self.fixed(task)) | buffers
+        statistics = {name: self.rows[task][name] for name in self.statistics}
+        return self.effective(self.shared | self.own_of(task)) | self.fresh_buffers | statistics
 
     def logits(self, inputs: Tensor, task: int) -> Tensor:
         """The outputs for a finished task, in evaluation mode."""
@@ -188,6 +187,40 @@ class PerTaskMethod(Method):
     def rewind(cls, learned: Tensors, tasks: int) -> Tensors | None:
         """What is shared does not change after the first task, and a finished task's own never: an earlier state is the first rows."""
         return {name: tensor[:tasks] if name.startswith(OWN) else tensor for name, tensor in learned.items()}
+
+
+class MaskMethod(PerTaskMethod):
+    """A method whose tasks select among the trunk's weights by masks, and have a head each.
+
+    Kept masks are packed, under the name of their weight and ``MASK``; ``effective`` gets them as booleans.
+    """
+
+    @cached_property
+    def maskable(self) -> tuple[str, ...]:
+        """The names of the trunk's weights: of its parameters of two or more dimensions."""
+        return tuple(name for name in self.trunk if self.initial[name].ndim >= 2)
+
+    def effective(self, tensors: Tensors) -> Tensors:
+        return {name: self.masked(name, tensors) if name in self.maskable else tensors[name] for name in self.initial}
+
+    def masked(self, name: str, tensors: Tensors) -> Tensor:
+        """One of the maskable weights as it takes effect. A pure function, as it is compiled."""
+        mask = tensors.get(name + MASK)
+        return tensors[name] if mask is None else tensors[name] * mask
+
+    def own_of(self, task: int) -> Tensors:
+        shapes = {name + MASK: self.initial[name].shape for name in self.maskable}
+        return {name: unpack(own, shapes[name]) if name in shapes else own for name, own in super().own_of(task).items()}
+
+
+def straight_through(mask: Tensor, score: Tensor) -> Tensor:
+    """The mask, with the derivative of the score that it was made of."""
+    return mask + (score - score.detach())
+
+
+def free_or_kept(name: str, tensors: Tensors) -> Tensor:
+    """A weight of which only a part is ``FREE``: there as it is trained, elsewhere as ``KEPT``, whatever the optimiser does to it."""
+    return torch.where(tensors[name + FREE], tensors[name], tensors[name + KEPT]) if name + FREE in tensors else tensors[name]
 
 
 def redrawn(network: nn.Module, names: Iterable[str], seed: int, task: int) -> Tensors:

@@ -41,7 +41,7 @@ class EWC(FisherPenalty):
         *,
         strength: float = 500.0,
         fisher: Estimator = "exact",
-        samples: int = 1000,
+        samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
     ) -> None:

@@ -1,7 +1,7 @@
-"""The paper's upper bound: one network fine-tuned on task after task, of which a full copy is kept for each (Wortsman et al. 2020, section 4.1).
+"""The paper's upper bound (Wortsman et al. 2020, section 4.1): fine-tuning on task after task, with a full copy kept for each.
 
 Task i is answered by the copy made right after it: what is reported is the diagonal of sequential fine-tuning. The trunk for task i was
-trained on tasks 1 to i; each task's head, optimiser and batch-norm statistics begin afresh. Other bounds are ``independent`` (a fresh network
+trained on tasks 1 to i; each task's head, optimiser and batch-norm statistics begin afresh. Other bounds are ``independent`` (a network
 for each task) and ``joint`` (all data at once).
 
 Stores, to predict: all parameters and batch-norm statistics for each task. To go on: nothing more.

@@ -48,7 +48,7 @@ class OnlineEWC(FisherPenalty):
         strength: float = 500.0,
         gamma: float = 1.0,
         fisher: Estimator = "exact",
-        samples: int = 1000,
+        samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
     ) -> None:

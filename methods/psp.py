@@ -61,20 +61,20 @@ class PSP(PerTaskMethod):
         return True
 
     def fixed(self, task: int) -> Tensors:
-        """The contexts of a task by name: as stored, or drawn from the seed."""
-        if self.stored and task < len(self.rows):
-            return {name: self._from_disk(name, tensor) for name, tensor in self.rows[task].items() if name in self.sizes}
+        """The task's contexts, drawn from the seed."""
         draws = {name: generator(self.seed, "context", task, name) for name in self.sizes}
         return {name: self.draw(size, draws[name]).to(self.brief.device) for name, size in self.sizes.items()}
 
     def finished(self, task: int) -> Tensors:
-        return {name: self._to_disk(self.given["fixed"][name]) for name in self.sizes} if self.stored else {}
+        contexts = self.given["fixed"] if self.stored else {}
+        return {name: pack(context > 0) if context.ndim == 1 else context for name, context in contexts.items()}
 
-    def _to_disk(self, context: Tensor) -> Tensor:
-        return pack(context > 0) if context.ndim == 1 else context
-
-    def _from_disk(self, name: str, kept: Tensor) -> Tensor:
-        return kept if kept.ndim == 2 else unpack(kept, torch.Size([self.sizes[name]])).float() * 2 - 1
+    def own_of(self, task: int) -> Tensors:
+        kept = super().own_of(task) if self.stored else self.fixed(task)
+        # Signs are kept as bits.
+        return {
+            name: as_signs(unpack(c, torch.Size([self.sizes[name]]))) if c.dtype == torch.uint8 else c for name, c in kept.items()
+        }
 
     def learned(self) -> Tensors:
         return super().learned() | {"seed": torch.tensor(self.seed), "tasks": torch.tensor(len(self.rows))}
@@ -119,4 +119,9 @@ def haar_rotation(size: int, draws: torch.Generator) -> Tensor:
 
 def random_signs(size: int, draws: torch.Generator) -> Tensor:
     """The diagonal of a binary context: 1 or -1 with equal probability, float32 [size]."""
-    return torch.randint(0, 2, (size,), generator=draws).float() * 2 - 1
+    return as_signs(torch.randint(0, 2, (size,), generator=draws))
+
+
+def as_signs(bits: Tensor) -> Tensor:
+    """1 where a bit is set, else -1."""
+    return bits.float() * 2 - 1

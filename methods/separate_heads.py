@@ -1,9 +1,9 @@
-"""Separate heads: a trunk that all tasks share and never change after the first, and a last layer for each (Wortsman et al. 2020, section 4.1).
+"""Separate heads (Wortsman et al. 2020, section 4.1): a trunk that never changes after the first task, and a last layer for each.
 
     p = head_i(trunk(x))
 
-``trunk="first-task"``: learned on the first task together with its head, then frozen. ``trunk="random"`` ("Rand W"): as the layers initialise
-themselves, never trained. Every task begins with a fresh optimiser and fresh batch-norm statistics.
+``trunk="first-task"``: learned on the first task together with its head, then frozen. ``trunk="random"`` ("Rand W"): as the layers
+initialise themselves, never trained. Every task begins with a fresh optimiser and fresh batch-norm statistics.
 
 Stores, to predict: the trunk (a random one as its seed), and each task's head and batch-norm statistics. To go on: nothing more.
 """

@@ -16,6 +16,9 @@ from clbench.method import Brief
 from clbench.scenario import Scenario
 from clbench.stream import Split, Stream, Task
 
+# What is tested is too small for several threads to gain anything, and they lose much where the processor is busy.
+torch.set_num_threads(1)
+
 SIDE = 8
 CLASSES = 4
 

@@ -19,6 +19,8 @@ from clbench.stream import Stream, StreamBuilder
 Make = Callable[..., Any]
 
 METHOD = '''
+import torch
+
 import clbench
 from clbench.scenarios import GG, GNS
 
@@ -257,6 +259,5 @@ def test_an_edited_file_makes_another_run_with_the_new_code(
     assert execute(third, tmp_path).table("scores")["accuracy"].tolist() == [0.25, 0.25, 0.25]
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="Method.check_ask takes no parameters, and is called with the ask's")
 def test_a_method_whose_predict_has_parameters_need_not_check_them(method_file: Path, tmp_path: Path, tiny: None) -> None:
     execute(job(method=f"{method_file}:Constant", ask={"times": [1, 2]}), tmp_path)

@@ -396,7 +396,7 @@ CHANGES: dict[str, Any] = {
 
 
 def test_every_part_of_the_learn_half_changes_the_hash() -> None:
-    learn = job().learn
+    learn = job(precision="float32").learn
     assert set(CHANGES) == set(Learn.model_fields)
     changed = [Learn(**learn.model_dump() | {field: value}).hash for field, value in CHANGES.items()]
     changed += [Learn(**learn.model_dump() | {"seeds": learn.seeds.model_dump() | {which: 7}}).hash for which in CHANGES["seeds"]]

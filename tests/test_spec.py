@@ -20,6 +20,7 @@ from clbench.spec import (
     build_method,
     build_stream,
     default_checkpoints,
+    fastest_precision,
     make_asks,
     read_spec,
     request,
@@ -88,7 +89,7 @@ def given_only(monkeypatch: pytest.MonkeyPatch) -> str:
         ({"stream": "zzz"}, "Unknown stream 'zzz'. Known: "),
         ({"taks": 3}, "Unknown setting of a run 'taks'. Did you mean tasks?"),
         ({"budget": "laptob"}, "budget input should be 'smoke', 'laptop' or 'paper'."),
-        ({"precision": "float16"}, "precision input should be 'float32' or 'bfloat16'."),
+        ({"precision": "float16"}, "precision input should be 'auto', 'float32' or 'bfloat16'."),
         ({"data": "mnst"}, "Unknown data set for the stream permuted-mnist 'mnst'. Did you mean mnist?"),
         ({"data": "fashion-mnist"}, "Unknown data set for the stream permuted-mnist 'fashion-mnist'."),
         ({"data": "mnist+fashion-mnist"}, "Unknown data set for the stream permuted-mnist 'mnist+fashion-mnist'."),
@@ -213,7 +214,7 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "seeds": {"stream": 0, "initialisation": 0, "training": 0},
         "updates": 1000,
         "batch_size": 128,
-        "precision": "float32",
+        "precision": fastest_precision(),
     }
     assert made.checkpoints == tuple(range(1, 21))
     assert [ask.label for ask in made.asks] == ["GNu algorithm=one-shot evidence=1 group=128 objective=H"]

@@ -104,10 +104,12 @@ def _list_scenarios() -> Rows:
 def _list_streams() -> Rows:
     from clbench import registry
 
-    return [
-        {"name": b.name, "tasks": b.most_tasks or "any", "data": " or ".join(b.data), "summary": b.summary}
-        for b in registry.streams().values()
-    ]
+    return [_stream_row(builder) for builder in registry.streams().values()]
+
+
+def _stream_row(builder: Any) -> dict[str, Any]:
+    data = " or ".join(builder.data) or builder.full_data
+    return {"name": builder.name, "tasks": builder.most_tasks or "any", "data": data, "summary": builder.summary}
 
 
 def _list_networks() -> Rows:
@@ -135,7 +137,10 @@ def _describe(name: str) -> dict[str, Any]:
     """Everything about the thing called ``name``, whatever kind it is."""
     from clbench import networks, registry
 
-    if ".py:" in name or name in registry.methods():
+    foreign = registry.library(name)
+    if foreign and foreign[0].is_stream(foreign[1]):
+        return _stream_row(registry.stream(name))
+    if foreign or ".py:" in name or name in registry.methods():
         return _describe_method(name)
     for kind in ("streams", "figures", "networks"):
         for row in LISTS[kind]():

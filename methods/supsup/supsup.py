@@ -150,16 +150,10 @@ class SupSup(Method):
 
     # Answering
 
-    def check_ask(
-        self,
-        *,
-        algorithm: str = "one-shot",
-        objective: str = "H",
-        group: int = 128,
-        evidence: int = 1,
-        steps: int | None = None,
-        step_size: float | None = None,
-    ) -> None:
+    def check_ask(self, **parameters: Any) -> None:
+        algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
+        group, evidence = parameters.get("group", 128), parameters.get("evidence", 1)
+        steps, step_size = parameters.get("steps"), parameters.get("step_size")
         if not 1 <= evidence <= group:
             raise UserError(f"evidence must be between 1 and the group of {group} images, not {evidence}.")
         if algorithm != "gradient" and (steps is not None or step_size is not None):

@@ -52,7 +52,7 @@ class Case:
                 mean, variance, scale, shift = (
                     own[name].view(-1, 1, 1) for name in ("running_mean", "running_var", "weight", "bias")
                 )
-                outputs = (outputs - mean) / (variance + 1e-5).sqrt() * scale + shift
+                outputs = (outputs - mean) / (variance + layer.eps).sqrt() * scale + shift
             else:
                 outputs = outputs.relu() if isinstance(layer, nn.ReLU) else outputs.flatten(1)
         return outputs
@@ -82,7 +82,7 @@ def random_case(kind: str, widths: tuple[int, ...], masks: int, groups: int, evi
     if kind == "convolution":
         sizes = (2, 5, 5)
         head = nn.Linear(hidden[0] * 9, outputs, bias=False)
-        network = nn.Sequential(nn.Conv2d(2, hidden[0], 3), nn.BatchNorm2d(hidden[0]), nn.ReLU(), nn.Flatten(), head)
+        network = nn.Sequential(nn.Conv2d(2, hidden[0], 3), nn.BatchNorm2d(hidden[0], eps=0.1), nn.ReLU(), nn.Flatten(), head)
     else:
         sizes = (6,)
         layers: list[nn.Module] = []

@@ -17,7 +17,7 @@ from clbench.evaluator import Schedule, teach
 from clbench.method import Brief
 from clbench.seeding import generator
 from clbench.stream import Split, Stream
-from clbench.training import rmsprop
+from clbench.training import rmsprop, sgd
 
 CPU = torch.device("cpu")
 RATE = 0.02
@@ -52,19 +52,38 @@ def loss(network: nn.Module, effective: Tensor, base: Base, inputs: Tensor, labe
     return float(nn.functional.cross_entropy(functional_call(network, state, (inputs.double(),)), labels))
 
 
+def score_gradient(base: Base, scores: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+    """W * dL/dW_eff, as if the threshold were the identity; dL/dW_eff by finite differences."""
+    step, weights = 1e-6, base.weights.double()
+    effective, slope = weights * (scores >= 0), torch.empty_like(scores)
+    for i, direction in enumerate(torch.eye(len(scores), dtype=torch.float64)):
+        up, down = (loss(base.network, effective + sign * step * direction, base, inputs, labels) for sign in (1, -1))
+        slope[i] = (up - down) / (2 * step)
+    return weights * slope
+
+
 @pytest.mark.parametrize("build", NETWORKS)
-def test_scores_follow_rmsprop_with_the_gradient_passed_straight_through(build: Callable[[], nn.Module]) -> None:
+def test_the_gradient_is_passed_straight_through_the_threshold(build: Callable[[], nn.Module]) -> None:
+    """A step of plain gradient descent shows the gradient itself, of which RMSprop hides the size."""
+    base = random_base(build(), 0, CPU)
+    live = LiveMask(MaskTraining(base, sgd(1.0)), random_scores(base.layout, generator(0, "scores")), base.fresh)
+    for inputs, labels in batches(3):
+        before = live.scores.double()
+        live.update(inputs, labels)
+        gradient = score_gradient(base, before, inputs, labels)
+        assert gradient.abs().max() > 0.1
+        assert torch.allclose(before - live.scores, gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", NETWORKS)
+def test_scores_follow_rmsprop(build: Callable[[], nn.Module]) -> None:
     base = random_base(build(), 0, CPU)
     live = LiveMask(MaskTraining(base, rmsprop(RATE)), random_scores(base.layout, generator(0, "scores")), base.fresh)
     scores, weights = live.scores.detach().double().clone(), base.weights.double()
-    mean_square, step = torch.zeros_like(scores), 1e-6
-    for inputs, labels in batches(4):  # RMSprop's first step tells only signs
+    mean_square = torch.zeros_like(scores)
+    for inputs, labels in batches(4):  # the first step tells only signs
         mask = (scores >= 0).double()
-        slope = torch.empty_like(scores)
-        for i, direction in enumerate(torch.eye(len(scores), dtype=torch.float64)):
-            up, down = (loss(base.network, weights * mask + sign * step * direction, base, inputs, labels) for sign in (1, -1))
-            slope[i] = (up - down) / (2 * step)
-        gradient = weights * slope  # as if the threshold were the identity
+        gradient = score_gradient(base, scores, inputs, labels)
         mean_square = 0.99 * mean_square + 0.01 * gradient**2
         scores = scores - RATE * gradient / (mean_square.sqrt() + 1e-8)
         before = loss(base.network, weights * mask, base, inputs, labels)
@@ -81,7 +100,16 @@ def test_a_score_of_zero_keeps_its_weight() -> None:
     base = random_base(plain(), 0, CPU)
     scores = torch.full((base.layout.size,), -1.0)
     scores[3] = 0.0
-    assert LiveMask(MaskTraining(base, rmsprop(RATE)), scores, base.fresh).mask().nonzero().tolist() == [[3]]
+    live = LiveMask(MaskTraining(base, rmsprop(RATE)), scores, base.fresh)
+    assert live.mask().nonzero().tolist() == [[3]]
+    # In training too: the last layer's first row of weights is kept by scores of 0 alone.
+    scores = torch.where(torch.arange(base.layout.size) < 20, 1.0, -1.0)
+    scores[20:25] = 0.0
+    live = LiveMask(MaskTraining(base, rmsprop(RATE)), scores, base.fresh)
+    inputs, labels = next(batches(1))
+    expected = loss(base.network, base.weights.double() * (scores >= 0), base, inputs, labels)
+    assert expected != pytest.approx(math.log(3), abs=1e-2)
+    assert float(live.update(inputs, labels)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_mask_gathers_running_statistics_of_its_own() -> None:

@@ -1,0 +1,59 @@
+"""``python -m benchmarks``: every benchmark, as a table on the terminal, ``results/bench/bench.csv`` and a plot."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import inference, training
+from clbench import style
+from clbench.data import status
+
+
+def main() -> None:
+    root = os.environ.get("CLBENCH_DATA")
+    found = {s.source.name for s in status(root) if s.state == "present"}
+    data = "mnist" if "mnist" in found else "mnist-5k"
+    console, rows = Console(), []
+    console.print(f"data: {data}")
+    for part in (training.rows(data, root), inference.rows()):
+        for name, value, unit in part:
+            rows.append({"name": name, "value": value, "unit": unit})
+            console.print(f"{name} = {value:.4g} {unit}", highlight=False)
+    folder = Path("results/bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows)
+    frame.to_csv(folder / "bench.csv", index=False)
+    table = Table("name", "value", "unit", title=f"data {data}")
+    for row in rows:
+        table.add_row(str(row["name"]), f"{row['value']:.4g}", str(row["unit"]))
+    console.print(table)
+    for path in plot(frame, folder / "bench"):
+        console.print(path)
+
+
+@style.house
+def plot(frame: pd.DataFrame, path: Path) -> tuple[Path, Path]:
+    """Milliseconds per image against the number of tasks, for One-Shot, stacked float masks and exhaustive search."""
+    figure = style.new()
+    axes = figure.add_subplot()
+    lines = {"oneshot": "One-Shot (clbench)", "exhaustive": "exhaustive search", "stacked": "One-Shot, stacked float masks"}
+    for number, (key, label) in enumerate(lines.items()):
+        part = frame[frame["name"].str.match(rf"{key}_\d+_milliseconds")]
+        counts = part["name"].str.extract(r"_(\d+)_")[0].astype(int)
+        axes.plot(counts, part["value"], label=label, **style.line(number))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("masks")
+    axes.set_ylabel("time per image (ms)")
+    axes.legend()
+    style.caption(
+        figure, f"LeNet 300-100, {inference.OUTPUTS} outputs, {inference.QUERIES} images at a time, on this machine's CPU."
+    )
+    return style.save(figure, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Task inference at many tasks: One-Shot beside stacked float masks and exhaustive search, a check of NNs, and bytes a task."""
+
+import resource
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from benchmarks.timing import best_seconds, peak_flops
+from clbench import networks, storage
+from clbench.methods.supsup.allocation import uncertainty
+from clbench.methods.supsup.bank import WORKING_BYTES, MaskBank
+from clbench.methods.supsup.inference import entropy, exhaustive, one_shot
+from clbench.methods.supsup.layout import Base, random_base
+from clbench.training import product_type
+
+Row = tuple[str, float, str]
+CLASSES, OUTPUTS = 10, 500
+QUERIES = 79
+"""Decisions that the paper's protocol takes for 10,000 test images."""
+STACKED_GIGABYTES = 4
+"""Float masks are stacked for as many tasks as fit into this; beyond, their time is extrapolated linearly, and the row says so."""
+
+
+def rows(counts: tuple[int, ...] = (10, 100, 500, 1000, 2500)) -> Iterator[Row]:
+    """Benchmarks (c), (d) and (e)."""
+    cpu = torch.device("cpu")
+    base = random_base(networks.seeded(networks.resolve("lenet-300-100", (1, 28, 28)), OUTPUTS, 0), 0, cpu)
+    size = base.layout.size
+    bank = MaskBank(size, 0, cpu, dtype=product_type(cpu), working_bytes=WORKING_BYTES)
+    draws = torch.Generator().manual_seed(0)
+    groups = torch.randn(QUERIES, 1, 1, 28, 28, generator=draws)
+    per_stacked = 0.0
+    for count in counts:
+        while len(bank) < count:
+            bank.append(torch.rand(size, generator=draws) < 0.5, torch.empty(0))
+        ours = best_seconds(lambda: one_shot(base, bank, groups, "H", CLASSES), repeats=3) / QUERIES
+        tried = best_seconds(lambda: exhaustive(base, bank, groups, "H", CLASSES), repeats=1, warm=0) / QUERIES
+        if 4 * size * count <= STACKED_GIGABYTES * 1e9:
+            masks = torch.stack([bank.mask(row).float() for row in range(count)])
+            image = groups[0]
+            stacked = best_seconds(lambda: stacked_one_shot(base, masks, image), repeats=2)  # noqa: B023 (called in this round)
+            per_stacked = stacked / count
+            del masks
+            yield f"stacked_{count}_milliseconds_per_image", stacked * 1e3, "ms"
+        else:
+            yield f"stacked_{count}_milliseconds_per_image_extrapolated", per_stacked * count * 1e3, "ms"
+        yield f"oneshot_{count}_milliseconds_per_image", ours * 1e3, "ms"
+        yield f"exhaustive_{count}_milliseconds_per_image", tried * 1e3, "ms"
+        yield f"oneshot_{count}_vs_stacked", per_stacked * count / ours, "ratio"
+        yield f"oneshot_{count}_vs_exhaustive", tried / ours, "ratio"
+        # One forward and backward pass of an image is a thousandth of the inner products with the masks at k = 2,500.
+        yield f"oneshot_{count}_peak_fraction", 2 * size * count / ours / peak_flops(), "ratio"
+    batch = torch.randn(128, 1, 28, 28, generator=draws)
+    spare = torch.rand(size, generator=draws) < 0.5
+    seconds = best_seconds(lambda: uncertainty(base, bank, spare, batch, CLASSES), repeats=3)
+    yield f"nns_check_{len(bank)}_seconds", seconds, "s"
+    yield "bytes_per_task", storage.file_bytes({"masks": bank.packed()}) / len(bank), "B"
+    yield "working_copy_megabytes", len(bank) * size * bank.dtype.itemsize / 1e6, "MB"
+    yield "peak_resident_megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, "MB"
+
+
+def stacked_one_shot(base: Base, masks: Tensor, image: Tensor) -> int:
+    """The paper's formula written plainly: alpha on k float masks [k, D], superposed, and one backward pass to alpha."""
+    alpha = torch.full((len(masks),), 1 / len(masks), requires_grad=True)
+    effective = base.weights * torch.einsum("k,kd->d", alpha, masks)
+    value = entropy(functional_call(base.network, base.state(effective, base.fresh), (image,)), CLASSES).mean()
+    (slope,) = torch.autograd.grad(value, alpha)
+    return int(slope.argmin())

@@ -1,0 +1,127 @@
+"""PackNet: tasks packed into one network by pruning (Mallya & Lazebnik, CVPR 2018).
+
+Each task first trains all weights that no earlier task owns, with the others fixed but in use. It then prunes: in every layer the fraction
+``keep`` of its weights largest in magnitude becomes its own for ever, the rest is set to 0 and left to later tasks; what it owns is trained
+on to the task's end. Task i is answered with the weights of tasks 1 to i:
+
+    p = head_i(f(x, W * [owner <= i]))
+
+Biases and normalisation scales are learned on the first task and frozen; each task has a head, which is not pruned. Free weights become
+fewer by the factor 1 - ``keep`` with each task: PackNet is made for few.
+
+Deviations: batch-norm statistics are per task; every task, and the training after pruning, begins with a fresh optimiser.
+
+Stores, to predict: W and the owner of each of the trunk's weights (a byte; two bytes from 256 tasks on), and for each task a head and
+batch-norm statistics. To go on: nothing more.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clbench.errors import UserError
+from clbench.method import Brief
+from clbench.stream import Split
+from clbench.training import OPTIMISERS, Tensors
+
+from ._per_task import FREE, KEPT, MASK, MaskMethod, free_or_kept
+
+OWNER = ".owner"
+
+
+class PackNet(MaskMethod):
+    """Tasks packed into one network by iterative pruning."""
+
+    name = "packnet"
+    citation = "Mallya, Lazebnik: PackNet: adding multiple tasks to a single network by iterative pruning. CVPR 2018"
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        keep: float = 0.5,
+        retrain: float = 1 / 3,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+    ) -> None:
+        """``keep``: the fraction of the free weights that a task makes its own; ``retrain``: the fraction of its updates after pruning;
+        ``optimiser`` with its defaults but for the ``learning_rate``."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        for what, value in {"keep": keep, "retrain": retrain}.items():
+            if not 0 < value < 1:
+                raise UserError(f"{what} must be between 0 and 1, not {value}.")
+        self.keep, self.retrain = keep, retrain
+        self.shared = {name: self.initial[name] for name in self.trunk}
+        # Owners are counted from 1; 0 is none.
+        self.shared |= {name + OWNER: torch.zeros_like(self.initial[name], dtype=torch.int16) for name in self.maskable}
+
+    # Learning
+
+    def learns_shared(self, task: int) -> bool:
+        """Not as a whole: what a task may train of it is among its own while it learns."""
+        return False
+
+    def fresh_own(self, task: int) -> Tensors:
+        trained = self.trunk if task == 0 else self.maskable
+        return self.fresh_parameters(self.head, task) | {name: self.shared[name] for name in trained}
+
+    def fixed(self, task: int) -> Tensors:
+        free = {name + FREE: self.shared[name + OWNER] == 0 for name in self.maskable}
+        return free | {name + KEPT: self.shared[name] for name in self.maskable}
+
+    def masked(self, name: str, tensors: Tensors) -> Tensor:
+        return free_or_kept(name, tensors) if name + FREE in tensors else super().masked(name, tensors)
+
+    def begin_task(self, task: int, updates: int) -> None:
+        super().begin_task(task, updates)
+        self.until_pruning = updates - max(1, round(self.retrain * updates))
+
+    def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        if self.until_pruning == 0:
+            self._prune()
+        self.until_pruning -= 1
+        return super().observe(inputs, labels)
+
+    def _prune(self) -> None:
+        """Make the largest of the free weights the task's own, and set the rest to 0."""
+        for name in self.maskable:
+            fixed, owner = self.given["fixed"], self.shared[name + OWNER]
+            size = torch.where(fixed[name + FREE], self.trained[name].abs(), -1).flatten()
+            largest = size.topk(round(self.keep * int((size >= 0).sum()))).indices
+            own = torch.zeros_like(size, dtype=torch.bool).index_fill(0, largest, True).view(owner.shape)
+            fixed |= {name + FREE: own, name + KEPT: fixed[name + KEPT] * (owner > 0)}
+            self.shared[name + OWNER] = owner.masked_fill(own, self.task + 1)
+        self._train(self.trained, self.step)
+
+    def end_task(self, data: Split) -> None:
+        self.trained |= {name: free_or_kept(name, self.given["fixed"] | self.trained) for name in self.maskable}
+        super().end_task(data)
+
+    def finished(self, task: int) -> Tensors:
+        return {name: self.trained[name] for name in self.head}
+
+    # Answering
+
+    def own_of(self, task: int) -> Tensors:
+        owners = {name: self.shared[name + OWNER] for name in self.maskable}
+        return super().own_of(task) | {name + MASK: (owner > 0) & (owner <= task + 1) for name, owner in owners.items()}
+
+    # State
+
+    def learned(self) -> Tensors:
+        number = torch.uint8 if len(self.rows) < 256 else torch.int16
+        return {name: tensor.to(number) if name.endswith(OWNER) else tensor for name, tensor in super().learned().items()}
+
+    def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
+        super().restore(learned, progress)
+        self.shared = {name: tensor.short() if name.endswith(OWNER) else tensor for name, tensor in self.shared.items()}
+
+    @classmethod
+    def rewind(cls, learned: Tensors, tasks: int) -> Tensors | None:
+        """Later tasks' weights were free, and 0."""
+        earlier = dict(super().rewind(learned, tasks) or {})
+        for name in [name for name in learned if name.endswith(OWNER)]:
+            weight, later = name.removesuffix(OWNER), learned[name] > tasks
+            earlier |= {name: learned[name].masked_fill(later, 0), weight: learned[weight].masked_fill(later, 0)}
+        return earlier
