@@ -93,10 +93,11 @@ def method(name: str) -> type["AvalancheMethod"]:
 
     common = inspect.signature(AvalancheMethod.__init__).parameters.values()
     named = [p for p in common if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    vars(__init__)["__signature__"] = inspect.Signature([*named, *_settable(strategy)])
-    __init__.__doc__ = (
-        f"{inspect.getdoc(AvalancheMethod.__init__)}\n\n{name} in Avalanche's words:\n{inspect.getdoc(strategy.__init__)}"
-    )
+    settable = list(_settable(strategy))
+    vars(__init__)["__signature__"] = inspect.Signature([*named, *settable])
+    said = dict(re.findall(r":param (\w+):\s*(.*?)\s*(?=\n:|\Z)", inspect.getdoc(strategy.__init__) or "", re.DOTALL))
+    notes = [f"``{p.name}``: {' '.join(said[p.name].split())}" for p in settable if p.name in said]
+    __init__.__doc__ = "\n".join([inspect.getdoc(AvalancheMethod.__init__) or "", *notes])
     only = {"scenarios": frozenset(ONLY[name])} if name in ONLY else {}
     members = {"name": f"avalanche:{name}", "strategy_class": strategy, "__init__": __init__, "__doc__": inspect.getdoc(strategy)}
     return type(name, (AvalancheMethod,), members | only | {"__module__": __name__})
