@@ -173,7 +173,8 @@ class WeightMethod(Method):
                 kept[name] = torch.stack([*(head[name] for head in self.heads), self.trained[name]])
             else:
                 kept[name] = self.trained[name][: self.outputs_seen]
-        return kept | {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
+        kept |= {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
+        return {name: tensor.clone() for name, tensor in kept.items()}
 
     def progress(self) -> Tensors:
         """Where no task is given, the optimiser's state: elsewhere every task begins with a fresh one."""

@@ -54,6 +54,6 @@ class EWC(FisherPenalty):
             now = self.trained[name]
             before = self.importance.get(name, torch.zeros_like(new))
             anchor = self.anchor.get(name, now)
-            share = (new / (before + new)).nan_to_num(0.0)  # 0/0: the anchor of what nothing depends on is no matter
             self.importance[name] = before + new
-            self.anchor[name] = anchor + share * (now - anchor)
+            mean = anchor + new / (before + new) * (now - anchor)
+            self.anchor[name] = torch.where(before > 0, mean, now)

@@ -6,9 +6,9 @@
         strategy.eval(benchmark.test_stream)
 
 An experience is a task. In evaluation the task is inferred (GNu, GNs), or is the one that was learned with the task label of the image
-(GG). The model gives 1 to the class that is answered and 0 to all others, so that Avalanche's accuracies are right; the loss is the
-method's own in training and the share of wrong answers in evaluation. Of a training batch only the loss is known: a metric of the outputs
-in training sees NaN. Plugins that change the loss, the gradients or the model have no effect.
+(GG). The model gives 1 to the class that is the answer and 0 to the others, so that Avalanche's accuracies are right. The loss is the
+method's own in training and the share of wrong answers in evaluation. A training batch gets no answers: its accuracy is 0. Plugins see
+every call but those of the forward and backward pass; one that changes the loss, a gradient or the model has no effect.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from clbench import networks, registry
 from clbench.errors import UserError
 from clbench.interop import _avalanche as avalanche
-from clbench.method import Brief, Prediction
+from clbench.method import Brief, Method
 from clbench.scenario import Scenario
 from clbench.scenarios import GNU
 from clbench.spec import check_serves, typed
 from clbench.stream import Split
+
+NO_ANSWER = -1
 
 
 class MethodStrategy(avalanche.SupervisedTemplate):
@@ -57,15 +59,18 @@ class MethodStrategy(avalanche.SupervisedTemplate):
         chosen = registry.method(method)
         check_serves(chosen, scenario)
         if not scenario.task_given_in_training:
-            raise UserError(f"Avalanche tells a strategy where its experiences end, which {scenario.name} does not.")
+            raise UserError(f"Avalanche tells where an experience ends, which nobody does in {scenario.name}: give another scenario.")
         factory = networks.resolve(network, input_shape) if isinstance(network, str) else network
         brief = Brief(scenario, lambda outputs: networks.seeded(factory, outputs, seed), input_shape, classes, seed, torch.device(device))
-        make: Callable[..., Any] = chosen
+        make: Callable[..., Method] = chosen
         self.method = make(brief, **typed(chosen.__init__, learn or {}, f"{method}'s learning parameters"))
-        asked = typed(chosen.predict, ask or {}, f"{method}'s asking parameters")
-        model = AnsweringModel(self.method, {} if scenario.task_given_in_inference else asked)
+        asked: dict[str, Any] = {}
+        if not scenario.task_given_in_inference:
+            named = typed(chosen.predict, ask or {}, f"{method}'s asking parameters")
+            asked = {key: value for key, value in named.items() if value is not None}
+            self.method.check_ask(**asked)
         super().__init__(
-            model=model,
+            model=AnsweringModel(self.method, asked),
             optimizer=None,
             train_mb_size=train_mb_size,
             train_epochs=train_epochs,
@@ -75,3 +80,116 @@ class MethodStrategy(avalanche.SupervisedTemplate):
             evaluator=printing_evaluator if evaluator is None else evaluator,
             eval_every=eval_every,
         )
+
+    # Learning
+
+    def check_model_and_optimizer(self, **others: Any) -> None:
+        """The method looks after its own parameters."""
+
+    def model_adaptation(self, model: Any = None) -> Any:
+        """The model is as it is."""
+        return self.model
+
+    def _before_training_exp(self, **others: Any) -> None:
+        super()._before_training_exp(**others)
+        self.model.begin(self.experience)
+        self.method.begin_task(len(self.model.classes), self.train_epochs * len(self.dataloader))
+
+    def training_epoch(self, **others: Any) -> None:
+        for self.mbatch in self.dataloader:
+            if self._stop_training:
+                break
+            self._unpack_minibatch()
+            self._before_training_iteration(**others)
+            loss = self.method.observe(self.mb_x, self.model.within_task(self.mb_y))
+            self.loss = torch.full((), torch.nan) if loss is None else loss
+            self.mb_output = torch.full_like(self.mb_y, NO_ANSWER)
+            self._after_training_iteration(**others)
+
+    def _after_training_exp(self, **others: Any) -> None:
+        inputs, labels = (part.to(self.device) for part in avalanche.gathered(self.experience.dataset))
+        self.method.end_task(Split(inputs, self.model.within_task(labels)))
+        self.model.end()
+        super()._after_training_exp(**others)
+
+    # Answering
+
+    def criterion(self) -> Tensor:
+        """The share of wrong answers of a minibatch of an evaluation."""
+        return (self.mb_output.argmax(1) != self.mb_y).float().mean()
+
+
+class SupSupStrategy(MethodStrategy):
+    """Supermasks in superposition as a strategy of Avalanche's: see ``MethodStrategy`` for its parameters, all but ``method``."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(method="supsup", **settings)
+
+
+class AnsweringModel(avalanche.MultiTaskModule):
+    """A method's answers as the outputs of a model, in Avalanche's numbering of classes and tasks.
+
+    ``classes``: the classes of each task learned, in the order of the method's labels; ``tasks``: the number of each, by its task label.
+    """
+
+    def __init__(self, method: Method, ask: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.method = method
+        self.ask = ask
+        self.classes: list[list[int]] = []
+        self.tasks: dict[int, int] = {}
+        self.present: tuple[list[int], int] = ([], 0)
+
+    def begin(self, experience: Any) -> None:
+        """An experience begins, which is a new task."""
+        classes = sorted({int(label) for label in experience.dataset.targets})
+        if len(classes) > self.method.brief.classes:
+            raise UserError(f"The experience has {len(classes)} classes, more than the {self.method.brief.classes} that were announced.")
+        label = getattr(experience, "task_label", 0)
+        if self.method.brief.scenario.task_given_in_inference and label in self.tasks:
+            raise UserError(f"In {self.method.brief.scenario.name} each experience needs a task label of its own; {label} comes again.")
+        self.present = classes, label
+
+    def within_task(self, labels: Tensor) -> Tensor:
+        """Labels of the present experience, counted from 0."""
+        return torch.searchsorted(torch.tensor(self.present[0], device=labels.device), labels)
+
+    def end(self) -> None:
+        """The present experience is learned."""
+        classes, label = self.present
+        self.tasks[label] = len(self.classes)
+        self.classes.append(classes)
+
+    def adaptation(self, experience: Any) -> None:
+        """Nothing grows here."""
+
+    def forward(self, inputs: Tensor, task_labels: Tensor | None = None) -> Tensor:
+        """1 for the class that is answered, 0 for all others; all 0 for inputs of a task that was never learned."""
+        outputs = torch.zeros(len(inputs), 1 + max((max(classes) for classes in self.classes), default=0), device=inputs.device)
+        if not self.classes:
+            return outputs
+        if not self.method.brief.scenario.task_given_in_inference:
+            prediction = self.method.predict(inputs, None, **self.ask)
+            tasks = torch.zeros_like(prediction.labels) if prediction.tasks is None else prediction.tasks
+            return self._mark(outputs, tasks, prediction.labels)
+        if task_labels is None:
+            raise UserError(f"{self.method.brief.scenario.name} needs a benchmark with task labels.")
+        for label in task_labels.unique().tolist():
+            if label in self.tasks:
+                rows, task = task_labels == label, self.tasks[label]
+                labels = self.method.predict(inputs[rows], task).labels
+                outputs[rows] = self._mark(outputs[rows], torch.full_like(labels, task), labels)
+        return outputs
+
+    def _mark(self, outputs: Tensor, tasks: Tensor, labels: Tensor) -> Tensor:
+        answers = zip(tasks.tolist(), labels.tolist(), strict=True)
+        for row, (task, label) in enumerate(answers):
+            if label < len(self.classes[task]):  # a smaller task may have no class for the label
+                outputs[row, self.classes[task][label]] = 1
+        return outputs
+
+
+def printing_evaluator() -> Any:
+    """What is known of a method's work in Avalanche's loop, on standard output."""
+    metrics = (avalanche.loss_metrics(epoch=True), avalanche.accuracy_metrics(experience=True, stream=True))
+    return avalanche.EvaluationPlugin(*metrics, loggers=[avalanche.InteractiveLogger()])

@@ -10,7 +10,9 @@ from clbench.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--tasks", "2", "--updates", "4", "--network", "mlp-8", "--set", "outputs=12"]
-KEYS = "method scenario stream tasks seed accuracy task_accuracy forgetting masks stored_bytes train_seconds eval_seconds path".split()
+KEYS = (
+    "method scenario stream tasks seed accuracy task_accuracy forgetting masks stored_bytes train_seconds eval_seconds path".split()
+)
 
 
 @pytest.fixture
@@ -149,7 +151,9 @@ def test_a_spec_file_with_an_unknown_key_names_it(clbench, tmp_path: Path) -> No
 
 def test_examples_of_the_documentation_run(clbench) -> None:
     method, stream = (ROOT / "docs" / "examples" / name for name in ("nearest_mean.py", "shifted_mnist.py"))
-    code, out, _ = clbench("run", "--method", f"{method}:NearestMean", "--scenario", "gnu", "--tasks", "3", "--updates", "1", "--json")
+    code, out, _ = clbench(
+        "run", "--method", f"{method}:NearestMean", "--scenario", "gnu", "--tasks", "3", "--updates", "1", "--json"
+    )
     assert code == 0
     assert json.loads(out)["accuracy"] > 0.7
     code, out, _ = clbench("run", "--stream", f"{stream}:shifted", "--json", *TINY)

@@ -20,7 +20,7 @@ TASKS = 3
 OUTPUTS = 12
 
 
-@pytest.fixture(params=["mlp", "convolution"])
+@pytest.fixture(scope="module", params=["mlp", "convolution"])
 def taught(request: pytest.FixtureRequest, make_brief: Make, make_stream: Make, convolution: Make) -> BatchE:
     """A learner of three tasks, with superfluous outputs."""
     network = () if request.param == "mlp" else (convolution,)
@@ -105,7 +105,10 @@ class Superposition:
         self.method = method
         self.network = method.brief.network(OUTPUTS).double().eval()
         own = [explicit_weights(method, task) for task in range(TASKS)]
-        own = [of_task | {name: row[name].double() for name in method.statistics} for of_task, row in zip(own, method.rows, strict=True)]
+        own = [
+            of_task | {name: row[name].double() for name in method.statistics}
+            for of_task, row in zip(own, method.rows, strict=True)
+        ]
         self.stacked = {name: torch.stack([of_task[name] for of_task in own]) for name in own[0]}
 
     def state(self, alpha: Tensor) -> dict[str, Tensor]:

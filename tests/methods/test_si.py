@@ -27,7 +27,7 @@ def biased(outputs: int) -> nn.Module:
 def test_the_path_integral_of_gradient_flow_on_a_quadratic_is_its_fall() -> None:
     """For a separable loss sum_k a_k theta_k^2 / 2 a fine path's integral is each parameter's own share of the fall of the loss."""
     curvature, start = torch.tensor([1.0, 4.0, 0.0]), torch.tensor([2.0, -1.0, 3.0])
-    optimiser = with_path_integral(sgd(1e-4), c=0.0)
+    optimiser = with_path_integral(sgd(5e-4), c=0.0)
     trained = {"theta": start.clone()}
     state = TrainingState(optimiser, trained)
     step = Step(
@@ -36,27 +36,26 @@ def test_the_path_integral_of_gradient_flow_on_a_quadratic_is_its_fall() -> None
         precision=torch.float32,
         compiled=False,
     )
-    for _ in range(2000):
+    for _ in range(400):
         step(trained, {}, state, torch.zeros(1), torch.zeros(1))
     fall = curvature * (start**2 - trained["theta"] ** 2) / 2
     assert fall[1] > 1
-    torch.testing.assert_close(state.slots["theta"]["path"], fall, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(state.slots["theta"]["path"], fall, rtol=3e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_two_tasks_against_a_loop_with_plain_autograd_and_optimisers(name: Any, make_brief: Make, make_stream: Make) -> None:
-    c, xi, rate = 50.0, 0.05, 0.01
+    c, xi, rate = 3.0, 0.05, 0.01
     method, stream = SI(make_brief(GNS, biased), c=c, xi=xi, optimiser=name, learning_rate=rate), make_stream(3)
     network = method.network
     theta = {key: nn.Parameter(tensor.clone()) for key, tensor in method.trained.items()}
     importance = {key: torch.zeros_like(tensor) for key, tensor in theta.items()}
-    negative = 0
     for index, task in enumerate(stream):
         anchor = {key: tensor.detach().clone() for key, tensor in theta.items()}
         path = {key: torch.zeros_like(tensor) for key, tensor in theta.items()}
         optimiser = OPTIMISERS[name](theta.values(), lr=rate)
-        method.begin_task(index, 40)
-        for inputs, labels in task.train.batches(40, 16, torch.Generator().manual_seed(index)):
+        method.begin_task(index, 10)
+        for inputs, labels in task.train.batches(10, 16, torch.Generator().manual_seed(index)):
             method.observe(inputs, labels)
             loss = nn.functional.cross_entropy(functional_call(network, theta, (inputs,)), labels)
             task_gradients = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
@@ -71,12 +70,26 @@ def test_two_tasks_against_a_loop_with_plain_autograd_and_optimisers(name: Any, 
             for key, tensor in theta.items():
                 path[key] -= task_gradients[key] * (tensor.detach() - before[key])
         method.end_task(task.train)
-        negative += sum(int((part < 0).sum()) for part in path.values())
         for key, tensor in theta.items():
             importance[key] += path[key].clamp(min=0) / ((tensor.detach() - anchor[key]) ** 2 + xi)
             torch.testing.assert_close(method.trained[key], tensor.detach(), rtol=1e-3, atol=1e-5)
             torch.testing.assert_close(method.importance[key], importance[key], rtol=1e-2, atol=1e-5)
-    assert negative > 0  # or the clipping would not be tested
+
+
+def test_the_importance_worked_by_hand(make_brief: Make, make_stream: Make) -> None:
+    """Clipped at 0, damped by xi, and added to the importance for earlier tasks."""
+
+    def three_weights(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(1, outputs, bias=False))
+
+    method = SI(make_brief(GNS, three_weights, input_shape=(1,), classes=3), xi=0.5)
+    (name,) = method.trained
+    for index, importance in enumerate(([4.0, 0.0, 8.0], [8.0, 0.0, 12.0])):
+        method.begin_task(index, 1)
+        method.trained[name] += torch.tensor([[0.0], [1.0], [0.5**0.5]])
+        method.state.slots[name]["path"].copy_(torch.tensor([[2.0], [-3.0], [8.0 if index == 0 else 4.0]]))
+        method.end_task(make_stream(1)[0].train)
+        torch.testing.assert_close(method.importance[name], torch.tensor(importance).view(3, 1))
 
 
 def test_the_anchor_does_not_alias_the_live_weights(make_brief: Make, make_stream: Make) -> None:
@@ -115,4 +128,3 @@ def test_a_fresh_head_is_free_to_move(make_brief: Make, make_stream: Make) -> No
 def test_senseless_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         SI(make_brief(GNS), **wrong)
-

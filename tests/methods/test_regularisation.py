@@ -1,0 +1,141 @@
+"""What EWC, online EWC, SI and LwF have in common: they act, go on as if they had not stopped, and at no strength are naive training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clbench import networks, storage
+from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.methods.ewc import EWC
+from clbench.methods.lwf import LwF
+from clbench.methods.naive import Naive
+from clbench.methods.online_ewc import OnlineEWC
+from clbench.methods.si import SI
+from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU
+from clbench.stream import Stream
+
+Make = Callable[..., Any]
+SCENARIOS = [GG, GNS, GNU]
+METHODS: dict[str, Callable[..., Any]] = {"ewc": EWC, "online-ewc": OnlineEWC, "si": SI, "lwf": LwF}
+SCHEDULE = Schedule(updates=60, batch_size=32)
+
+
+def mlp(hidden: int) -> Callable[[int], nn.Module]:
+    return lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False)
+
+
+def accuracies(method: Any, stream: Stream) -> Tensor:
+    """R [i, j]: after task i, on task j."""
+    matrix = torch.full((len(stream), len(stream)), float("nan"))
+    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), SCHEDULE):
+        if isinstance(event, Score):
+            matrix[event.learned - 1, event.task] = event.accuracy
+    return matrix
+
+
+# A network just wide enough for the tasks, so that naive training forgets.
+HIDDEN = {"GG": 6, "GNs": 12, "GNu": 64}
+RATES = {"GG": 0.01, "GNs": 0.01, "GNu": 0.003}
+STRENGTHS: dict[tuple[str, str], dict[str, float]] = {
+    ("ewc", "GG"): {"strength": 10.0},
+    ("ewc", "GNs"): {"strength": 30.0},
+    ("ewc", "GNu"): {"strength": 10.0},
+    ("online-ewc", "GG"): {"strength": 10.0},
+    ("online-ewc", "GNs"): {"strength": 30.0},
+    ("online-ewc", "GNu"): {"strength": 10.0},
+    ("si", "GG"): {"c": 0.1},
+    ("si", "GNs"): {"c": 0.1},
+    ("si", "GNu"): {"c": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def naive(make_brief: Make, make_stream: Make) -> dict[str, Tensor]:
+    """How naive training does, by scenario."""
+    return {
+        s.name: accuracies(Naive(make_brief(s, mlp(HIDDEN[s.name])), learning_rate=RATES[s.name]), make_stream(5))
+        for s in SCENARIOS
+    }
+
+
+@pytest.mark.parametrize(("name", "scenario"), STRENGTHS)
+def test_it_forgets_less_than_naive_and_learns_as_much(
+    name: str, scenario: str, naive: dict[str, Tensor], make_brief: Make, make_stream: Make
+) -> None:
+    by_name = {s.name: s for s in SCENARIOS}
+    brief = make_brief(by_name[scenario], mlp(HIDDEN[scenario]))
+    found = accuracies(METHODS[name](brief, learning_rate=RATES[scenario], **STRENGTHS[name, scenario]), make_stream(5))
+    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive[scenario], found)]
+    assert forgetting[0] > 0.05
+    assert forgetting[1] < forgetting[0] / 2
+    assert found.diag().mean() > naive[scenario].diag().mean() - 0.03
+
+
+def same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> bool:
+    return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+def test_at_no_strength_it_is_naive_training(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+    none = {"c": 0.0} if name == "si" else {"strength": 0.0}
+    method, naive = METHODS[name](make_brief(scenario), **none), Naive(make_brief(scenario))
+    for index, task in enumerate(make_stream(3)):
+        inputs, _ = task.test.whole()
+        for learner in (method, naive):
+            teach(learner, task, index, Schedule(10, 16))
+        given = index if scenario is GG else None
+        torch.testing.assert_close(method.logits(inputs, given), naive.logits(inputs, given), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+@pytest.mark.parametrize("network", ["plain", "batch norm"])
+def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(
+    name: str, scenario: Scenario, network: str, make_brief: Make, make_stream: Make, convolution: Make, tmp_path: Path
+) -> None:
+    def fresh() -> Any:
+        brief = make_brief(scenario, *([convolution] if network == "batch norm" else []))
+        more = {"fisher": "sampled", "samples": 20} if "ewc" in name else {}
+        return METHODS[name](brief, learning_rate=0.01, **more)
+
+    def through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        path = tmp_path / "state.safetensors"
+        storage.save(state, path)
+        assert path.stat().st_size == storage.file_bytes(state)
+        return storage.load(path)
+
+    stream, method, interrupted = make_stream(4), fresh(), fresh()
+    for index, task in enumerate(stream):
+        teach(method, task, index, Schedule(6, 16))
+        teach(interrupted, task, index, Schedule(6, 16))
+        state = through_a_file(interrupted.learned()), through_a_file(interrupted.progress())
+        interrupted = fresh()
+        interrupted.restore(*state)
+    assert same(interrupted.learned(), method.learned())
+    assert same(interrupted.progress(), method.progress())
+    for index, task in enumerate(stream):
+        inputs, _ = task.test.whole()
+        given = index if scenario is GG else None
+        mine, its = interrupted.predict(inputs, given), method.predict(inputs, given)
+        assert torch.equal(mine.labels, its.labels)
+        assert (mine.tasks is None) == (its.tasks is None) == (scenario is not GNU)
+        assert mine.tasks is None or torch.equal(mine.tasks, its.tasks)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+def test_a_state_stays_as_it_is_while_learning_goes_on(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+    stream, method = make_stream(3), METHODS[name](make_brief(scenario))
+    for index in range(2):
+        teach(method, stream[index], index, Schedule(5, 16))
+    state = method.learned(), method.progress()
+    copies = [{key: tensor.clone() for key, tensor in part.items()} for part in state]
+    teach(method, stream[2], 2, Schedule(5, 16))
+    assert same(state[0], copies[0])
+    assert same(state[1], copies[1])

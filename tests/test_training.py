@@ -1,0 +1,99 @@
+"""The training step: its optimisers against PyTorch's, the compiled step against the plain one, and when compiling pays."""
+
+from typing import Any
+
+import pytest
+import torch
+from clbench import training
+from clbench.training import Optimiser, Step, TrainingState, adam, rmsprop, sgd
+from torch import Tensor
+
+CASES = [
+    (rmsprop(0.01), lambda p: torch.optim.RMSprop(p, lr=0.01)),
+    (adam(0.01), lambda p: torch.optim.Adam(p, lr=0.01)),
+    (adam(0.01, weight_decay=0.1), lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1)),
+    (sgd(0.01), lambda p: torch.optim.SGD(p, lr=0.01)),
+    (sgd(0.01, momentum=0.9, weight_decay=0.1), lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, weight_decay=0.1)),
+]
+
+
+def quadratic(
+    trained: dict[str, Tensor], given: dict[str, Any], inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    error = inputs @ trained["w"] + trained["b"] - labels
+    return (error**2).mean() + given["more"], {"seen": inputs.mean()}
+
+
+def problem() -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+    draws = torch.Generator().manual_seed(0)
+    trained = {"w": torch.randn(5, generator=draws), "b": torch.randn((), generator=draws)}
+    return trained, [(torch.randn(7, 5, generator=draws), torch.randn(7, generator=draws)) for _ in range(6)]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), CASES)
+def test_optimisers_do_what_pytorchs_do(ours: Optimiser, theirs: Any) -> None:
+    trained, batches = problem()
+    reference = {name: value.clone().requires_grad_() for name, value in trained.items()}
+    optimiser = theirs(list(reference.values()))
+    step, state = Step(quadratic, ours, precision=torch.float32, compiled=False), TrainingState(ours, trained)
+    for inputs, labels in batches:
+        expected, _ = quadratic(reference, {"more": torch.tensor(2.0)}, inputs, labels)
+        optimiser.zero_grad()
+        expected.backward()
+        optimiser.step()
+        loss, rest = step(trained, {"more": torch.tensor(2.0)}, state, inputs, labels)
+        assert torch.allclose(loss, expected)
+        assert not loss.requires_grad
+        assert torch.equal(rest["seen"], inputs.mean())
+        for name, value in reference.items():
+            assert torch.allclose(trained[name], value.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("ours", [case[0] for case in CASES])
+def test_a_factor_scales_the_learning_rate(ours: Optimiser) -> None:
+    moved = []
+    for factor in (1.0, 0.25):
+        trained, [(inputs, labels), *_] = problem()
+        before = trained["w"].clone()
+        step = Step(quadratic, ours, precision=torch.float32, compiled=False)
+        step(trained, {"more": torch.tensor(0.0)}, TrainingState(ours, trained), inputs, labels, factor)
+        moved.append(trained["w"] - before)
+    assert torch.allclose(moved[1], 0.25 * moved[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("ours", [case[0] for case in CASES])
+def test_a_state_goes_on_where_it_was(ours: Optimiser) -> None:
+    trained, batches = problem()
+    given = {"more": torch.tensor(0.0)}
+    step, state = Step(quadratic, ours, precision=torch.float32, compiled=False), TrainingState(ours, trained)
+    for batch in batches[:3]:
+        step(trained, given, state, *batch)
+    twin = {name: value.clone() for name, value in trained.items()}
+    taken_up = TrainingState(ours, twin)
+    taken_up.restore({name: tensor.clone() for name, tensor in state.tensors().items()})
+    for batch in batches[3:]:
+        step(trained, given, state, *batch)
+        step(twin, given, taken_up, *batch)
+    assert all(torch.equal(trained[name], twin[name]) for name in trained)
+
+
+@pytest.mark.skipif(not training.compiler_found(), reason="no C++ compiler")
+def test_the_compiled_step_differs_by_rounding_alone() -> None:
+    results = []
+    for compiled in (False, True):
+        trained, batches = problem()
+        ours = rmsprop(0.01)
+        step, state = Step(quadratic, ours, precision=torch.float32, compiled=compiled), TrainingState(ours, trained)
+        losses = [step(trained, {"more": torch.tensor(0.0)}, state, *batch)[0] for batch in batches]
+        results.append((torch.stack(losses), trained))
+    (plain_losses, plain), (compiled_losses, compiled_trained) = results
+    assert torch.allclose(plain_losses, compiled_losses, rtol=1e-5)
+    assert all(torch.allclose(plain[name], compiled_trained[name], rtol=1e-4, atol=1e-6) for name in plain)
+
+
+def test_compiling_pays_for_much_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "compiler_found", lambda: True)
+    assert training.compiling_pays(updates=50_000, parameters=300_000)
+    assert not training.compiling_pays(updates=1_500, parameters=300_000)
+    monkeypatch.setattr(training, "compiler_found", lambda: False)
+    assert not training.compiling_pays(updates=50_000, parameters=300_000)
