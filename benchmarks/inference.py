@@ -4,15 +4,15 @@ import resource
 from collections.abc import Iterator
 
 import torch
+from clbench.methods.supsup.allocation import uncertainty
+from clbench.methods.supsup.bank import WORKING_BYTES, MaskBank
+from clbench.methods.supsup.inference import entropy, exhaustive, one_shot
+from clbench.methods.supsup.layout import Base, random_base
 from torch import Tensor
 from torch.func import functional_call
 
 from benchmarks.timing import best_seconds, peak_flops
 from clbench import networks, storage
-from clbench.methods.supsup.allocation import uncertainty
-from clbench.methods.supsup.bank import WORKING_BYTES, MaskBank
-from clbench.methods.supsup.inference import entropy, exhaustive, one_shot
-from clbench.methods.supsup.layout import Base, random_base
 from clbench.training import product_type
 
 Row = tuple[str, float, str]

@@ -71,6 +71,12 @@ class Method(abc.ABC):
     """Published parameters; the first whose patterns match applies."""
     transductive: ClassVar[bool] = False
     """True if ``predict`` uses all the inputs of a call to decide about each of them: every result then says so."""
+    acts_against_forgetting: ClassVar[bool] = True
+    """False for naive fine-tuning and lower bounds; of all others ``clbench check`` demands less forgetting than naive fine-tuning's."""
+    price: ClassVar[float] = 0.03
+    """How far its accuracy on a task just learned may lie below naive fine-tuning's in ``clbench check``: more on a frozen trunk, say."""
+    trains_at_end: ClassVar[bool] = False
+    """True if the data that ``end_task`` gets change ``learned`` (joint training, class means); otherwise it may only measure."""
 
     def __init__(self, brief: Brief) -> None:
         self.brief = brief
@@ -127,6 +133,13 @@ class Method(abc.ABC):
     def components(self) -> int | None:
         """How many task-specific components (masks, contexts, heads) are kept now; None for a method without any."""
         return None
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Tensors that from now on must not change by a bit, themselves and not copies: a random or finished trunk, a finished mask.
+
+        More may be added as tasks end; none may go. ``clbench check`` compares them.
+        """
+        return {}
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of diagnostics since the last call, by the name of the CSV file that they are appended to."""

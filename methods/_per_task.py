@@ -192,13 +192,13 @@ class PerTaskMethod(Method):
 class MaskMethod(PerTaskMethod):
     """A method whose tasks select among the trunk's weights by masks, and have a head each.
 
-    Kept masks are packed, under the name of their weight and ``MASK``; ``effective`` gets them as booleans.
+    ``maskable``: the names of the trunk's weights, which are its parameters of two or more dimensions. Masks are kept packed, under the
+    name of their weight and ``MASK``; ``effective`` gets them as booleans.
     """
 
-    @cached_property
-    def maskable(self) -> tuple[str, ...]:
-        """The names of the trunk's weights: of its parameters of two or more dimensions."""
-        return tuple(name for name in self.trunk if self.initial[name].ndim >= 2)
+    def __init__(self, brief: Brief, *, optimiser: Optimiser, later: Optimiser | None = None) -> None:
+        super().__init__(brief, optimiser=optimiser, later=later)
+        self.maskable = tuple(name for name in self.trunk if self.initial[name].ndim >= 2)
 
     def effective(self, tensors: Tensors) -> Tensors:
         return {name: self.masked(name, tensors) if name in self.maskable else tensors[name] for name in self.initial}

@@ -1,8 +1,10 @@
 """Shared by the regularising methods: the published strengths of van de Ven & Tolias 2019 as recipes for their two streams.
 
-They were found by a grid search on the test accuracy of the very tasks that are reported (one seed). Their setting: multilayer perceptrons
+They come from the authors' grid searches, which score by the accuracies that their scripts report. Their setting: multilayer perceptrons
 with biases, Adam at a constant rate, batches of 128; permuted MNIST with 2 x 1000 units and 5000 updates a task, split MNIST with 2 x 400
-units and 2000 updates.
+units and 2000 updates. As here, their penalties are lambda/2 * F with F the mean over all training images of a task (of the gradient for
+the predicted label, squared), gamma acts in the merge and in the penalty, SI's c has no 1/2, and in GNu the outputs of the tasks so far
+compete. Unlike here, Adam's averages go on from task to task.
 """
 
 from collections.abc import Mapping

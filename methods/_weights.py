@@ -165,6 +165,10 @@ class WeightMethod(Method):
 
     # State
 
+    def frozen_state(self) -> Tensors:
+        """In GG the heads of finished tasks."""
+        return {f"head {task}.{name}": tensor for task, head in enumerate(self.heads) for name, tensor in head.items()}
+
     def learned(self) -> Tensors:
         """Parameters and buffers; in GG the head of every task, in GNu the outputs of the tasks so far."""
         kept = {name: tensor for name, tensor in self.trained.items() if name not in self.head}

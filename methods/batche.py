@@ -14,12 +14,15 @@ entropy H or G of the superfluous outputs, falls most at alpha = 1/k: dH/dalpha_
 (its appendix C) answer all images of evidence as every task, and take the task with the lowest mean entropy or the highest mean maximum
 probability.
 
-Deviations: every task begins with a fresh optimiser; predictions are made among the task's own labels, never a superfluous output.
+Deviations: every task begins with a fresh optimiser; predictions are made among the task's own labels, never a superfluous output; where
+the task is to be inferred, the recipe leaves out weight decay. Adam turns it into a pull as strong as the loss's wherever gradients are
+small: s of the superfluous outputs goes to 0 on all tasks but the first, and One-Shot takes nearly every image for the first task's (5
+permutations of the embedded MNIST, LeNet, 300 updates, H from one image: 28 % of tasks right with it, 80 % without).
 
 Stores, to predict: W (with a random trunk its seed), and the vectors and batch-norm statistics of each task. To go on: nothing more.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from clbench.scenarios import GG, GNS, GNU
@@ -43,7 +46,7 @@ from ._inference import (
 )
 from ._per_task import PerTaskMethod, random_parameters
 
-FIGURE_5 = "Wortsman et al. 2020, Figure 5 right"
+FIGURE_5 = "Wortsman et al. 2020, Figure 5 right; without weight decay, which costs One-Shot most of its tasks"
 Algorithm = Literal["one-shot", "large-batch-entropy", "large-batch-probability"]
 
 
@@ -53,7 +56,9 @@ class BatchE(PerTaskMethod):
     name = "batche"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Wen, Tran, Ba: BatchEnsemble: an alternative approach to efficient ensemble and lifelong learning. ICLR 2020"
-    recipes = tuple(Recipe("*", "*", {"outputs": 500}, source=FIGURE_5, scenario=scenario) for scenario in ("GNs", "GNu"))
+    recipes = tuple(
+        Recipe("*", "*", {"outputs": 500, "weight_decay": 0.0}, source=FIGURE_5, scenario=scenario) for scenario in ("GNs", "GNu")
+    )
 
     def __init__(
         self,
@@ -104,8 +109,9 @@ class BatchE(PerTaskMethod):
 
     # Answering
 
-    def check_ask(self, *, algorithm: str = "one-shot", objective: str = "H", group: int = 128, evidence: int = 1) -> None:
-        check_evidence(group, evidence)
+    def check_ask(self, **parameters: Any) -> None:
+        algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
+        check_evidence(parameters.get("group", 128), parameters.get("evidence", 1))
         check_objective(objective, self.outputs, self.brief.classes)
         if algorithm != "one-shot" and objective != "H":
             raise UserError(f"objective={objective} belongs to algorithm=one-shot, not to {algorithm}.")

@@ -8,8 +8,9 @@ Stores, to predict: the network, and a head for each task. To go on: nothing mor
 
 from typing import Literal
 
-from clbench.method import Brief
 from clbench.scenarios import GG
+
+from clbench.method import Brief
 from clbench.training import OPTIMISERS
 
 from ._weights import WeightMethod

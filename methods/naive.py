@@ -20,6 +20,7 @@ class Naive(WeightMethod):
 
     name = "naive"
     scenarios = frozenset({GG, GNS, GNU, NNS})
+    acts_against_forgetting = False
 
     def __init__(
         self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4

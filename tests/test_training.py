@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from clbench import training
 from clbench.training import Optimiser, Step, TrainingState, adam, rmsprop, sgd
-from torch import Tensor
 
 CASES = [
     (rmsprop(0.01), lambda p: torch.optim.RMSprop(p, lr=0.01)),

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
@@ -171,14 +172,15 @@ def _describe_method(name: str) -> dict[str, Any]:
         "scenarios": _served(method),
         "version": method.version,
         "citation": method.citation,
-        "description": inspect.getdoc(described) or inspect.getdoc(method) or "",
+        "description": _unwrapped(inspect.getdoc(described) or inspect.getdoc(method) or ""),
         "learning parameters (--set)": _parameter_rows(parameters(method.__init__).values()),
         "asking parameters (--ask)": _parameter_rows(parameters(method.predict).values()),
         "recipes": [
             {"stream": r.stream, "network": r.network, "learn": str(dict(r.learn)), "ask": str(dict(r.ask)), "source": r.source}
             for r in method.recipes
         ],
-        "notes on parameters": inspect.getdoc(method.__init__) or "",
+        "notes on parameters": _unwrapped(inspect.getdoc(method.__init__) or ""),
+        "notes on asking": _unwrapped(inspect.getdoc(method.predict) or ""),
     }
 
 
@@ -209,6 +211,11 @@ def _matrix(rows: Rows) -> Rows:
         | {"summary": row["summary"]}
         for row in rows
     ]
+
+
+def _unwrapped(text: str) -> str:
+    """Text whose paragraphs are one line each, for the terminal to wrap; lines of lists and formulas stay as they are."""
+    return re.sub(r"(?<=\S)\n(?=[^\s\-*|])", " ", text)
 
 
 def _first_line(thing: Any) -> str:

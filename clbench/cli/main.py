@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from clbench.cli import data, draw, look, run
+from clbench.cli import check, data, draw, look, run
 from clbench.errors import UserError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app.command("ask")(run.ask)
 app.command("plot")(draw.plot)
 app.command("figure")(draw.figure)
 app.command("table")(draw.table)
+app.command("check")(check.check)
 app.command("list")(look.list_)
 app.command("show")(look.show)
 app.command("doctor")(look.doctor)

@@ -23,7 +23,12 @@ try:
         warnings.simplefilter("ignore")  # about packages that it can do without
         import_torchvision()
         from avalanche.benchmarks import DatasetExperience, classic
-        from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TaskAwareSupervisedClassificationDataset
+        from avalanche.benchmarks.utils import (
+            AvalancheDataset,
+            ConstantSequence,
+            DataAttribute,
+            TaskAwareSupervisedClassificationDataset,
+        )
         from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
         from avalanche.logging import InteractiveLogger
         from avalanche.models import IncrementalClassifier, MultiHeadClassifier, MultiTaskModule, avalanche_forward
@@ -40,6 +45,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "AvalancheDataset",
     "BaseModel",
+    "ConstantSequence",
     "DataAttribute",
     "DatasetExperience",
     "EvaluationPlugin",

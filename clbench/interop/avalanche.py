@@ -4,7 +4,8 @@ The parts are in ``avalanche_stream``, ``avalanche_method`` and ``avalanche_stra
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version as installed
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ Where the scenario does not give the task in training nothing ends, and a strate
 
 The network's last layer, which must be linear and come last, becomes what Avalanche has for the scenario: in GG a
 ``MultiHeadClassifier``, told the number of the task as its task label; in GNu an ``IncrementalClassifier`` with an output for every class
-of every task so far; in GNs it stays as it is. The first two have biases, whatever the network has.
+of every task so far, or, for strategies that cannot grow, a layer of a fixed number of ``outputs``; in GNs it stays as it is. Avalanche's
+two have biases, whatever the network has.
 
 Stores the strategy's model, whose answers in evaluation mode are the predictions. ``progress`` tells how much else a strategy holds
 (exemplars, importances, older models, the optimiser's state), but none of it can be put back into Avalanche's objects: a run that was
@@ -26,13 +27,20 @@ import torch
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from clbench.errors import UserError, unknown
 from clbench.interop import _avalanche as avalanche
 from clbench.interop._avalanche import undisturbed
+from clbench.interop.avalanche_parts import (
+    MultiHeadNetwork,
+    Rows,
+    SingleHeadNetwork,
+    UpdateLimit,
+    experience,
+    held,
+    without_last_layer,
+)
 from clbench.method import Brief, Method, Prediction
-from clbench.networks import head_names
 from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split
 
@@ -60,15 +68,26 @@ REFUSED = {
     "BiC": "answers with more than its model",
     "CoPE": "answers with more than its model",
     "StreamingLDA": "answers with more than its model",
+    "ER_AML": "waits for ever once its memory has fewer images of a class than a batch",
     "JointTraining": "learns all tasks at once: Cumulative does so task by task",
     "OnlineNaive": "is Naive under an older name",
 }
 """Strategies that cannot be methods, with the reason."""
 
-ONLY = {"CWRStar": {GNU}, "ICaRL": {GNU}, "LFL": {GNS}, "GSS_greedy": {GNS, GNU}}
+SINGLE_HEAD = {name: {GNS, GNU} for name in ("DER", "FeatureReplay", "GenerativeReplay", "GSS_greedy")}
+ONLY = SINGLE_HEAD | {"CWRStar": {GNU}, "ICaRL": {GNU}, "LFL": {GNS}}
 """The scenarios of strategies that are not made for all three."""
 
-WARNINGS: dict[str, str] = {}
+CANNOT_GROW = frozenset({"DER", "ICaRL"})
+"""Strategies that need all outputs from the beginning."""
+
+WARNINGS = {
+    "SynapticIntelligence": "is plain fine-tuning on the CPU: its stored weights are the live ones, so that every importance is 0 "
+    "(elsewhere they are capped at 0.001). clbench's own is the method si",
+    "EWC": "squares the gradients of batch means: its importances depend on the size of a batch (measured: at 128 a tenth of those at 1), "
+    "and so does what ewc_lambda means. clbench's own is the method ewc",
+}
+"""What is known to be wrong with a strategy."""
 
 
 @cache
@@ -95,7 +114,7 @@ def method(name: str) -> type["AvalancheMethod"]:
     named = [p for p in common if p.kind is not inspect.Parameter.VAR_KEYWORD]
     settable = list(_settable(strategy))
     vars(__init__)["__signature__"] = inspect.Signature([*named, *settable])
-    said = dict(re.findall(r":param (\w+):\s*(.*?)\s*(?=\n:|\Z)", inspect.getdoc(strategy.__init__) or "", re.DOTALL))
+    said = dict(re.findall(r":param (\w+):\s*(.*?)\s*(?=\n:|\Z)", inspect.getdoc(vars(strategy)["__init__"]) or "", re.DOTALL))
     notes = [f"``{p.name}``: {' '.join(said[p.name].split())}" for p in settable if p.name in said]
     __init__.__doc__ = "\n".join([inspect.getdoc(AvalancheMethod.__init__) or "", *notes])
     only = {"scenarios": frozenset(ONLY[name])} if name in ONLY else {}
@@ -129,17 +148,27 @@ class AvalancheMethod(Method):
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
         train_epochs: int | None = None,
+        outputs: int | None = None,
         **given: Any,
     ) -> None:
-        """``optimiser`` with PyTorch's defaults but for the ``learning_rate``; ``train_epochs``: epochs a task (where none is given, as many
-        updates as the run's schedule has). The others are Avalanche's."""
+        """``optimiser`` with PyTorch's defaults but for the ``learning_rate``; ``train_epochs``: epochs a task (unless given, as many
+        updates as the run's schedule has); ``outputs``: in GNu, outputs for the classes of all tasks to come (unless given, they grow
+        with the tasks). The others are the strategy's own.
+        """
         super().__init__(brief)
         self.title = self.strategy_class.__name__
+        if outputs is not None and (brief.scenario != GNU or outputs < brief.classes):
+            raise UserError(f"outputs={outputs} is no number of outputs for the classes of all tasks, which only GNu has.")
+        if outputs is None and brief.scenario == GNU and self.title in CANNOT_GROW:
+            raise UserError(
+                f"Avalanche's {self.title} cannot grow: give outputs={brief.classes} times the number of tasks (--set)."
+            )
         if self.title in WARNINGS:
             _warn_once(f"Avalanche's {self.title} {WARNINGS[self.title]}.")
         self.optimiser = optimiser
         self.learning_rate = learning_rate
         self.train_epochs = train_epochs
+        self.outputs = outputs
         self.given = given
         self.task = 0
         self.classes: list[list[int]] = []  # of each task so far, as they are counted for the strategy
@@ -151,10 +180,11 @@ class AvalancheMethod(Method):
         """The strategy with a fresh model."""
         scenario, classes, device = self.brief.scenario, self.brief.classes, self.brief.device
         with undisturbed(self.brief.seed, "avalanche"):
-            features, classifier = without_last_layer(self.brief.network(classes), classes)
+            outputs = self.outputs or classes
+            features, classifier = without_last_layer(self.brief.network(outputs), outputs)
             if scenario == GG:
                 classifier = avalanche.MultiHeadClassifier(classifier.in_features, classes)
-            elif scenario == GNU:
+            elif scenario == GNU and self.outputs is None:
                 classifier = avalanche.IncrementalClassifier(classifier.in_features, classes)
             model = (MultiHeadNetwork if scenario == GG else SingleHeadNetwork)(features, classifier).to(device)
             provided = {
@@ -163,7 +193,7 @@ class AvalancheMethod(Method):
                 "classifier": classifier,
                 "optimizer": OPTIMISERS[self.optimiser](model.parameters(), lr=self.learning_rate),
                 "buffer_transform": None,
-                "cwr_layer_name": "classifier.classifier",
+                "cwr_layer_name": "classifier.classifier" if self.outputs is None else "classifier",
                 "input_size": list(self.brief.input_shape),
                 "device": device,
                 "plugins": [self.limit],
@@ -205,8 +235,8 @@ class AvalancheMethod(Method):
         inputs, labels = data.whole()
         scenario, first = self.brief.scenario, self.brief.classes * self.task
         rows = Rows(inputs.cpu(), (labels + first if scenario == GNU else labels).cpu())
-        self.classes.append(rows.tensors[1].unique().tolist())
-        return experience(rows, self.classes, self.task if scenario == GG else 0)
+        self.classes.append(sorted(set(rows.labels)))
+        return experience(rows, self.classes, self.task if scenario == GG else 0, self.outputs or 0)
 
     # Answering
 
@@ -229,6 +259,7 @@ class AvalancheMethod(Method):
             optimiser=self.optimiser,
             learning_rate=self.learning_rate,
             train_epochs=self.train_epochs,
+            outputs=self.outputs,
             **self.given,
         )
         copied.restore(self.learned())
@@ -244,135 +275,17 @@ class AvalancheMethod(Method):
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         if progress is not None:
             raise UserError(f"Avalanche's {self.title} cannot go on where a run stopped: begin again with --overwrite always.")
-        model = self.strategy.model.train()
-        for units, mask in learned.items():
-            # A head, or all outputs, of which the mask of active units has the number and the width.
-            if found := re.search(r"active_units(?:_T(\d+))?$", units):
-                grown = SimpleNamespace(task_labels=[int(found[1] or 0)], classes_in_this_experience=[len(mask) - 1])
-                avalanche.avalanche_model_adaptation(model, grown)
-        if (means := learned.get("eval_classifier.class_means")) is not None:  # iCaRL's, for which there is no place at first
-            model.eval_classifier.load_state_dict({"class_means": means})
-        model.load_state_dict(learned)
-        model.to(self.brief.device)
-
-
-class SingleHeadNetwork(nn.Module, avalanche.BaseModel):
-    """A trunk and a last layer, by the names that Avalanche gives them."""
-
-    def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
-        super().__init__()
-        self.features = features
-        self.classifier = classifier
-
-    def get_features(self, inputs: Tensor) -> Tensor:
-        """What the last layer gets."""
-        return self.features(inputs)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.classifier(self.features(inputs))
-
-
-class MultiHeadNetwork(avalanche.MultiTaskModule):
-    """A trunk and a head for each task."""
-
-    def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
-        super().__init__()
-        self.features = features
-        self.classifier = classifier
-
-    def forward(self, inputs: Tensor, task_labels: Tensor | None) -> Any:
-        """The outputs of each input's own head; without ``task_labels`` a dictionary of those of all heads."""
-        return self.classifier(self.features(inputs), task_labels)
-
-
-class UpdateLimit(avalanche.SupervisedPlugin):
-    """Ends the training on a task after ``updates`` updates, while it is ``on``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.updates = 0
-        self.on = True
-        self.done = 0
-
-    def before_training_exp(self, strategy: Any, **others: Any) -> None:
-        self.done = 0
-
-    def after_training_iteration(self, strategy: Any, **others: Any) -> None:
-        self.done += 1
-        if self.on and self.done >= self.updates:
-            strategy.stop_training()
-
-
-class Rows(TensorDataset):
-    """Inputs and labels, these as plain numbers, in which form Avalanche's own data have them."""
-
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        inputs, label = super().__getitem__(row)
-        return inputs, int(label)
-
-
-def experience(rows: Rows, classes: list[list[int]], task_label: int) -> Any:
-    """The last of the experiences with these ``classes``, with what strategies ask of one beside its data."""
-    labels = rows.tensors[1].tolist()
-    attributes = [
-        avalanche.DataAttribute(labels, "targets"),
-        avalanche.DataAttribute([task_label] * len(labels), "targets_task_labels", use_in_getitem=True),
-    ]
-    dataset = avalanche.TaskAwareSupervisedClassificationDataset([rows], data_attributes=attributes)
-    made = avalanche.DatasetExperience(dataset=dataset, current_experience=len(classes) - 1)
-    made.task_label, made.task_labels = task_label, [task_label]
-    made.classes_in_this_experience = classes[-1]
-    made.previous_classes = sorted(set().union(*classes[:-1]))
-    made.classes_seen_so_far = sorted(set().union(*classes))
-    made.origin_stream = SimpleNamespace(name="train")
-    made.benchmark = SimpleNamespace(
-        n_classes_per_exp=[len(c) for c in classes], classes_order=[c for task in classes for c in task]
-    )
-    return made
-
-
-def without_last_layer(network: nn.Module, outputs: int) -> tuple[nn.Module, nn.Linear]:
-    """``network`` with an identity in the place of its last layer, and that layer."""
-    name = head_names(network, outputs)[0].rpartition(".")[0]
-    layer = network.get_submodule(name)
-    if not name or not isinstance(layer, nn.Linear):
-        raise UserError(f"Avalanche's strategies need a network whose last layer is linear, not a {type(layer).__name__}.")
-    network.set_submodule(name, nn.Identity())
-    return network, layer
-
-
-def held(strategy: Any) -> dict[str, Tensor]:
-    """The tensors that a strategy holds beside its model, by where it has them, and the exemplars of its memories, each once."""
-    tensors: dict[str, Tensor] = {}
-    exemplars: dict[Any, dict[int, Tensor]] = {}
-    seen = {tensor.data_ptr() for tensor in strategy.model.state_dict().values()}
-    visited: set[int] = set()
-
-    def visit(value: Any, name: str) -> None:
-        if isinstance(value, Tensor):
-            if value.numel() and value.data_ptr() not in seen:
-                seen.add(value.data_ptr())
-                tensors[name] = value.detach()
-        elif isinstance(value, avalanche.AvalancheDataset):
-            for part in (part for item in value for part in item if isinstance(part, Tensor)):
-                exemplars.setdefault((part.dtype, part.shape), {})[part.data_ptr()] = part
-        elif isinstance(value, nn.Module | torch.optim.Optimizer):
-            visit(value.state_dict(), name)
-        elif isinstance(value, dict):
-            for key, part in value.items():
-                visit(part, f"{name}.{key}")
-        elif isinstance(value, list | tuple):
-            for number, part in enumerate(value):
-                visit(part, f"{name}.{number}")
-        elif type(value).__module__.startswith("avalanche.") and id(value) not in visited:
-            visited.add(id(value))
-            visit(
-                {key: part for key, part in vars(value).items() if key not in ("model", "evaluator")},
-                f"{name}.{type(value).__name__}",
-            )
-
-    visit(strategy, "")
-    return tensors | {f"exemplars.{i}": torch.stack(list(alike.values())) for i, alike in enumerate(exemplars.values())}
+        with undisturbed(self.brief.seed, "avalanche", "restored"):
+            model = self.strategy.model.train()
+            for units, mask in learned.items():
+                # A head, or all outputs, of which the mask of active units has the number and the width.
+                if found := re.search(r"active_units(?:_T(\d+))?$", units):
+                    grown = SimpleNamespace(task_labels=[int(found[1] or 0)], classes_in_this_experience=[len(mask) - 1])
+                    avalanche.avalanche_model_adaptation(model, grown)
+            if (means := learned.get("eval_classifier.class_means")) is not None:  # iCaRL's, for which there is no place at first
+                model.eval_classifier.load_state_dict({"class_means": means})
+            model.load_state_dict(learned)
+            model.to(self.brief.device)
 
 
 @cache

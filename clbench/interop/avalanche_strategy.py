@@ -59,9 +59,13 @@ class MethodStrategy(avalanche.SupervisedTemplate):
         chosen = registry.method(method)
         check_serves(chosen, scenario)
         if not scenario.task_given_in_training:
-            raise UserError(f"Avalanche tells where an experience ends, which nobody does in {scenario.name}: give another scenario.")
+            raise UserError(
+                f"Avalanche tells where an experience ends, which nobody does in {scenario.name}: give another scenario."
+            )
         factory = networks.resolve(network, input_shape) if isinstance(network, str) else network
-        brief = Brief(scenario, lambda outputs: networks.seeded(factory, outputs, seed), input_shape, classes, seed, torch.device(device))
+        brief = Brief(
+            scenario, lambda outputs: networks.seeded(factory, outputs, seed), input_shape, classes, seed, torch.device(device)
+        )
         make: Callable[..., Method] = chosen
         self.method = make(brief, **typed(chosen.__init__, learn or {}, f"{method}'s learning parameters"))
         asked: dict[str, Any] = {}
@@ -96,7 +100,7 @@ class MethodStrategy(avalanche.SupervisedTemplate):
         self.method.begin_task(len(self.model.classes), self.train_epochs * len(self.dataloader))
 
     def training_epoch(self, **others: Any) -> None:
-        for self.mbatch in self.dataloader:
+        for self.mbatch in self.dataloader:  # noqa: B020 (it is where Avalanche's plugins look for it)
             if self._stop_training:
                 break
             self._unpack_minibatch()
@@ -144,10 +148,14 @@ class AnsweringModel(avalanche.MultiTaskModule):
         """An experience begins, which is a new task."""
         classes = sorted({int(label) for label in experience.dataset.targets})
         if len(classes) > self.method.brief.classes:
-            raise UserError(f"The experience has {len(classes)} classes, more than the {self.method.brief.classes} that were announced.")
+            raise UserError(
+                f"The experience has {len(classes)} classes, more than the {self.method.brief.classes} that were announced."
+            )
         label = getattr(experience, "task_label", 0)
         if self.method.brief.scenario.task_given_in_inference and label in self.tasks:
-            raise UserError(f"In {self.method.brief.scenario.name} each experience needs a task label of its own; {label} comes again.")
+            raise UserError(
+                f"In {self.method.brief.scenario.name} each experience needs a task label of its own; {label} comes again."
+            )
         self.present = classes, label
 
     def within_task(self, labels: Tensor) -> Tensor:

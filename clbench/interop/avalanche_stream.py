@@ -108,9 +108,8 @@ def as_stream(name: str, benchmark: Any, tasks: int) -> Stream:
         test = _of_classes(*tested[number if len(tested) == tasks else 0], own)
         if not len(test[1]):
             raise UserError(f"{name} has no test images of the classes of task {number}.")
-        splits = (Split(images, torch.searchsorted(order, labels)) for images, labels in (train, test))
-        listed = ", ".join(map(str, own.tolist()))
-        made.append(Task(*splits, name=f"experience {number}: classes {listed}"))
+        learned, asked = (Split(images, torch.searchsorted(order, labels)) for images, labels in (train, test))
+        made.append(Task(learned, asked, f"experience {number}: classes {', '.join(map(str, own.tolist()))}"))
     return Stream(name, made, len(largest), tuple(trained[0][0].shape[1:]))
 
 

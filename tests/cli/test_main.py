@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from clbench.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--tasks", "2", "--updates", "4", "--network", "mlp-8", "--set", "outputs=12"]
 KEYS = (
-    "method scenario stream tasks seed accuracy task_accuracy forgetting masks stored_bytes train_seconds eval_seconds path".split()
+    ["method", "scenario", "stream", "tasks", "seed", "accuracy", "task_accuracy", "forgetting", "masks", "stored_bytes", "train_seconds", "eval_seconds", "path"]
 )
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clbench.methods.batche import BatchE
+from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
-from clbench.methods.batche import BatchE
-from clbench.scenarios import GG, GNS, GNU
 
 Make = Callable[..., Any]
 SCHEDULE = Schedule(updates=20, batch_size=32)
@@ -193,14 +193,14 @@ def test_one_learned_task_is_the_only_answer(make_brief: Make, make_stream: Make
     method = BatchE(make_brief(GNU), outputs=OUTPUTS)
     teach(method, make_stream(1)[0], 0, SCHEDULE)
     for algorithm in ("one-shot", "large-batch-entropy", "large-batch-probability"):
-        assert set(method.predict(images(5), algorithm=algorithm).tasks.tolist()) == {0}  # type: ignore[union-attr, arg-type]
+        assert set(method.predict(images(5), algorithm=algorithm).tasks.tolist()) == {0}
 
 
 def test_many_groups_are_looked_at_in_parts(taught: BatchE, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = taught.predict(images(30), group=1)
     monkeypatch.setattr("clbench.methods.batche.GRADIENT_BYTES", 1)
     parts = taught.predict(images(30), group=1)
-    assert torch.equal(whole.tasks, parts.tasks)  # type: ignore[arg-type]
+    assert torch.equal(whole.tasks, parts.tasks)
 
 
 def test_superfluous_outputs_are_never_answers(taught: BatchE) -> None:

@@ -7,11 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-from clbench import registry, storage
-from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
-from clbench.method import Method
 from clbench.methods.fine_tuned import UpperBound
 from clbench.methods.independent import Independent
 from clbench.methods.joint import Joint
@@ -19,7 +14,14 @@ from clbench.methods.lower_bound import LowerBound
 from clbench.methods.naive import Naive
 from clbench.methods.separate_heads import SeparateHeads
 from clbench.scenarios import GG, GNS, GNU
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from clbench import registry, storage
+from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.method import Method
 from clbench.stream import Split, Stream, Task
+from clbench.training import compiler_found
 
 Make = Callable[..., Any]
 State = dict[str, Tensor]
@@ -166,7 +168,6 @@ def test_every_task_has_its_own_statistics(learner: Any, make_brief: Make, convo
     assert first.shape == second.shape == (2, 6)
     assert (first[0] != first[1]).any()
     assert (second[0] != second[1]).any()
-    assert method.statistics == ["1.running_mean", "1.running_var"]
 
 
 @pytest.mark.parametrize("learner", LEARNERS + BOUNDS, ids=name_of)
@@ -178,6 +179,30 @@ def test_every_learner_learns_the_present_task(learner: Any, make_brief: Make, m
     accuracy = {(score.learned, score.task): score.accuracy for score in events if isinstance(score, Score)}
     assert accuracy[1, 0] > 0.85
     assert accuracy[2, 1] > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiler_found(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
+def test_the_step_is_compiled_at_most_twice_whatever_the_number_of_tasks(learner: Any, make_brief: Make, make_stream: Make) -> None:
+    """Once for the first task and once for the others, also if another learner goes on from the state."""
+    name, parameters, _ = learner
+    torch._dynamo.reset()
+    counters.clear()
+    plain, compiled = (registry.method(name)(make_brief(GG)._replace(compiled=c), **parameters) for c in (False, True))
+    for index, task in enumerate(make_stream(4)):
+        teach(plain, task, index, SCHEDULE)
+        teach(compiled, task, index, SCHEDULE)
+        if index == 1:
+            before = compiled
+            compiled = registry.method(name)(before.brief, **parameters)
+            compiled.restore(before.learned(), before.progress())
+    assert 1 <= counters["stats"]["unique_graphs"] <= 2
+    learned = compiled.learned()
+    assert all(
+        torch.allclose(tensor, learned[key], atol=1e-4) for key, tensor in plain.learned().items() if tensor.is_floating_point()
+    )
+    copy.deepcopy(compiled).predict(task.test.whole()[0], 0)
 
 
 # Separate heads
@@ -269,7 +294,7 @@ def test_joint_training_draws_uniformly_from_the_data_of_all_tasks(scenario: Any
         method.begin_task(index, 8)
         for batch in task.train.batches(2, 32, torch.Generator().manual_seed(0)):
             assert method.observe(*batch) is None
-        method.update = lambda inputs, labels: seen.append((inputs, labels))  # type: ignore[assignment, return-value, misc]
+        method.update = lambda inputs, labels: seen.append((inputs, labels))
         seen.clear()
         method.end_task(task.train)
     inputs, labels = (torch.cat(parts) for parts in zip(*seen, strict=True))

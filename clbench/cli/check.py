@@ -1,0 +1,86 @@
+"""``clbench check``: whether a method keeps the contract."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clbench.cli import options
+from clbench.cli.options import AsJson
+from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    from clbench.check import Result
+
+
+def check(
+    method: Annotated[
+        str | None,
+        typer.Argument(help="A method's name, or ./file.py:Class.", autocompletion=options.completing(options.method_names)),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Check every method that clbench list methods names.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method (clbench show METHOD).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a method keeps the contract: that it acts, forgets nothing of its state, cannot cheat. Exit code 1 if it does not."""
+    from clbench import registry
+    from clbench.check import check as results_of
+
+    if (method is None) != all_ or (all_ and set_):
+        raise UserError("Name one method to check, with --set where it needs parameters, or give --all alone.")
+    settings = options.pairs(set_, "--set")
+    found = _of_all() if method is None else {method: list(results_of(registry.method(method), settings))}
+    if as_json:
+        print(json.dumps([{"method": name, **asdict(result)} for name, results in found.items() for result in results]))
+    else:
+        _print(found)
+    if not all(result.passed for results in found.values() for result in results):
+        raise typer.Exit(1)
+
+
+def _of_all() -> "dict[str, list[Result]]":
+    """The results of every method, as many methods at a time as there are processors."""
+    from joblib import Parallel, delayed
+
+    from clbench import registry
+
+    names = list(registry.methods())
+    return dict(zip(names, Parallel(n_jobs=-1)(delayed(_of_one)(name) for name in names), strict=True))
+
+
+def _of_one(name: str) -> "list[Result]":
+    from clbench import registry
+    from clbench.check import Result
+    from clbench.check import check as results_of
+
+    try:
+        return list(results_of(registry.method(name)))
+    except UserError as error:
+        return [Result("is made", "any", False, str(error))]
+
+
+def _print(found: "dict[str, list[Result]]") -> None:
+    """A table of requirements and scenarios for each method (one line each, if there are many), and all that failed in words."""
+    console = Console()
+    for name, results in found.items():
+        failed = [result for result in results if not result.passed]
+        scenarios = list(dict.fromkeys(result.scenario for result in results))
+        if len(found) == 1:
+            table = Table("requirement", *scenarios, box=None)
+            for requirement in dict.fromkeys(result.name for result in results):
+                met = {result.scenario: result.passed for result in results if result.name == requirement}
+                table.add_row(requirement, *(_sign(met[s]) if s in met else "" for s in scenarios))
+            console.print(table)
+        else:
+            console.print(f"{_sign(not failed)} {name}: {len(results) - len(failed)} of {len(results)} in {', '.join(scenarios)}")
+        for result in failed:
+            console.print(f"\n{name} in {result.scenario}, {result.name}: {result.message}.", markup=False, highlight=False)
+
+
+def _sign(passed: bool) -> str:
+    return "[green]ok[/green]" if passed else "[red]failed[/red]"
