@@ -6,8 +6,12 @@
 
 Deviations: none in what is learned. A sum of quadratics is one quadratic, so that two tensors hold all the tasks: with F = sum_t F_t and
 anchor = sum_t F_t theta_t / F the penalty above is strength/2 * sum_k F_k (theta_k - anchor_k)^2 plus a constant (Huszár 2018). The
-constant, which no gradient sees, is left out of the reported loss, and memory does not grow with tasks as in other implementations, which
-keep 2 t tensors. The optimiser begins afresh with each task.
+constant, which no gradient sees, is left out of the reported loss, and memory does not grow with tasks as in implementations that keep 2 t
+tensors. The optimiser begins afresh with each task.
+
+The sum pulls from where the last task ended back to a mean of all ends, so that with many tasks those in the middle suffer: online EWC,
+anchored at the last end, has no such pull. The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream
+seed 100, 500 updates a task).
 
 Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
 F and anchor, each of the size of the network (in GG: of the trunk).
@@ -39,7 +43,7 @@ class EWC(FisherPenalty):
         self,
         brief: Brief,
         *,
-        strength: float = 500.0,
+        strength: float = 10.0,
         fisher: Estimator = "exact",
         samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",

@@ -8,6 +8,9 @@
 The paper is about GG: there each old head is a distribution. In GNs the shared head is the only one; in GNu there is one distribution
 over the outputs of all old tasks (both as in van de Ven & Tolias 2019, who however weigh the two terms by 1/t and 1 - 1/t).
 
+It presupposes that tasks show like images: where they do not, as with permuted pixels, distillation holds the network to answers about
+nothing, and it forgets more than naive fine-tuning in GG and GNs (van de Ven & Tolias's Table 5 has the same).
+
 Deviations: no warm-up of the new head before the joint training; the old network answers each batch as it comes, which is the same as
 recording its answers for all images first. The optimiser begins afresh with each task.
 

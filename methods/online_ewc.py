@@ -8,6 +8,8 @@ twice: in the merge, and in the penalty. With gamma = 1 it differs from offline 
 
 Deviations: without the knowledge base and the distillation of Progress & Compress; the optimiser begins afresh with each task.
 
+The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream seed 100, 500 updates a task).
+
 Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
 gamma F* and theta*, each of the size of the network (in GG: of the trunk).
 """
@@ -45,7 +47,7 @@ class OnlineEWC(FisherPenalty):
         self,
         brief: Brief,
         *,
-        strength: float = 500.0,
+        strength: float = 30.0,
         gamma: float = 1.0,
         fisher: Estimator = "exact",
         samples: int = 500,

@@ -7,9 +7,11 @@
 (Zenke, Poole & Ganguli 2017, equations 3 to 5), with g the gradient of the present batch's cross-entropy alone, without the penalty's, and
 the displacement that the optimiser really made. There is no 1/2 before c.
 
-Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (in the paper it is not, the code of van de Ven &
-Tolias adds it as it is; theirs also takes g of the whole loss and does not begin the optimiser afresh with each task, as the paper does
-and this does). The reported loss is the cross-entropy.
+Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (van de Ven & Tolias's code adds it as it
+is; there g is the gradient of the whole loss, and the optimiser does not begin afresh with each task as in the paper and here). The
+reported loss is the cross-entropy.
+
+The default c is van de Ven & Tolias's for permuted MNIST.
 
 The sum is over the parameters that later tasks train: in GG the trunk (finished heads are frozen), in GNs and GNu the outputs too.
 
