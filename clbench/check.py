@@ -8,7 +8,6 @@ and biases for all else. ``clbench check METHOD`` prints what was found.
 import contextlib
 import copy
 import gc
-import inspect
 import random
 import tempfile
 import traceback
@@ -289,7 +288,7 @@ def resumes(trial: Trial) -> Result:
     twin.restore(_through_a_file(learner.learned()), _through_a_file(learner.progress()))
     for each in (learner, twin):
         trial.teach(each, 2)
-    changed = _differing(_both(learner), _both(twin))
+    changed = _differing(*(_both(each) | trial.answers(each, range(3)) for each in (learner, twin)))
     found = f"after another task {_some(changed)} differ" if changed else "goes on identically, bit by bit"
     remedy = "progress() must hold what more is needed to go on: the optimiser, importances, counters, random generators"
     return trial.result(resumes, not changed, found, remedy)
@@ -414,9 +413,6 @@ def _trial(method: type[Method], scenario: Scenario, settings: Mapping[str, Any]
     recipe = method.recipe(NAME, NAME, scenario.name)
     rate = {"learning_rate": LEARNING_RATE} if "learning_rate" in parameters(method.__init__) else {}
     learning = typed(method.__init__, rate | dict(recipe.learn) | dict(settings), f"{method.name}'s learning parameters")
-    missing = [name for name, value in learning.items() if value is inspect.Parameter.empty]
-    if missing:
-        raise UserError(f"{method.name} needs a value for {missing[0]}: give one with --set {missing[0]}=VALUE.")
     asking = {} if scenario.task_given_in_inference else typed(method.predict, recipe.ask, f"{method.name}'s asking parameters")
     return Trial(method, scenario, learning, {key: value for key, value in asking.items() if value is not None})
 

@@ -290,7 +290,8 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> 
         # Only between tasks, when all scores of a checkpoint are in, do state and tables agree.
         if unscored == 0 and (clock.due() or learned == learn.tasks):
             clock.time(partial(_save, run, method, learned, tables))
-    _update(run, status="complete", finished=_now())
+    seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
+    _update(run, status="complete", finished=_now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
 
 
 def _add_task(tables: Tables, event: Taught, method: Method) -> None:

@@ -238,7 +238,7 @@ def check_asks(method: type[Method], learn: Learn, scenario: Scenario, asks: Ite
 def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Ask, ...]:
     """Every combination of the values in ``settings`` as an ask, with the recipe's and the signature's defaults filled in.
 
-    Where the task is given there is nothing to infer, and an ask carries only what ``settings`` names for it.
+    Where the task is given, whatever concerns its inference has no meaning, and an ask carries no parameters.
     """
     choices = {key: value if isinstance(value, list | tuple) else [value] for key, value in settings.items()}
     allowed = ["scenario", "images", *parameters(method.predict)]
@@ -256,9 +256,9 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
         sample = None if images is None else _integer(images, "images")
         positive(images=sample)
         what = f"{method.name}'s asking parameters"
-        # Where the task is given, whatever concerns its inference has no meaning: such an ask is a bare one.
-        given = {} if asked.task_given_in_inference else typed(method.predict, dict(recipe) | chosen, what)
-        ask = Ask(asked, {key: value for key, value in given.items() if value is not None}, sample)
+        given = typed(method.predict, dict(recipe) | chosen, what)
+        kept = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
+        ask = Ask(asked, kept, sample)
         asks[ask.label] = ask
     return tuple(asks.values())
 

@@ -94,6 +94,10 @@ class PerTaskMethod(Method):
         """What is kept as the task's own after its last batch, beside its statistics."""
         return {name: self.trained[name] for name in self.own}
 
+    def settled(self) -> Tensors:
+        """What of the shared tensors no later task changes."""
+        return {} if self.learns_shared(len(self.rows)) else self.shared
+
     def own_of(self, task: int) -> Tensors:
         """What was kept as the task's own, in the form that ``effective`` takes."""
         return {name: tensor for name, tensor in self.rows[task].items() if name not in self.statistics}
@@ -168,6 +172,10 @@ class PerTaskMethod(Method):
     def components(self) -> int | None:
         """Tasks that have something of their own."""
         return len(self.rows)
+
+    def frozen_state(self) -> Tensors:
+        """What is the finished tasks' own, and what of the shared tensors is settled."""
+        return {f"{task}/{name}": tensor for task, row in enumerate(self.rows) for name, tensor in row.items()} | self.settled()
 
     def learned(self) -> Tensors:
         kept = {"seed": torch.tensor(self.seed)} if self.frozen else dict(self.shared)

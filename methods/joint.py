@@ -29,6 +29,7 @@ class Joint(WeightMethod):
 
     name = "joint"
     scenarios = frozenset({GG, GNS, GNU})
+    trains_at_end = True
 
     def __init__(
         self,

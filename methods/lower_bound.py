@@ -21,6 +21,7 @@ class LowerBound(WeightMethod):
 
     name = "lower-bound"
     scenarios = frozenset({GG})
+    acts_against_forgetting = False
 
     def __init__(
         self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4

@@ -6,10 +6,11 @@
 ``temperature`` T (softmax of the logits divided by T), and the mean is over the batch's images. Everything is trained, old heads too.
 
 The paper is about GG: there each old head is a distribution. In GNs the shared head is the only one; in GNu there is one distribution
-over the outputs of all old tasks (both as in van de Ven & Tolias 2019, who however weigh the two terms by 1/t and 1 - 1/t).
+over the outputs of all tasks so far, in which the old network gives the new ones no probability (both as in van de Ven & Tolias 2019, who
+however weigh the two terms by 1/t and 1 - 1/t).
 
 It presupposes that tasks show like images: where they do not, as with permuted pixels, distillation holds the network to answers about
-nothing, and it forgets more than naive fine-tuning in GG and GNs (van de Ven & Tolias's Table 5 has the same).
+nothing, and it may forget more than naive fine-tuning in GG and GNs (as van de Ven & Tolias 2019 found too).
 
 Deviations: no warm-up of the new head before the joint training; the old network answers each batch as it comes, which is the same as
 recording its answers for all images first. The optimiser begins afresh with each task.
@@ -93,13 +94,14 @@ class LwF(WeightMethod):
         return loss + self.strength * self.distillation(logits, given["targets"], given["old"])
 
     def distillation(self, logits: Tensor, targets: Tensor, old: Tensor) -> Tensor:
-        """The cross-entropy of the ``old`` outputs [outputs] of the present logits [b, outputs] with those of the old ones, tempered."""
+        """The cross-entropy of the present logits [b, outputs] with the old network's on its ``old`` outputs [outputs], both tempered."""
 
         def tempered(values: Tensor) -> Tensor:
-            values = values.masked_fill(~old, NEVER) / self.temperature
-            return values.view(len(values), -1, self.brief.classes if self.separate else len(old)).log_softmax(2).flatten(1)
+            groups = (values / self.temperature).view(len(values), -1, self.brief.classes if self.separate else len(old))
+            return groups.log_softmax(2).flatten(1)
 
-        return -(tempered(targets).exp() * tempered(logits)).masked_fill(~old, 0.0).sum(1).mean()
+        wanted, found = tempered(targets.masked_fill(~old, NEVER)).exp(), tempered(logits.clamp(min=NEVER))
+        return -(wanted * found).masked_fill(~old, 0.0).sum(1).mean()
 
     # Answering
 

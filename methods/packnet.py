@@ -101,6 +101,12 @@ class PackNet(MaskMethod):
     def finished(self, task: int) -> Tensors:
         return {name: self.trained[name] for name in self.head}
 
+    def settled(self) -> Tensors:
+        """The weights that a task owns, and what the first task alone learns."""
+        of_first = {name: self.shared[name] for name in self.trunk if name not in self.maskable and self.rows}
+        owned = {(task, name): self.shared[name + OWNER] == task + 1 for task in range(len(self.rows)) for name in self.maskable}
+        return of_first | {f"{task}/{name}": self.shared[name][own] for (task, name), own in owned.items()}
+
     # Answering
 
     def own_of(self, task: int) -> Tensors:

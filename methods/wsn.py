@@ -100,6 +100,12 @@ class WSN(MaskMethod):
 
     # State
 
+    def settled(self) -> Tensors:
+        """The weights that a task uses, and what the first task alone learns."""
+        of_first = {name: self.shared[name] for name in self.trunk if name not in self.maskable and self.rows}
+        used = {(task, name): self.own_of(task)[name + MASK] for task in range(len(self.rows)) for name in self.maskable}
+        return of_first | {f"{task}/{name}": self.shared[name][mask] for (task, name), mask in used.items()}
+
     def progress(self) -> Tensors:
         return dict(self.scores)
 

@@ -56,15 +56,18 @@ class AliasedSI(SI):
             slots["anchor"] = self.trained[name]
 
 
+FEW_SAMPLES = {ToothlessEWC: {"samples": 20}}
+
+
 @pytest.mark.parametrize("method", [ToothlessEWC, AliasedSI])
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU], ids=lambda s: s.name)
 def test_a_regulariser_without_effect_does_not_act(method: type[Method], scenario: Scenario) -> None:
-    message = failures(method, scenario, "acts")["acts"]
+    message = failures(method, scenario, "acts", **FEW_SAMPLES.get(method, {}))["acts"]
     assert "has no effect here; look for a penalty that is 0, an anchor or mask that follows the live weights" in message
 
 
 def test_a_regulariser_without_effect_is_sound_in_all_else() -> None:
-    assert failures(ToothlessEWC, GNS).keys() == failures(AliasedSI, GNS).keys() == {"acts"}
+    assert failures(ToothlessEWC, GNS, samples=20).keys() == failures(AliasedSI, GNS).keys() == {"acts"}
 
 
 class SlidingBatchE(BatchE):
@@ -99,7 +102,7 @@ class StillBatchE(BatchE):
 
 def test_a_trunk_that_momentum_moves_is_not_frozen() -> None:
     message = failures(SlidingBatchE, GG, "keeps frozen", weight_decay=0.0)["keeps frozen"]
-    assert message.startswith("1.weight")
+    assert message.startswith("1.bias, 1.weight")
     assert "changed while task 1 was learned: keep it out of the optimiser (momentum and weight decay move" in message
     assert failures(StillBatchE, GG, "keeps frozen") == {}
 
@@ -133,8 +136,9 @@ class Imprinted(Naive):
     """Being asked moves the statistics of the batch norm."""
 
     def logits(self, inputs: Tensor, task: int | None = None) -> Tensor:
-        with torch.no_grad():
-            return functional_call(self.network.train(), self.trained | self.buffers, (inputs,))
+        outputs = functional_call(self.network.train(), self.trained | self.buffers, (inputs,))
+        self.network.eval()
+        return outputs
 
 
 class Numbering(Naive):
@@ -183,6 +187,7 @@ class Measuring(Naive):
 
     def end_task(self, data: Split) -> None:
         functional_call(self.network.train(), self.trained | self.buffers, (data.whole()[0],))
+        self.network.eval()
 
 
 class Hoarder(Naive):
@@ -195,6 +200,8 @@ class Hoarder(Naive):
 class Stubborn(SupSup):
     """Its seed is always 0."""
 
+    recipes = ()
+
     def __init__(self, brief: Brief) -> None:
         super().__init__(brief._replace(seed=0), outputs=20)
 
@@ -206,12 +213,11 @@ class Complex(Naive):
         return super().learned() | {"contexts": torch.zeros(3, dtype=torch.complex64)}
 
 
-class Talkative(Naive):
-    """Its labels are counted over all tasks."""
+class FromOne(Naive):
+    """It counts labels from 1."""
 
     def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
-        labels = super().predict(inputs, task).labels
-        return Prediction(labels + self.brief.classes * self.task)
+        return Prediction(super().predict(inputs, task).labels + 1)
 
 
 BROKEN: list[tuple[type[Method], set[str], str]] = [
@@ -224,7 +230,7 @@ BROKEN: list[tuple[type[Method], set[str], str]] = [
     (Measuring, {"ends quietly"}, "buffer.2.running_mean, buffer.2.running_var: measure on copies, in evaluation mode"),
     (Hoarder, {"stays small"}, "bytes of memory and 0 bytes of state: keep nothing of a task"),
     (Stubborn, {"repeats"}, "learners of two seeds learned the same: take the network and every draw from the brief"),
-    (Talkative, {"answers alike"}, "name what there is not: labels are counted within the task"),
+    (FromOne, {"answers alike"}, "name what there is not: labels are counted within the task"),
 ]
 
 
@@ -251,8 +257,6 @@ def test_memory_is_found_wherever_it_hides_and_counted_once() -> None:
     holder = Holder()
     holder.held = {"views": [tensor[:10], (tensor.view(10, 100),)], "call": lambda: tensor}
     assert reachable_bytes(holder) == 4000
-    holder.held["other"] = lambda copied=tensor.clone(): copied
-    assert reachable_bytes(holder) == 4000 + 0  # a default argument belongs to the function, not to its closure
     holder.held["meta"] = torch.zeros(10, device="meta")
     assert reachable_bytes(holder) == 4000
 
@@ -279,7 +283,7 @@ class Demanding(Naive):
 def test_parameters_are_given_by_settings_and_bad_ones_refused() -> None:
     results = list(check(Demanding, {"steps": "2"}))
     assert results == [Result(name_of(requirement), "GNs", True, results[i].message) for i, requirement in enumerate(REQUIREMENTS)]
-    for settings, words in (({}, "needs a value for steps: give one with --set steps=VALUE"), ({"steps": 4}, "too many")):
+    for settings, words in (({}, "has no default: give it a value"), ({"steps": 4}, "too many")):
         with pytest.raises(UserError, match=words):
             list(check(Demanding, settings))
 

@@ -171,6 +171,7 @@ def test_counts_that_make_no_sense(settings: dict[str, Any], says: str) -> None:
         ({"ask": {"objective": "F"}}, "objective=F cannot be: input should be 'H' or 'G'"),
         ({"ask": {"algorithm": ["one-shot", "two-shot"]}}, "algorithm=two-shot cannot be: input should be 'one-shot'"),
         ({"ask": {"group": "big"}}, "group=big cannot be: input should be a valid integer"),
+        ({"scenario": "gg", "ask": {"group": "big"}}, "group=big cannot be: input should be a valid integer"),
     ],
 )
 def test_values_of_the_wrong_type(settings: dict[str, Any], says: str) -> None:
@@ -387,7 +388,7 @@ def test_what_cannot_be_built(tiny: None, monkeypatch: pytest.MonkeyPatch) -> No
         build_method(learn, GNU, stream, CPU)
     with pytest.raises(UserError, match="outputs=3 is below the 4 classes of a task"):
         build_method(job(network="mlp-8", set={"outputs": 3}).learn, GNU, stream, CPU)
-    with pytest.raises(UserError, match="interval must be above 0, not 0"):
+    with pytest.raises(UserError, match="interval must be above 0 and finite, not 0"):
         build_method(job(network="mlp-8", set={"interval": 0}).learn, GNU, stream, CPU)
 
     def short(name: str) -> StreamBuilder:

@@ -14,11 +14,13 @@ Stores the strategy's model, whose answers in evaluation mode are the prediction
 interrupted has to begin again.
 """
 
+import copy
 import inspect
 import logging
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
@@ -139,6 +141,7 @@ class AvalancheMethod(Method):
     """A supervised strategy of Avalanche."""
 
     scenarios = frozenset({GG, GNS, GNU})
+    citation = "Lomonaco et al.: Avalanche: an end-to-end library for continual learning. CLVision workshop at CVPR 2021"
     strategy_class: ClassVar[type]
 
     def __init__(
@@ -157,6 +160,8 @@ class AvalancheMethod(Method):
         """
         super().__init__(brief)
         self.title = self.strategy_class.__name__
+        if train_epochs is not None and train_epochs < 1:
+            raise UserError(f"train_epochs must be at least 1, not {train_epochs}.")
         if outputs is not None and (brief.scenario != GNU or outputs < brief.classes):
             raise UserError(f"outputs={outputs} is no number of outputs for the classes of all tasks, which only GNu has.")
         if outputs is None and brief.scenario == GNU and self.title in CANNOT_GROW:
@@ -179,7 +184,7 @@ class AvalancheMethod(Method):
     def _make_strategy(self) -> Any:
         """The strategy with a fresh model."""
         scenario, classes, device = self.brief.scenario, self.brief.classes, self.brief.device
-        with undisturbed(self.brief.seed, "avalanche"):
+        with undisturbed(self.brief.seed, "avalanche"), self._explained("cannot be made"):
             outputs = self.outputs or classes
             features, classifier = without_last_layer(self.brief.network(outputs), outputs)
             if scenario == GG:
@@ -202,9 +207,21 @@ class AvalancheMethod(Method):
                 "evaluator": avalanche.EvaluationPlugin(),
             }
             takes = inspect.signature(self.strategy_class).parameters
-            if "criterion" in takes and takes["criterion"].default is inspect.Parameter.empty:
-                provided["criterion"] = nn.CrossEntropyLoss()
+            if "criterion" in takes:  # a default is one object for all strategies, which may learn
+                default = takes["criterion"].default
+                provided["criterion"] = nn.CrossEntropyLoss() if default is inspect.Parameter.empty else copy.deepcopy(default)
             return self.strategy_class(**{name: value for name, value in provided.items() if name in takes}, **self.given)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Errors of Avalanche's, with which other parameters or another scenario may help, in one sentence."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # other people's code: anything may come
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"Avalanche's {self.title} {what}: {reason}.") from error
 
     # Learning
 
@@ -223,12 +240,8 @@ class AvalancheMethod(Method):
         self.strategy.train_epochs = self.train_epochs or math.ceil(self.limit.updates * self.batch_size / len(data))
         with undisturbed(self.brief.seed, "avalanche", self.task):
             experience = self._experience(data)
-            try:
+            with self._explained(f"failed on task {self.task} of {self.brief.scenario.name}"):
                 self.strategy.train(experience, eval_streams=[])
-            except Exception as error:  # other people's code, which does not fit every scenario
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                where = f"on task {self.task} of {self.brief.scenario.name}"
-                raise UserError(f"Avalanche's {self.title} failed {where}: {reason}.") from error
 
     def _experience(self, data: Split) -> Any:
         """The present task as an experience: its labels counted over all tasks in GNu, its task label told in GG alone."""

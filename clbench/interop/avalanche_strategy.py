@@ -172,7 +172,7 @@ class AnsweringModel(avalanche.MultiTaskModule):
         """Nothing grows here."""
 
     def forward(self, inputs: Tensor, task_labels: Tensor | None = None) -> Tensor:
-        """1 for the class that is answered, 0 for all others; all 0 for inputs of a task that was never learned."""
+        """1 for the class that is the answer, 0 for all others. Inputs of a task that was never learned get no answer, and so all 0."""
         outputs = torch.zeros(len(inputs), 1 + max((max(classes) for classes in self.classes), default=0), device=inputs.device)
         if not self.classes:
             return outputs

@@ -1,5 +1,6 @@
 """The method: what SupSup does at each call of the contract."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -59,8 +60,8 @@ class SupSup(Method):
         if outputs < brief.classes:
             raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
         for what, value in {"learning_rate": learning_rate, "interval": interval, "epsilon": epsilon, "budget": budget}.items():
-            if value <= 0:
-                raise UserError(f"{what} must be above 0, not {value}.")
+            if not 0 < value < math.inf:
+                raise UserError(f"{what} must be above 0 and finite, not {value}.")
         if not 0 <= offset < interval:
             raise UserError(f"offset must be at least 0 and below the interval of {interval} batches, not {offset}.")
         told = brief.scenario.task_given_in_training

@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 from clbench import registry, spec
 from clbench.data import Dataset
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, evaluate, teach
+from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.method import Brief, Method, parameters
 from clbench.runs import execute
 from clbench.scenario import Scenario
@@ -38,7 +38,7 @@ from clbench.interop.avalanche_strategy import MethodStrategy, SupSupStrategy
 from avalanche.benchmarks import nc_benchmark
 
 GG, GNS, GNU, NNS = (registry.scenario(name) for name in ("gg", "gns", "gnu", "nns"))
-SHORT = Schedule(updates=5, batch_size=16)
+SHORT = Schedule(updates=3, batch_size=16)
 REQUIRED: dict[str, dict[str, Any]] = {
     "AGEM": {"patterns_per_exp": 16, "sample_size": 8},
     "EWC": {"ewc_lambda": 10.0},
@@ -58,7 +58,7 @@ Make = Callable[..., Any]
 def make(name: str, brief: Brief, **given: Any) -> Method:
     outputs = {"outputs": 16} if name in avalanche_method.CANNOT_GROW and brief.scenario == GNU else {}
     built: Callable[..., Method] = registry.method(f"avalanche:{name}")
-    return built(brief, **REQUIRED.get(name, {}), **outputs, **{"learning_rate": 1e-3} | given)
+    return built(brief, **REQUIRED.get(name, {}) | outputs | {"learning_rate": 1e-3} | given)
 
 
 def generators() -> tuple[Any, ...]:
@@ -229,6 +229,10 @@ def test_every_strategy_learns_answers_and_is_restored(name: str, make_brief: Ma
         assert generators() == before
         assert len(scores) == 4
         assert method.limit.done == SHORT.updates  # type: ignore[attr-defined]
+        again = make(name, brief_of(make_brief, scenario))
+        for index, task in enumerate(stream):
+            teach(again, task, index, SHORT)
+        assert all(torch.equal(tensor, again.learned()[key]) for key, tensor in method.learned().items())
         restored = make(name, brief_of(make_brief, scenario))
         restored.restore({key: tensor.clone() for key, tensor in method.learned().items()})
         for index, task in enumerate(stream):
@@ -241,16 +245,14 @@ def test_every_strategy_learns_answers_and_is_restored(name: str, make_brief: Ma
 
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU])
 @pytest.mark.parametrize("name", ["AGEM", "GEM", "Replay"])
-def test_strategies_learn_and_the_seed_decides_what(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
-    def learned(seed: int) -> tuple[dict[str, Tensor], float]:
-        method, stream = make(name, brief_of(make_brief, scenario, seed=seed)), make_stream(2)
-        scores = list(evaluate(method, stream, [Ask(scenario)], [2], Schedule(40, 20, seed=0)))
-        return method.learned(), sum(score.accuracy for score in scores if hasattr(score, "accuracy")) / 2
-
-    (first, accuracy), (again, _), (other, _) = learned(0), learned(0), learned(1)
-    assert accuracy > 0.9
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not all(torch.equal(first[key], other[key]) for key in first)
+def test_strategies_learn(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+    learned = {}
+    for seed in (0, 1):
+        method = make(name, brief_of(make_brief, scenario, seed=seed))
+        scores = list(evaluate(method, make_stream(2), [Ask(scenario)], [2], Schedule(40, 20)))
+        assert all(score.accuracy > 0.9 for score in scores if isinstance(score, Score))
+        learned[seed] = method.learned()
+    assert not all(torch.equal(tensor, learned[1][key]) for key, tensor in learned[0].items())
 
 
 def test_the_head_is_the_scenarios(make_brief: Make, make_stream: Make) -> None:
@@ -275,8 +277,7 @@ def test_the_state_to_go_on_counts_each_exemplar_once(make_brief: Make, make_str
     method = make("Replay", brief_of(make_brief, GNS), mem_size=24, optimiser="sgd")
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, SHORT)
-    images = {tuple(t.shape) for t in method.progress().values()}
-    assert images == {(24, 1, 8, 8)}
+    assert [tuple(t.shape) for t in method.progress().values() if t.ndim > 1] == [(24, 1, 8, 8)]
 
 
 def test_parameters_are_the_strategys_with_their_types_and_defaults() -> None:
@@ -299,6 +300,10 @@ def test_what_cannot_be_is_refused_with_the_reason(make_brief: Make) -> None:
             registry.method(f"avalanche:{name}")
     with pytest.raises(UserError, match="DER cannot grow: give outputs=4 times"):
         registry.method("avalanche:DER")(brief_of(make_brief, GNU))
+    with pytest.raises(UserError, match="EWC cannot be made: AssertionError: Mode must be separate or online"):
+        make("EWC", brief_of(make_brief, GG), mode="both")
+    with pytest.raises(UserError, match="train_epochs must be at least 1"):
+        make("Naive", brief_of(make_brief, GG), train_epochs=0)
     with pytest.raises(UserError, match="only GNu has"):
         make("Naive", brief_of(make_brief, GG), outputs=16)
 
@@ -435,7 +440,7 @@ def test_other_methods_and_what_a_strategy_refuses(make_data: Callable[..., Data
     common = {"network": "mlp-16", "input_shape": (1, 8, 8), "evaluator": silent, "train_mb_size": 20}
     strategy = MethodStrategy(method="naive", classes=2, learn={"learning_rate": 0.01}, train_epochs=5, **common)
     data = digits(make_data, task_labels=False)
-    assert strategy.eval(data.test_stream)["Top1_Acc_Stream/eval_phase/test_stream/Task000"] == 0  # nothing learned, no answer
+    strategy.eval(data.test_stream)  # Avalanche may ask before anything is learned
     strategy.train(data.train_stream)
     assert strategy.eval(data.test_stream[1])["Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp001"] > 0.9
     with pytest.raises(UserError, match="which nobody does in NNs"):
@@ -446,6 +451,7 @@ def test_other_methods_and_what_a_strategy_refuses(make_data: Callable[..., Data
         SupSupStrategy(classes=2, scenario=GG, **common).train(data.train_stream)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = importlib.util.spec_from_file_location("example", Path(__file__).parents[2] / "docs/examples/supsup_in_avalanche.py")
     assert found is not None
@@ -463,19 +469,25 @@ def test_the_example_of_the_documentation_runs(monkeypatch: pytest.MonkeyPatch, 
 # Without Avalanche
 
 
-def test_without_avalanche_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "avalanche", None)
-    package = sys.modules["clbench.interop"]
-    for module in ("_avalanche", "avalanche_method", "avalanche_parts", "avalanche_stream"):
-        monkeypatch.delitem(sys.modules, f"clbench.interop.{module}", raising=False)
-        monkeypatch.delattr(package, module, raising=False)
-    for ask in (registry.method, registry.stream):
-        with pytest.raises(
-            UserError, match=r"^Avalanche is not installed: install it with `pip install avalanche-lib quadprog`\.$"
-        ):
-            ask("avalanche:Anything")
-
-
-def test_avalanche_is_not_imported_unasked() -> None:
-    program = "import sys; from clbench import registry; registry.methods(); registry.streams(); print('avalanche' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+def test_avalanche_is_imported_when_asked_for_and_one_sentence_says_how_to_install_it() -> None:
+    program = """
+import sys
+from clbench import registry
+from clbench.errors import UserError
+registry.methods(), registry.streams()
+print([name for name in sys.modules if name.startswith("avalanche")])
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name == "avalanche":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent)
+for ask in (registry.method, registry.stream):
+    try:
+        ask("avalanche:Anything")
+    except UserError as error:
+        print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stderr == ""
+    sentence = "Avalanche is not installed: install it with `pip install avalanche-lib quadprog`."
+    assert run.stdout.splitlines() == ["[]", sentence, sentence]

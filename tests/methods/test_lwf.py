@@ -42,7 +42,7 @@ def test_the_loss_against_loops(scenario: Scenario, make_brief: Make, make_strea
             loss = -one[list(present)].log_softmax(0)[int(label) + (8 if scenario is GNU else 0)]
             for head in heads:
                 wanted = (other[list(head)] / temperature).softmax(0)
-                found = (one[list(head)] / temperature).log_softmax(0)
+                found = (one[list(present if scenario is GNU else head)] / temperature).log_softmax(0)
                 loss = loss + strength * sum(-wanted[y] * found[y] for y in range(len(head)))
             losses.append(loss)
         expected = torch.stack(losses).mean()

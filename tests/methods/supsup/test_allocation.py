@@ -228,6 +228,16 @@ def test_statistics_and_bits_are_taken_up_but_no_optimiser_state(make_brief: Mak
     assert all(not tensor.any() for tensor in live.optimiser.tensors().values())
 
 
+def test_a_check_that_confirms_the_mask_in_training_leaves_it_alone(make_brief: Make, make_stream: Make) -> None:
+    """Its scores and the state of its optimiser go on: the steps are those of a mask that was never checked."""
+    task, draws = make_stream(1)[0], torch.Generator().manual_seed(0)
+    batches = list(task.train.batches(60, 32, draws))
+    checked, unchecked = (SupSup(make_brief(NNS), **TINY | {"interval": interval}) for interval in (20, 60))
+    losses = [[method.observe(*batch) for batch in batches] for method in (checked, unchecked)]
+    assert [row["mask"] for row in checked.tables()["allocation"]] == [0, 0, 0]
+    assert losses[0] == losses[1]
+
+
 def test_masks_are_also_chosen_at_an_offset_from_the_tasks(make_brief: Make, make_stream: Make) -> None:
     """Unaligned, foreign batches train the old mask before the first check that could tell: masks and tasks part, as is reported."""
     method = SupSup(make_brief(NNS), **TINY, offset=10)
@@ -244,6 +254,7 @@ def test_masks_are_also_chosen_at_an_offset_from_the_tasks(make_brief: Make, mak
         ({"offset": 100}, "offset must be at least 0 and below the interval"),
         ({"offset": -1}, "offset must be at least 0"),
         ({"learning_rate": 0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, not nan"),
         ({"start": "transfer"}, "start=transfer needs to know when a task ends"),
         ({"outputs": 3}, "outputs=3 is below the 4 classes"),
     ],
