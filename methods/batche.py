@@ -47,6 +47,9 @@ from ._inference import (
 from ._per_task import PerTaskMethod, random_parameters
 
 FIGURE_5 = "Wortsman et al. 2020, Figure 5 right; without weight decay, which costs One-Shot most of its tasks"
+SHORT = "for so short a stream"
+TO_INFER = {"outputs": 500, "weight_decay": 0.0}
+LARGE_BATCH = {"algorithm": "large-batch-entropy", "evidence": 128}
 Algorithm = Literal["one-shot", "large-batch-entropy", "large-batch-probability"]
 
 
@@ -56,8 +59,11 @@ class BatchE(PerTaskMethod):
     name = "batche"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Wen, Tran, Ba: BatchEnsemble: an alternative approach to efficient ensemble and lifelong learning. ICLR 2020"
-    recipes = tuple(
-        Recipe("*", "*", {"outputs": 500, "weight_decay": 0.0}, source=FIGURE_5, scenario=scenario) for scenario in ("GNs", "GNu")
+    price = 0.06  # the trunk is the first task's
+    recipes = (
+        Recipe("check", "*", {"vector_learning_rate": 0.03}, source=SHORT, scenario="GG"),
+        Recipe("check", "*", TO_INFER | {"outputs": 50, "vector_learning_rate": 0.03}, LARGE_BATCH, SHORT),
+        Recipe("*", "*", TO_INFER, source=FIGURE_5, scenario="GN[su]"),
     )
 
     def __init__(

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clbench.method import Brief
+from clbench.method import Brief, Recipe
 from clbench.training import OPTIMISERS, Tensors, adam
 
 from ._per_task import MASK, MaskMethod, pack, straight_through
@@ -34,6 +34,7 @@ class Piggyback(MaskMethod):
     citation = (
         "Mallya, Davis, Lazebnik: Piggyback: adapting a single network to multiple tasks by learning to mask weights. ECCV 2018"
     )
+    recipes = (Recipe("check", "*", {"mask_learning_rate": 0.001}, source="for so short a stream"),)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ Stores, to predict: the trunk (a random one as its seed), and each task's head a
 
 from typing import Literal
 
-from clbench.method import Brief
+from clbench.method import Brief, Recipe
 from clbench.training import OPTIMISERS, Tensors
 
 from ._per_task import PerTaskMethod, redrawn
@@ -20,6 +20,8 @@ class SeparateHeads(PerTaskMethod):
     """Separate heads on a frozen trunk."""
 
     name = "separate-heads"
+    price = 0.1  # the trunk is the first task's
+    recipes = (Recipe("check", "*", {"head_learning_rate": 0.01}, source="for so short a stream"),)
 
     def __init__(
         self,

@@ -32,16 +32,8 @@ from torch import Tensor, nn
 
 from clbench.errors import UserError, unknown
 from clbench.interop import _avalanche as avalanche
+from clbench.interop import avalanche_parts as parts
 from clbench.interop._avalanche import undisturbed
-from clbench.interop.avalanche_parts import (
-    MultiHeadNetwork,
-    Rows,
-    SingleHeadNetwork,
-    UpdateLimit,
-    experience,
-    held,
-    without_last_layer,
-)
 from clbench.method import Brief, Method, Prediction
 from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split
@@ -177,7 +169,7 @@ class AvalancheMethod(Method):
         self.given = given
         self.task = 0
         self.classes: list[list[int]] = []  # of each task so far, as they are counted for the strategy
-        self.limit = UpdateLimit()
+        self.limit = parts.UpdateLimit()
         self.batch_size = 1
         self.strategy = self._make_strategy()
 
@@ -186,12 +178,12 @@ class AvalancheMethod(Method):
         scenario, classes, device = self.brief.scenario, self.brief.classes, self.brief.device
         with undisturbed(self.brief.seed, "avalanche"), self._explained("cannot be made"):
             outputs = self.outputs or classes
-            features, classifier = without_last_layer(self.brief.network(outputs), outputs)
+            features, classifier = parts.without_last_layer(self.brief.network(outputs), outputs)
             if scenario == GG:
                 classifier = avalanche.MultiHeadClassifier(classifier.in_features, classes)
             elif scenario == GNU and self.outputs is None:
                 classifier = avalanche.IncrementalClassifier(classifier.in_features, classes)
-            model = (MultiHeadNetwork if scenario == GG else SingleHeadNetwork)(features, classifier).to(device)
+            model = (parts.MultiHeadNetwork if scenario == GG else parts.SingleHeadNetwork)(features, classifier).to(device)
             provided = {
                 "model": model,
                 "feature_extractor": features,
@@ -247,17 +239,17 @@ class AvalancheMethod(Method):
         """The present task as an experience: its labels counted over all tasks in GNu, its task label told in GG alone."""
         inputs, labels = data.whole()
         scenario, first = self.brief.scenario, self.brief.classes * self.task
-        rows = Rows(inputs.cpu(), (labels + first if scenario == GNU else labels).cpu())
+        rows = parts.Rows(inputs.cpu(), (labels + first if scenario == GNU else labels).cpu())
         self.classes.append(sorted(set(rows.labels)))
-        return experience(rows, self.classes, self.task if scenario == GG else 0, self.outputs or 0)
+        return parts.experience(rows, self.classes, self.task if scenario == GG else 0, self.outputs or 0)
 
     # Answering
 
     def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
         model = self.strategy.model.eval()
         with torch.no_grad():
-            parts = inputs.to(self.brief.device).split(IMAGES_AT_A_TIME)
-            answers = [avalanche.avalanche_forward(model, x, torch.full((len(x),), task or 0, device=x.device)) for x in parts]
+            batches = inputs.to(self.brief.device).split(IMAGES_AT_A_TIME)
+            answers = [avalanche.avalanche_forward(model, x, torch.full((len(x),), task or 0, device=x.device)) for x in batches]
         best = torch.cat(answers).argmax(1)
         if self.brief.scenario != GNU:
             return Prediction(best)
@@ -283,7 +275,7 @@ class AvalancheMethod(Method):
         return dict(self.strategy.model.state_dict())
 
     def progress(self) -> dict[str, Tensor]:
-        return held(self.strategy)
+        return parts.held(self.strategy)
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         if progress is not None:

@@ -144,6 +144,17 @@ def test_what_is_learned_is_never_forgotten(learner: Any, fresh: Make, make_stre
     assert not torch.equal(outputs[0], outputs[1])
 
 
+@pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
+def test_what_is_declared_frozen_grows_and_never_changes(learner: Any, fresh: Make, make_stream: Make) -> None:
+    method, frozen = fresh(learner), {}
+    for index, task in enumerate(make_stream(TASKS)):
+        teach(method, task, index, SCHEDULE)
+        now = method.frozen_state()
+        assert all(torch.equal(now[name], tensor) for name, tensor in frozen.items())
+        assert len(now) > len(frozen) or name_of(learner) == "psp"  # whose tasks have nothing of their own on a plain network
+        frozen = {name: tensor.clone() for name, tensor in now.items()}
+
+
 @pytest.mark.parametrize("learner", LEARNERS + BOUNDS, ids=name_of)
 def test_learning_is_the_same_every_time_and_another_with_another_seed(learner: Any, fresh: Make, make_stream: Make) -> None:
     learned = []

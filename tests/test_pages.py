@@ -1,0 +1,37 @@
+"""The committed pages of the methods are those that the methods themselves give."""
+
+from pathlib import Path
+
+from clbench import pages, registry
+
+FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+
+
+def test_the_committed_pages_are_up_to_date() -> None:
+    committed = {file.name: file.read_text() for file in FOLDER.glob("*.md")}
+    assert committed == pages.pages(), "write them anew: python -m clbench.pages docs/methods"
+
+
+def test_a_page_says_where_a_method_serves_and_what_can_be_set() -> None:
+    page = pages.pages()["supsup.md"]
+    assert "Scenarios: GG, GNs, GNu, NNs." in page
+    assert "| epsilon | float | 0.125 |" in page
+    assert "| algorithm | Literal['one-shot', 'binary', 'gradient', 'exhaustive'] | one-shot |" in page
+    assert "| steps | int \\| None | None |" in page
+    assert "| rotated-* | fc-* | * | outputs=200 | algorithm=binary, evidence=128 |" in page
+    assert "Does nothing against forgetting." in pages.pages()["naive.md"]
+
+
+def test_the_index_is_the_matrix_of_methods_and_scenarios() -> None:
+    lines = pages.pages()["README.md"].splitlines()
+    for name, method in registry.methods().items():
+        if method.__module__.startswith("clbench.methods."):
+            (line,) = [line for line in lines if line.startswith(f"| [{name}]({name}.md) |")]
+            cells = [cell.strip() for cell in line.split(" | ")]
+            assert [cell == "yes" for cell in cells[1:5]] == [s in method.scenarios for s in registry.scenarios().values()]
+
+
+def test_pages_of_methods_that_are_gone_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "gone.md").write_text("")
+    pages.write(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == pages.pages().keys()
