@@ -132,6 +132,9 @@ class Step:
                 optimiser.rule(parameter, gradients[name], slots[name], count, factor)
             return loss_value, rest
 
+        if compiled:
+            # A last layer that grows with the tasks is compiled anew at each growth; PyTorch would give up at the eighth.
+            torch._dynamo.config.recompile_limit = 1000
         self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
 
     def __call__(

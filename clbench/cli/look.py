@@ -176,7 +176,14 @@ def _describe_method(name: str) -> dict[str, Any]:
         "learning parameters (--set)": _parameter_rows(parameters(method.__init__).values()),
         "asking parameters (--ask)": _parameter_rows(parameters(method.predict).values()),
         "recipes": [
-            {"stream": r.stream, "network": r.network, "learn": str(dict(r.learn)), "ask": str(dict(r.ask)), "source": r.source}
+            {
+                "stream": r.stream,
+                "network": r.network,
+                "scenario": r.scenario,
+                "learn": str(dict(r.learn)),
+                "ask": str(dict(r.ask)),
+                "source": r.source,
+            }
             for r in method.recipes
         ],
         "notes on parameters": _unwrapped(inspect.getdoc(method.__init__) or ""),

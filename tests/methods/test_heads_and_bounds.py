@@ -146,7 +146,8 @@ def test_what_is_learned_is_never_forgotten(learner: Any, fresh: Make, make_stre
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
 def test_what_is_declared_frozen_grows_and_never_changes(learner: Any, fresh: Make, make_stream: Make) -> None:
-    method, frozen = fresh(learner), {}
+    method = fresh(learner)
+    frozen: State = {}
     for index, task in enumerate(make_stream(TASKS)):
         teach(method, task, index, SCHEDULE)
         now = method.frozen_state()
