@@ -7,15 +7,12 @@ whatever tables the method writes), and ``state/<tasks learned>/``: what was lea
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +20,7 @@ import pandas as pd
 import torch
 
 from clbench import registry, storage
+from clbench.environment import environment
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine
 from clbench.method import Method
@@ -387,37 +385,6 @@ def ask_record(ask: Ask) -> dict[str, Any]:
 def ask_from_record(entry: dict[str, Any]) -> Ask:
     """The inverse of ``ask_record``."""
     return Ask(registry.scenario(entry["scenario"]), entry["parameters"], entry["images"])
-
-
-@cache
-def environment() -> dict[str, Any]:
-    """What a run was done with: versions, git commit (and whether the tree was changed), machine."""
-    packages = {}
-    for name in ("clbench", "torch", "torchvision", "numpy", "pandas", "scipy"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "packages": packages,
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "machine": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says of the checkout that clbench lies in; None where it lies in none."""
-    try:
-        where = Path(__file__).parent
-        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _now() -> str:

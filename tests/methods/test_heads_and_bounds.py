@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from clbench.methods._per_task import redrawn
 from clbench.methods.fine_tuned import UpperBound
 from clbench.methods.independent import Independent
 from clbench.methods.joint import Joint
@@ -215,6 +216,20 @@ def test_the_step_is_compiled_at_most_twice_whatever_the_number_of_tasks(learner
         torch.allclose(tensor, learned[key], atol=1e-4) for key, tensor in plain.learned().items() if tensor.is_floating_point()
     )
     copy.deepcopy(compiled).predict(task.test.whole()[0], 0)
+
+
+def test_initial_values_follow_from_the_seed_and_the_task_alone(make_brief: Make, convolution: Make) -> None:
+    network = make_brief(GG, convolution).network(4)
+    names = ("0.weight", "0.bias", "4.weight")
+    before = torch.get_rng_state()
+    drawn = [redrawn(network, names, *which) for which in ((0, 1), (0, 1), (1, 1), (0, 2))]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert drawn[0].keys() == set(names)
+    assert same(drawn[0], drawn[1])
+    for other in drawn[2:]:
+        assert all((drawn[0][name] != other[name]).all() for name in names)
+    bound = (1 / 54) ** 0.5  # PyTorch's default for a linear layer of 54 inputs
+    assert 0.9 * bound < float(drawn[0]["4.weight"].abs().max()) <= bound
 
 
 # Separate heads
