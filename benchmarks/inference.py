@@ -4,16 +4,16 @@ import resource
 from collections.abc import Iterator
 
 import torch
-from clbench.methods.supsup.allocation import uncertainty
-from clbench.methods.supsup.bank import WORKING_BYTES, MaskBank
-from clbench.methods.supsup.inference import entropy, exhaustive, one_shot
-from clbench.methods.supsup.layout import Base, random_base
 from torch import Tensor
 from torch.func import functional_call
 
 from benchmarks.timing import best_seconds, peak_flops
 from clbench import networks, storage
-from clbench.training import product_type
+from clbench.methods._inference import entropy
+from clbench.methods.supsup.allocation import uncertainty
+from clbench.methods.supsup.bank import WORKING_BYTES, MaskBank, mask_type
+from clbench.methods.supsup.inference import exhaustive, one_shot
+from clbench.methods.supsup.layout import Base, random_base
 
 Row = tuple[str, float, str]
 CLASSES, OUTPUTS = 10, 500
@@ -28,7 +28,7 @@ def rows(counts: tuple[int, ...] = (10, 100, 500, 1000, 2500)) -> Iterator[Row]:
     cpu = torch.device("cpu")
     base = random_base(networks.seeded(networks.resolve("lenet-300-100", (1, 28, 28)), OUTPUTS, 0), 0, cpu)
     size = base.layout.size
-    bank = MaskBank(size, 0, cpu, dtype=product_type(cpu), working_bytes=WORKING_BYTES)
+    bank = MaskBank(size, 0, cpu, dtype=mask_type(cpu), working_bytes=WORKING_BYTES)
     draws = torch.Generator().manual_seed(0)
     groups = torch.randn(QUERIES, 1, 1, 28, 28, generator=draws)
     per_stacked = 0.0

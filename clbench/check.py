@@ -258,7 +258,7 @@ def ends_quietly(trial: Trial) -> Result:
 def answers_alike(trial: Trial) -> Result:
     """Answers are answers, and depend neither on the order of the asks nor on what was asked before."""
     learner = trial.taught(3)
-    examine(learner, stream(), trial.ask, 3)  # its UserError says what is wrong with the form of an answer
+    examine(learner, stream(), [trial.ask], 3)  # its UserError says what is wrong with the form of an answer
     alone = {n: t for task in range(3) for n, t in trial.answers(copy.deepcopy(learner), [task]).items()}
     for order in ([0, 1, 2], [2, 0, 1]):
         changed = _differing(alone, trial.answers(copy.deepcopy(learner), order))

@@ -81,7 +81,7 @@ def _answer_seconds(method: Method, stream: Stream, ask: Ask, index: int) -> flo
     images = min(ask.images or test, test)
     sample = replace(ask, images=min(images, PROBED_IMAGES))
     began = time.perf_counter()
-    examine(method, stream, sample, index + 1)
+    examine(method, stream, [sample], index + 1)
     return (time.perf_counter() - began) / (index + 1) * images / min(images, PROBED_IMAGES)
 
 

@@ -100,8 +100,8 @@ def evaluate(
             continue
         yield teach(method, task, learned - 1, schedule)
         if learned in checkpoints:
-            for ask in asks:
-                yield from examine(method, stream, ask, learned)
+            for together in passes(method, asks):
+                yield from examine(method, stream, together, learned)
 
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
@@ -120,15 +120,36 @@ def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
     return Taught(index + 1, time.perf_counter() - began, tuple(means))
 
 
-def examine(method: Method, stream: Stream, ask: Ask, learned: int) -> list[Score]:
-    """Put ``ask`` to a copy of ``method`` on each of the first ``learned`` tasks, in an order unknown to it; scores in task order."""
-    scores = _of_each_task(method, learned, lambda examinee, task: _score(examinee, stream[task], task, ask, learned))
+def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
+    """The asks in parts that are put at once: those that share a pass (``Method.shared_pass``), and each of the others by itself."""
+    parts: dict[Any, list[Ask]] = {}
+    for number, ask in enumerate(asks):
+        name = None if ask.scenario.task_given_in_inference else method.shared_pass(**ask.parameters)
+        parts.setdefault(number if name is None else name, []).append(ask)
+    return [tuple(part) for part in parts.values()]
+
+
+def examine(method: Method, stream: Stream, asks: Sequence[Ask], learned: int) -> list[Score]:
+    """Put asks that share a pass to a copy of ``method`` on each of the first ``learned`` tasks, in an order unknown to it.
+
+    The scores come by ask and then by task. The time of the pass is shared equally.
+    """
+    by_task = _of_each_task(method, learned, lambda examinee, task: _scores(examinee, stream[task], task, asks, learned))
+    return [
+        score
+        for ask, scores in zip(asks, zip(*by_task, strict=True), strict=True)
+        for score in _with_task_accuracy(method, stream, ask, scores)
+    ]
+
+
+def _with_task_accuracy(method: Method, stream: Stream, ask: Ask, scores: Sequence[Score]) -> Sequence[Score]:
+    """One ask's scores of all tasks so far; where the learner numbers its components itself, those are matched to tasks."""
     if ask.scenario.task_given_in_training or not any(score.inferred for score in scores):
         return scores
     # Which component stands for which task is read off other images, about which another copy is asked in another order: a call of
     # ``predict`` is about one task, so that a learner that merely numbered its calls would have a component for each task.
     images = min(ask.images or MATCHING_IMAGES, MATCHING_IMAGES)
-    seen = _of_each_task(method, learned, lambda examinee, task: _components(examinee, stream[task], ask, images))
+    seen = _of_each_task(method, len(scores), lambda examinee, task: _components(examinee, stream[task], ask, images))
     return _with_matched_tasks(scores, seen)
 
 
@@ -141,12 +162,21 @@ def _of_each_task(method: Method, learned: int, question: Callable[[Method, int]
     return [answers[task] for task in range(learned)]
 
 
-def _score(method: Method, task: Task, index: int, ask: Ask, learned: int) -> Score:
-    inputs, labels = task.test.whole(ask.images)
-    given = index if ask.scenario.task_given_in_inference else None
+def _scores(method: Method, task: Task, index: int, asks: Sequence[Ask], learned: int) -> list[Score]:
+    """How well one task is answered for, by ask."""
+    everything = any(ask.images is None for ask in asks)
+    inputs, labels = task.test.whole(None if everything else max(ask.images or 0 for ask in asks))
+    given = index if asks[0].scenario.task_given_in_inference else None
     began = time.perf_counter()
-    prediction = _predict(method, inputs, given, ask)
-    seconds = time.perf_counter() - began
+    predictions = _predict(method, inputs, given, asks)
+    seconds = (time.perf_counter() - began) / len(asks)
+    return [
+        _score(method, ask, prediction, labels[: ask.images], index, learned, seconds)
+        for ask, prediction in zip(asks, predictions, strict=True)
+    ]
+
+
+def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, index: int, learned: int, seconds: float) -> Score:
     right = prediction.labels.to(labels.device) == labels
     inferred = None if ask.scenario.task_given_in_inference else prediction.tasks
     # A given task tells shared labels apart: then unshared ones are scored alike (section 2).
@@ -170,22 +200,32 @@ def _score(method: Method, task: Task, index: int, ask: Ask, learned: int) -> Sc
 def _components(method: Method, task: Task, ask: Ask, images: int) -> dict[int, int]:
     """How many of the first training images of ``task`` go to each component of the learner."""
     inputs, _ = task.train.whole(images)
-    return _counts(_predict(method, inputs, None, ask).tasks)
+    (prediction,) = _predict(method, inputs, None, [replace(ask, images=None)])
+    return _counts(prediction.tasks)
 
 
-def _predict(method: Method, inputs: Tensor, given: int | None, ask: Ask) -> Prediction:
-    """The method's answers, if they are answers; a ``UserError`` if not."""
+def _predict(method: Method, inputs: Tensor, given: int | None, asks: Sequence[Ask]) -> list[Prediction]:
+    """The method's answers to asks that share a pass, if they are answers; a ``UserError`` if not."""
+    counts = [len(inputs) if ask.images is None else min(ask.images, len(inputs)) for ask in asks]
     # Fork the global generator: a method that draws from it while predicting must not change what is learned later.
     with torch.random.fork_rng(), torch.no_grad():
-        prediction = method.predict(inputs, given, **ask.parameters)
+        if len(asks) == 1:
+            predictions = [method.predict(inputs[: counts[0]], given, **asks[0].parameters)]
+        else:
+            predictions = method.predict_together(inputs, [(n, ask.parameters) for n, ask in zip(counts, asks, strict=True)])
+    for prediction, count in zip(predictions, counts, strict=True):
+        _check(method, prediction, count)
+    return predictions
+
+
+def _check(method: Method, prediction: Prediction, count: int) -> None:
     if not isinstance(prediction, Prediction):
         raise UserError(f"{method.name}.predict must return a clbench.Prediction, not a {type(prediction).__name__}.")
     for what, values in prediction._asdict().items():
         if values is None and what == "tasks":
             continue
-        if not isinstance(values, Tensor) or values.shape != (len(inputs),):
-            raise UserError(f"{method.name}.predict must return one of {what} for each of its {len(inputs)} inputs.")
-    return prediction
+        if not isinstance(values, Tensor) or values.shape != (count,):
+            raise UserError(f"{method.name}.predict must return one of {what} for each of its {count} inputs.")
 
 
 def _counts(inferred: Tensor | None) -> dict[int, int]:

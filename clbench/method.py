@@ -102,6 +102,17 @@ class Method(abc.ABC):
         Must leave no trace in what is learned.
         """
 
+    def shared_pass(self, **parameters: Any) -> str | None:
+        """A name for what ``predict`` with these parameters has in common with other asks, or None: it is answered by itself.
+
+        Asks without a task that have a name in common are put together, to ``predict_together``.
+        """
+        return None
+
+    def predict_together(self, inputs: Tensor, asks: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Prediction]:
+        """Answer several asks about one task's inputs: each is about the first so many of them, with those parameters of ``predict``."""
+        return [self.predict(inputs[:count], **parameters) for count, parameters in asks]
+
     def check_ask(self, **parameters: Any) -> None:
         """Raise a ``UserError`` if ``predict`` could not answer, for lack of what was learned with these parameters, say.
 

@@ -22,7 +22,7 @@ import torch
 from clbench import registry, storage
 from clbench.environment import environment
 from clbench.errors import UserError, unknown
-from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine
+from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes
 from clbench.method import Method
 from clbench.scenario import Scenario
 from clbench.seeding import derive
@@ -162,11 +162,12 @@ def answer(
         method = build_method(run.learn, run.scenario, stream, device)
         method.restore(state)
         check_asks(method, asks)
-        for ask in [ask for ask, at in missing if at == learned]:
-            for score in examine(method, stream, ask, learned):
+        for together in passes(method, [ask for ask, at in missing if at == learned]):
+            for score in examine(method, stream, together, learned):
                 tables.add_score(score)
                 watch(score)
-    tables.flush()
+            tables.flush()
+            _update(run, asks=together, checkpoints=(learned,))
     _update(run, asks=asks, checkpoints=checkpoints)
 
 

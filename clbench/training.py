@@ -9,11 +9,12 @@ from __future__ import annotations  # as text: torch.compile cannot evaluate the
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
+from torch.func import grad_and_value, vjp
 
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors]]
@@ -21,6 +22,8 @@ Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors
 
 ``given`` is a dictionary of tensors, or of such dictionaries, that the loss needs and does not train.
 """
+Effective = Callable[[Tensors, dict[str, Any]], Tensors]
+"""(trained, given) -> what the forward pass uses in the place of the trained tensors, such as masked weights."""
 Rule = Callable[[Tensor, Tensor, Tensors, Tensor, Tensor], None]
 """(parameter, gradient, slots, step number from 1, factor of the learning rate): updates parameter and slots in place."""
 
@@ -104,18 +107,32 @@ def product_type(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 
+@cache
+def _scalar(value: float, device: torch.device) -> Tensor:
+    """A number as a tensor, so that a compiled step is not compiled anew for another number."""
+    return torch.tensor(value, device=device)
+
+
 class Step:
     """A training step: ``step(trained, given, state, inputs, labels)`` updates ``trained`` and ``state`` in place.
 
     Returns the loss before the update, detached, and what else the loss function computed. Matrix products are computed in
-    ``precision``, everything else in float32.
+    ``precision``, everything else in float32. With ``effective``, the loss is a function of what that makes of the trained tensors:
+    a step ends by making it for the next one, in ``precision``, so that trained tensors are read and written once a step.
     """
 
-    def __init__(self, loss: Loss, optimiser: Optimiser, *, precision: torch.dtype, compiled: bool) -> None:
+    def __init__(
+        self, loss: Loss, optimiser: Optimiser, *, precision: torch.dtype, compiled: bool, effective: Effective | None = None
+    ) -> None:
         self.optimiser = optimiser
+
+        def in_precision(trained: Tensors, given: dict[str, Any]) -> Tensors:
+            assert effective is not None
+            return {name: tensor.to(precision) for name, tensor in effective(trained, given).items()}
 
         def step(
             trained: Tensors,
+            effective_now: Tensors | None,
             given: dict[str, Any],
             slots: dict[str, Tensors],
             count: Tensor,
@@ -123,27 +140,37 @@ class Step:
             inputs: Tensor,
             labels: Tensor,
         ) -> tuple[Tensor, Tensors]:
-            def value(trained: Tensors) -> tuple[Tensor, Tensors]:
+            def value(used: Tensors) -> tuple[Tensor, Tensors]:
                 with torch.autocast(inputs.device.type, dtype=precision, enabled=precision != torch.float32):
-                    return loss(trained, given, inputs, labels)
+                    return loss(used, given, inputs, labels)
 
-            gradients, (loss_value, rest) = grad_and_value(value, has_aux=True)(trained)
+            count.add_(1)
+            used = trained if effective_now is None else effective_now
+            gradients, (loss_value, rest) = grad_and_value(value, has_aux=True)(used)
+            if effective_now is not None:
+                pull_back = vjp(lambda trained: in_precision(trained, given), trained)[1]
+                (gradients,) = pull_back(gradients)
             for name, parameter in trained.items():
                 optimiser.rule(parameter, gradients[name], slots[name], count, factor)
+            if effective_now is not None:
+                for name, tensor in in_precision(trained, given).items():
+                    effective_now[name].copy_(tensor)
             return loss_value, rest
 
         if compiled:
             # A last layer that grows with the tasks is compiled anew at each growth; PyTorch would give up at the eighth.
             torch._dynamo.config.recompile_limit = 1000
         self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
+        self._effective = None if effective is None else in_precision
 
     def __call__(
         self, trained: Tensors, given: dict[str, Any], state: TrainingState, inputs: Tensor, labels: Tensor, factor: float = 1.0
     ) -> tuple[Tensor, Tensors]:
-        state.count += 1
-        rate = torch.tensor(factor, device=inputs.device)
+        rate = _scalar(factor, inputs.device)
         with torch.no_grad():
-            return self._step(trained, given, state.slots, state.count, rate, inputs, labels)
+            if self._effective is not None and state.effective is None:
+                state.effective = self._effective(trained, given)
+            return self._step(trained, state.effective, given, state.slots, state.count, rate, inputs, labels)
 
 
 class TrainingState:
@@ -153,6 +180,7 @@ class TrainingState:
         device = next(iter(trained.values())).device if trained else None
         self.count = torch.zeros((), device=device)
         self.slots = optimiser.fresh(trained)
+        self.effective: Tensors | None = None  # made by the first step, follows from the trained tensors
 
     def tensors(self) -> Tensors:
         """The state by name, to be kept on disk."""

@@ -20,12 +20,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor
 from torch.func import grad, vmap
 
 from clbench.errors import UserError
 from clbench.method import Brief
+from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from clbench.scenarios import GG
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench.method import Brief, Method, Prediction
 from clbench.networks import bare_twin, head_names
+from clbench.scenarios import GG
 from clbench.seeding import derive
 from clbench.stream import Split
 from clbench.training import Optimiser, Step, Tensors, TrainingState

@@ -18,12 +18,12 @@ many more with each task.
 from typing import Any, Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
 from clbench.errors import UserError
 from clbench.method import Brief
+from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors

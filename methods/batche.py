@@ -25,12 +25,12 @@ Stores, to predict: W (with a random trunk its seed), and the vectors and batch-
 from typing import Any, Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
+from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.training import Tensors, adam
 

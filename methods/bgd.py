@@ -17,11 +17,11 @@ Stores, to predict: the means. To go on: as many standard deviations, and the nu
 from typing import Any
 
 import torch
-from clbench.scenarios import GNS, NNS
 from torch import Tensor
 
 from clbench.errors import UserError
 from clbench.method import Brief
+from clbench.scenarios import GNS, NNS
 from clbench.seeding import generator
 from clbench.training import Optimiser, Tensors
 

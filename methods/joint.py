@@ -10,12 +10,12 @@ Stores, to predict: the network. To go on: the inputs and labels of all tasks.
 from typing import Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction
+from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors

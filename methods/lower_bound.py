@@ -8,9 +8,8 @@ Stores, to predict: the network, and a head for each task. To go on: nothing mor
 
 from typing import Literal
 
-from clbench.scenarios import GG
-
 from clbench.method import Brief
+from clbench.scenarios import GG
 from clbench.training import OPTIMISERS
 
 from ._weights import WeightMethod

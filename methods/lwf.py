@@ -22,13 +22,13 @@ is the present one when a task begins.
 from typing import Any, Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction
+from clbench.scenarios import GG, GNS, GNU
 from clbench.training import OPTIMISERS, Tensors
 
 from ._weights import WeightMethod

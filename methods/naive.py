@@ -7,9 +7,8 @@ Stores the network; in GG a head for each task, in GNu outputs for every class o
 
 from typing import Literal
 
-from clbench.scenarios import GG, GNS, GNU, NNS
-
 from clbench.method import Brief
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.training import OPTIMISERS
 
 from ._weights import WeightMethod

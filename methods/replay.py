@@ -16,11 +16,11 @@ with their labels, how many were shown, and in NNs the optimiser's state.
 from typing import Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU, NNS
 from torch import Tensor
 
 from clbench.errors import UserError
 from clbench.method import Brief
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.training import OPTIMISERS, Tensors
 

@@ -21,11 +21,11 @@ Omega, of the size of the network (in GG: of the trunk); between tasks theta~ is
 
 from typing import Literal
 
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor
 
 from clbench.errors import UserError
 from clbench.method import Brief
+from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Optimiser, Tensors
 

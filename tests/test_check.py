@@ -8,12 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.batche import BatchE
-from clbench.methods.ewc import EWC
-from clbench.methods.naive import Naive
-from clbench.methods.si import SI
-from clbench.methods.supsup import SupSup
-from clbench.scenarios import GG, GNS, GNU, NNS
 from torch import Tensor
 from torch.func import functional_call
 
@@ -22,7 +16,13 @@ from clbench.check import REQUIREMENTS, Result, check, name_of, reachable_bytes,
 from clbench.cli.main import main
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction
+from clbench.methods.batche import BatchE
+from clbench.methods.ewc import EWC
+from clbench.methods.naive import Naive
+from clbench.methods.si import SI
+from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.stream import Split
 
 

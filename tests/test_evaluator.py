@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clbench.methods.supsup import SupSup
-from clbench.scenarios import GG, GNS, GNU, NNS
 from torch import Tensor
 
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, teach
+from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, teach
 from clbench.method import Brief, Method, Prediction
+from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.stream import Split, Stream, Task
 
 Make = Callable[..., Any]
@@ -125,11 +125,42 @@ def test_asks_see_all_test_images_or_the_first_few(make_brief: Make, make_stream
     stream, inputs = make_stream(2), []
     method = Blank(make_brief(GNU))
     method.guess = lambda images, task: inputs.append(images) or 0  # type: ignore[method-assign]
-    found = examine(method, stream, Ask(GNU), 1) + examine(method, stream, Ask(GNU, images=7), 1)
+    found = examine(method, stream, [Ask(GNU)], 1) + examine(method, stream, [Ask(GNU, images=7)], 1)
     assert [score.images for score in found] == [60, 7]
     whole = stream[0].test.whole()[0]
     assert torch.equal(inputs[0], whole)
     assert torch.equal(inputs[1], whole[:7])
+
+
+class Sharing(Blank):
+    """Answers attempts below 10 together, and keeps what was put to it."""
+
+    def __init__(self, brief: Brief) -> None:
+        super().__init__(brief)
+        self.put: list[list[tuple[int, int]]] = []
+
+    def __deepcopy__(self, memo: dict) -> "Sharing":
+        return self
+
+    def shared_pass(self, *, attempt: int = 0) -> str | None:
+        return "low" if attempt < 10 else None
+
+    def predict_together(self, inputs: Tensor, asks: Any) -> list[Prediction]:
+        self.put.append([(count, how["attempt"]) for count, how in asks])
+        return super().predict_together(inputs, asks)
+
+
+def test_asks_that_share_a_pass_are_put_together_and_share_its_time(make_brief: Make, make_stream: Make) -> None:
+    method, stream = Sharing(make_brief(GNU)), make_stream(2)
+    asks = [Ask(GNU, {"attempt": n}, images) for n, images in ((1, None), (11, None), (2, 7), (12, 7))]
+    asks.append(Ask(GG, {"attempt": 3}))
+    assert passes(method, asks) == [(asks[0], asks[2]), (asks[1],), (asks[3],), (asks[4],)]
+    found = scores(evaluate(method, stream, asks, [2], ONCE))
+    assert method.put == [[(60, 1), (7, 2)]] * 2
+    assert sorted((score.ask.label, score.task) for score in found) == sorted((ask.label, task) for ask in asks for task in (0, 1))
+    assert all(score.images == (score.ask.images or 60) for score in found)
+    times = {(score.ask.label, score.task): score.seconds for score in found}
+    assert times[asks[0].label, 1] == times[asks[2].label, 1] > 0
 
 
 # Scores
@@ -170,7 +201,7 @@ class Scripted(Blank):
 def test_what_counts_as_right(
     scenario: Scenario, accuracy: float, task_accuracy: float | None, make_brief: Make, make_stream: Make
 ) -> None:
-    found = examine(Scripted(make_brief(scenario)), labelled(4), Ask(scenario), 4)
+    found = examine(Scripted(make_brief(scenario)), labelled(4), [Ask(scenario)], 4)
     assert [score.task for score in found] == [0, 1, 2, 3]
     for score in found:
         assert score.accuracy == pytest.approx(accuracy)
@@ -184,7 +215,7 @@ def test_without_tasks_the_learner_s_own_components_are_matched_to_them(names: t
     """Two thirds of a task's images go to one component, whatever its name; labels are shared, so they alone make the accuracy."""
     method = Scripted(make_brief(NNS))
     method.renamed = lambda tasks: torch.tensor(names)[tasks]  # type: ignore[method-assign]
-    for score in examine(method, labelled(4), Ask(NNS), 4):
+    for score in examine(method, labelled(4), [Ask(NNS)], 4):
         assert score.accuracy == pytest.approx(1 / 2)
         assert score.task_accuracy == pytest.approx(2 / 3)
         assert score.inferred == {names[score.task]: 4, names[(score.task + 1) % 4]: 8}
@@ -193,7 +224,7 @@ def test_without_tasks_the_learner_s_own_components_are_matched_to_them(names: t
 def test_without_tasks_a_component_stands_for_one_task_at_most(make_brief: Make) -> None:
     method = Scripted(make_brief(NNS))
     method.renamed = lambda tasks: torch.zeros_like(tasks)  # type: ignore[method-assign]
-    assert sorted(score.task_accuracy for score in examine(method, labelled(4), Ask(NNS), 4)) == [0, 0, 0, 1]
+    assert sorted(score.task_accuracy for score in examine(method, labelled(4), [Ask(NNS)], 4)) == [0, 0, 0, 1]
 
 
 def test_a_method_that_infers_no_task_has_no_task_accuracy(make_brief: Make) -> None:
@@ -202,10 +233,10 @@ def test_a_method_that_infers_no_task_has_no_task_accuracy(make_brief: Make) -> 
             return Prediction(inputs[:, 2].long())
 
     for scenario in (GG, GGU, GNS, NNS):
-        for score in examine(Untold(make_brief(scenario)), labelled(2), Ask(scenario), 2):
+        for score in examine(Untold(make_brief(scenario)), labelled(2), [Ask(scenario)], 2):
             assert (score.accuracy, score.task_accuracy, score.inferred) == (1, None, {})
     with pytest.raises(UserError, match="blank infers no task, but GNu asks for one"):
-        examine(Untold(make_brief(GNU)), labelled(2), Ask(GNU), 2)
+        examine(Untold(make_brief(GNU)), labelled(2), [Ask(GNU)], 2)
 
 
 def test_ggs_and_ggu_are_the_same(make_brief: Make, make_stream: Make) -> None:
@@ -235,7 +266,7 @@ def test_an_answer_of_the_wrong_shape_is_named(answer: Callable[[int], Any], say
     method = Blank(make_brief(GNS))
     method.predict = lambda inputs, task=None: answer(len(inputs))  # type: ignore[method-assign]
     with pytest.raises(UserError, match=rf"blank\.predict .*{says}"):
-        examine(method, labelled(2), Ask(GNS), 2)
+        examine(method, labelled(2), [Ask(GNS)], 2)
 
 
 def test_checkpoints_asks_and_where_to_start(make_brief: Make) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clbench.methods.supsup import SupSup
-from clbench.scenarios import GG, GNS, GNU, NNS
 
 from clbench import registry
 from clbench.data import Dataset
 from clbench.errors import UserError
 from clbench.method import Method
+from clbench.methods.supsup import SupSup
 from clbench.runs import execute
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.spec import Job, request, resolve
 from clbench.stream import Stream, StreamBuilder
 

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from clbench.methods.supsup import SupSup
 
 from clbench import runs, storage
 from clbench.data import Dataset
 from clbench.errors import UserError
 from clbench.evaluator import Score, Taught
+from clbench.methods.supsup import SupSup
 from clbench.runs import Run, execute
 from clbench.spec import Job, Learn, request, resolve
 
@@ -379,7 +379,7 @@ def test_a_results_folder_that_cannot_be_written_is_named(where: str, tmp_path: 
 
 CHANGES: dict[str, Any] = {
     "method": "other",
-    "version": 2,
+    "version": 99,
     "source": "abc",
     "parameters": {"outputs": 21},
     "scenario": {"task_given_in_training": False},

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from clbench.scenarios import GG, GNS, GNU
 
 from clbench import registry
 from clbench.data import Dataset
 from clbench.errors import UserError
 from clbench.evaluator import Ask
 from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.scenarios import GG, GNS, GNU
 from clbench.spec import (
     BUDGETS,
     Job,

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.scenarios._mnist import pixel_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,6 +14,7 @@ from clbench import registry
 from clbench._torchvision import import_torchvision
 from clbench.data import Dataset
 from clbench.errors import UserError
+from clbench.scenarios._mnist import pixel_map
 from clbench.stream import Split, Stream, StreamBuilder, unchanged
 
 Make = Callable[..., Any]

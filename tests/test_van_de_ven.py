@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.scenarios import van_de_ven
 
 from clbench import registry
+from clbench.scenarios import van_de_ven
 
 Make = Callable[..., Any]
 

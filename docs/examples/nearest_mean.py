@@ -4,10 +4,10 @@ Stores the mean training image of every class of every task (float32), and nothi
 """
 
 import torch
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor
 
 import clbench
+from clbench.scenarios import GG, GNS, GNU
 
 
 class NearestMean(clbench.Method):

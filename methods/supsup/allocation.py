@@ -32,7 +32,8 @@ def uncertainty(base: Base, bank: MaskBank, spare: Tensor, inputs: Tensor, class
     masks, statistics = bank.mean()
     masks = (masks * len(bank) + spare) / count
     statistics = (statistics * len(bank) + base.fresh) / count
-    by_mask, by_statistics = superposed_gradient(base, masks, statistics, inputs[None], "H", classes)
+    by_masks, by_buffers = superposed_gradient(base, masks, statistics, inputs[None], ["H"], classes)
+    (by_mask,), (by_statistics,) = by_masks, by_buffers
     of_spare = by_mask @ spare.float()[:, None] + by_statistics @ base.fresh[:, None]
     slope = torch.cat([bank.inner(by_mask, by_statistics), of_spare], dim=1)[0]
     nu = (-slope).softmax(0)

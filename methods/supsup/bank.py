@@ -9,8 +9,10 @@ from torch import Tensor
 
 CHUNK_BYTES = 64 * 2**20
 """The memory of the masks that are unpacked at a time."""
-WORKING_BYTES = 2 * 2**30
+WORKING_BYTES = 2**30
 """The most memory that the working copy may take: further masks are unpacked each time that they are needed."""
+COLUMNS = 2**24
+"""So many products of a byte and a bit add up in 32 bits at most."""
 
 
 def pack(mask: Tensor) -> Tensor:
@@ -23,14 +25,39 @@ def unpack(bits: Tensor, size: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1, count=size))
 
 
+def mask_type(device: torch.device) -> torch.dtype:
+    """The type in which products with masks are fastest: int8 where a processor multiplies bytes, else float32."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return torch.int8 if able.get("avx512_vnni") or able.get("amx_int8") else torch.float32
+
+
+def two_bytes(gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients [q, D] in 16 bits, as two numbers of 8: int8 [2q, D], first all high bytes, then all low ones; and what 1 is worth, [q, 1].
+
+    A gradient is 256 * high + low in units of a 32,639th of the largest in its row, and so off by at most a 65,278th of that.
+    """
+    units = torch.empty(len(gradients), 1)
+    parts = torch.empty(2, *gradients.shape, dtype=torch.int8)
+    scaled = torch.empty(gradients.shape[1])
+    whole, high = (torch.empty(gradients.shape[1], dtype=torch.int16) for _ in range(2))
+    for row, gradient in enumerate(gradients):  # a row at a time stays in the processor's cache
+        units[row] = torch.abs(gradient, out=scaled).amax().clamp(min=torch.finfo(scaled.dtype).tiny) / 32639
+        whole.copy_(torch.div(gradient, units[row], out=scaled).round_())
+        torch.add(whole, 128, out=high).bitwise_right_shift_(8)
+        parts[0, row] = high
+        parts[1, row] = whole.sub_(high.bitwise_left_shift_(8))
+    return parts.flatten(0, 1), units
+
+
 class MaskBank:
     """k binary masks of D bits, each with F floats of statistics, and the running sum of the masks.
 
     Grows by one row a task and copies nothing: rows are never changed in place, so that copies of a bank share them. The sum is exact
     (it counts), and that of the statistics is made when it is needed: a bank computes the same whatever its history.
 
-    Products with the masks are computed in ``dtype``, in which 0 and 1 are exact. Up to ``working_bytes``, masks that were unpacked stay
-    so in a working copy, of which bits stay the truth.
+    Up to ``working_bytes``, masks that were unpacked stay so in a working copy in ``dtype``, of which bits stay the truth. Products with
+    it are computed in float32, or, with int8, exactly on gradients of 16 bits: as fast as in bfloat16, in half the memory, and some
+    twenty times more precise than that, whose products are rounded to 8 bits.
     """
 
     def __init__(
@@ -92,9 +119,22 @@ class MaskBank:
         With the gradients of an objective with respect to the superposed mask and statistics, these are its derivatives with respect
         to every alpha.
         """
-        gradients = mask_gradients.to(self.dtype)
-        parts = [(gradients @ masks.T).float() for masks in self._chunks()]
-        return torch.cat(parts, dim=1) + statistics_gradients @ self._all_statistics().T
+        by_masks = self._integer_inner(mask_gradients) if self.dtype == torch.int8 else self._float_inner(mask_gradients)
+        return by_masks + statistics_gradients @ self._all_statistics().T
+
+    def _float_inner(self, gradients: Tensor) -> Tensor:
+        return torch.cat([gradients @ masks.to(gradients.dtype).T for masks in self._chunks()], dim=1)
+
+    def _integer_inner(self, gradients: Tensor) -> Tensor:
+        parts, units = two_bytes(gradients)
+        pieces = parts.split(COLUMNS, dim=1)
+
+        def products(chunk: Tensor) -> Tensor:
+            each = [torch._int_mm(some, masks.T) for some, masks in zip(pieces, chunk.split(COLUMNS, dim=1), strict=True)]
+            return torch.stack(each).sum(0, dtype=torch.float64)
+
+        high, low = torch.cat([products(chunk) for chunk in self._chunks()], dim=1).chunk(2)
+        return ((256 * high + low) * units).to(gradients.dtype)
 
     def superpose(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """The superpositions for coefficients [q, k]: masks [q, D] and statistics [q, F]."""

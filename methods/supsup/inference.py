@@ -7,119 +7,70 @@ superposed network and one inner product per stored mask, whatever k is.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
-from torch.nn.functional import batch_norm
-from torch.overrides import TorchFunctionMode
+from torch.func import functional_call, vjp, vmap
 
 from clbench.training import Tensors
 
+from .._inference import GRADIENT_BYTES, GRADIENT_OBJECTIVES, VALUE_OBJECTIVES, DifferentiableStatistics, decide
 from .bank import MaskBank
 from .layout import Base
 
-GRADIENT_BYTES = 512 * 2**20
-"""The most memory that the gradients of the groups in hand take: more groups are looked at one part after another."""
-
-Objective = Callable[[Tensor, int], Tensor]
-
-
-def entropy(logits: Tensor, classes: int) -> Tensor:
-    """H, the entropy of the softmax outputs in nats: logits [..., s] give [...]."""
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
-
-
-def superfluous(logits: Tensor, classes: int) -> Tensor:
-    """G of section 3.6: logsumexp of all logits, with the gradient masked for the first ``classes``: [..., s] give [...].
-
-    For a superfluous output its derivative is the softmax probability, which is also the derivative of the cross-entropy (Lemma 1).
-    """
-    return torch.cat([logits[..., :classes].detach(), logits[..., classes:]], -1).logsumexp(-1)
-
-
-def superfluous_value(logits: Tensor, classes: int) -> Tensor:
-    """What G means as a value to compare between masks: logsumexp of the superfluous outputs alone.
-
-    The value of ``superfluous`` itself contains the true class's logit, which the right mask makes large.
-    """
-    return logits[..., classes:].logsumexp(-1)
-
-
-GRADIENT_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous}
-VALUE_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous_value}
-
-
-class _DifferentiableStatistics(TorchFunctionMode):
-    """Inside it, batch normalisation with given statistics is plain arithmetic: PyTorch's own has no derivative by the statistics."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_batch_norm if function is batch_norm else function)(*args, **(kwargs or {}))
-
-
-def _batch_norm(
-    inputs: Tensor,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """``torch.nn.functional.batch_norm``, with derivatives by ``mean`` and ``variance`` where they are used."""
-    if training or mean is None or variance is None:
-        return batch_norm(inputs, mean, variance, weight, bias, training, momentum, eps)
-    by_channel = (-1, *[1] * (inputs.ndim - 2))
-    outputs = (inputs - mean.view(by_channel)) * (variance + eps).rsqrt().view(by_channel)
-    if weight is not None:
-        outputs = outputs * weight.view(by_channel)
-    return outputs if bias is None else outputs + bias.view(by_channel)
-
 
 def superposed_gradient(
-    base: Base, masks: Tensor, statistics: Tensor, groups: Tensor, objective: str, classes: int, dtype: torch.dtype = torch.float32
+    base: Base, masks: Tensor, statistics: Tensor, groups: Tensor, objectives: Sequence[str], classes: int
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of the objective, averaged over each group's images, with respect to a superposition: [q, D] and [q, F].
+    """The gradients of o objectives, averaged over each group's images, with respect to a superposition: [o, q, D] and [o, q, F].
 
     The superposition is ``masks`` [D] and ``statistics`` [F], shared by all groups, or [q, D] and [q, F], one for each. The gradient with
-    respect to the masks is W * dH/dW_eff, given in ``dtype``.
+    respect to the masks is W * dH/dW_eff. The objectives share the forward pass.
     """
-    value = GRADIENT_OBJECTIVES[objective]
 
-    def of_group(weights: Tensors, statistics: Tensors, images: Tensor) -> Tensor:
-        logits = functional_call(base.network, base.fixed | weights | statistics, (images,))
-        return value(logits, classes).mean()
+    def of_group(weights: Tensors, statistics: Tensors, images: Tensor) -> list[tuple[Tensors, Tensors]]:
+        def values(weights: Tensors, statistics: Tensors) -> Tensor:
+            logits = functional_call(base.network, base.fixed | weights | statistics, (images,))
+            return torch.stack([GRADIENT_OBJECTIVES[objective](logits, classes).mean() for objective in objectives])
+
+        pull_back = vjp(values, weights, statistics)[1]
+        return [pull_back(unit) for unit in torch.eye(len(objectives), device=images.device)]
 
     each = None if masks.ndim == 1 else 0
-    with _DifferentiableStatistics():
-        by_weights, by_statistics = vmap(grad(of_group, argnums=(0, 1)), in_dims=(each, each, 0))(
+    with DifferentiableStatistics():
+        gradients = vmap(of_group, in_dims=(each, each, 0))(
             base.layout.split(base.weights * masks), base.statistics.split(statistics), groups
         )
     # W is multiplied in where the pieces are laid end to end: one pass over q * D numbers instead of three.
-    by_masks = torch.empty(len(groups), base.layout.size, dtype=dtype, device=groups.device)
-    for (name, part), weights in zip(base.layout.split(by_masks).items(), base.layout.split(base.weights).values(), strict=True):
-        torch.mul(by_weights[name], weights, out=part)
-    return by_masks, base.statistics.join(by_statistics, batched=True) if by_statistics else by_masks.new_empty(
-        len(groups), 0
-    ).float()
+    by_masks = torch.empty(len(objectives), len(groups), base.layout.size, device=groups.device)
+    by_statistics = torch.empty(len(objectives), len(groups), base.statistics.size, device=groups.device)
+    for place, (by_weights, by_buffers) in enumerate(gradients):
+        for (name, part), weights in zip(
+            base.layout.split(by_masks[place]).items(), base.layout.split(base.weights).values(), strict=True
+        ):
+            torch.mul(by_weights[name], weights, out=part)
+        for name, part in base.statistics.split(by_statistics[place]).items():
+            part.copy_(by_buffers[name])
+    return by_masks, by_statistics
 
 
-def alpha_gradient(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int, alpha: Tensor | None) -> Tensor:
-    """The derivative of the objective with respect to every alpha, for each group: [q, k].
+def alpha_gradient(
+    base: Base, bank: MaskBank, groups: Tensor, objectives: Sequence[str], classes: int, alpha: Tensor | None
+) -> Tensor:
+    """The derivatives of o objectives with respect to every alpha, for each group: [o, q, k].
 
     ``alpha``: [q, k], or None for 1/k everywhere, where the running sum of the masks serves all groups.
     """
     masks, statistics = bank.mean() if alpha is None else bank.superpose(alpha)
-    return bank.inner(*superposed_gradient(base, masks, statistics, groups, objective, classes, bank.dtype))
+    by_masks, by_statistics = superposed_gradient(base, masks, statistics, groups, objectives, classes)
+    return bank.inner(by_masks.flatten(0, 1), by_statistics.flatten(0, 1)).unflatten(0, by_masks.shape[:2])
 
 
 def one_shot(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int) -> Tensor:
     """Equation 4: the mask along which the objective falls most steeply at alpha = 1/k; int64 [q]."""
-    return alpha_gradient(base, bank, groups, objective, classes, None).argmin(1)
+    return alpha_gradient(base, bank, groups, [objective], classes, None)[0].argmin(1)
 
 
 def binary(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int) -> Tensor:
@@ -132,7 +83,7 @@ def binary(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: 
     while count > 1:
         # Where all are alive alpha is uniform for every group, and one superposition serves them all.
         alpha = None if count == len(bank) else alive / count
-        slope = alpha_gradient(base, bank, groups, objective, classes, alpha).masked_fill(~alive, math.inf)
+        (slope,) = alpha_gradient(base, bank, groups, [objective], classes, alpha).masked_fill(~alive, math.inf)
         count = -(-count // 2)
         alive = torch.zeros_like(alive).scatter_(1, slope.topk(count, largest=False).indices, True)
     return alive.int().argmax(1)
@@ -144,7 +95,7 @@ def gradient_descent(
     """Equation 3: ``steps`` steps down the gradient of alpha, each clipped at 0 and renormalised to sum to 1; the largest wins."""
     alpha = torch.full((len(groups), len(bank)), 1 / len(bank), device=groups.device)
     for _ in range(steps):
-        slope = alpha_gradient(base, bank, groups, objective, classes, alpha)
+        (slope,) = alpha_gradient(base, bank, groups, [objective], classes, alpha)
         moved = (alpha - step_size * slope).clamp(min=0)
         total = moved.sum(1, keepdim=True)
         # A step so long that every coefficient falls below 0 has no renormalisation: that group stays where it was.
@@ -189,11 +140,36 @@ def infer_tasks(
     **how: float,
 ) -> Tensor:
     """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``."""
-    infer = ALGORITHMS[algorithm]
-    whole = len(inputs) // group
-    # The last group may be smaller, and then has fewer images to offer as evidence.
-    parts = [inputs[: whole * group].unflatten(0, (whole, group))[:, :evidence]] if whole else []
-    parts += [inputs[whole * group :][None, :evidence]] if len(inputs) % group else []
-    at_a_time = max(1, GRADIENT_BYTES // (4 * base.layout.size))
-    decisions = [infer(base, bank, some, objective, classes, **how) for part in parts for some in part.split(at_a_time)]
-    return torch.cat(decisions).repeat_interleave(group)[: len(inputs)]
+
+    def infer(groups: Tensor) -> Tensor:
+        return ALGORITHMS[algorithm](base, bank, groups, objective, classes, **how)
+
+    return decide(infer, inputs, group=group, evidence=evidence, at_a_time=at_a_time(base))
+
+
+def infer_from_one_image(
+    base: Base, bank: MaskBank, inputs: Tensor, classes: int, asks: Sequence[tuple[int, str, int]]
+) -> list[Tensor]:
+    """One-Shot with one image of evidence, for several asks in one pass: for each the inferred tasks, int64 [count].
+
+    An ask is (count, objective, group): of the first ``count`` inputs, ``group`` consecutive ones share the task of the first of them.
+    What asks have in common is computed once: a decision about the same image, and the forward pass of the two objectives.
+    """
+    objectives = sorted({objective for _, objective, _ in asks})
+    decided = {objective: torch.full((len(inputs),), -1, device=inputs.device) for objective in objectives}
+    wanted = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}
+    for count, objective, group in asks:
+        wanted[objective][:count:group] = True
+    for some in [some for number in range(len(objectives)) for some in combinations(objectives, number + 1)]:
+        # The images that exactly these objectives are to decide about.
+        exactly = torch.stack([wanted[o] == (o in some) for o in objectives]).all(0).nonzero().squeeze(1)
+        for images in exactly.split(max(1, at_a_time(base) // len(some))) if len(exactly) else ():
+            slopes = alpha_gradient(base, bank, inputs[images][:, None], some, classes, None)
+            for objective, slope in zip(some, slopes, strict=True):
+                decided[objective][images] = slope.argmin(1)
+    return [decided[objective][:count:group].repeat_interleave(group)[:count] for count, objective, group in asks]
+
+
+def at_a_time(base: Base) -> int:
+    """How many groups are looked at in one part."""
+    return max(1, GRADIENT_BYTES // (4 * base.layout.size))

@@ -1,22 +1,24 @@
 """The method: what SupSup does at each call of the contract."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from clbench.scenarios import GG, GNS, GNU, NNS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Split
-from clbench.training import product_type, rmsprop
+from clbench.training import rmsprop
 
+from .._inference import check_evidence, check_objective
 from .allocation import Allocation, uncertainty
-from .bank import WORKING_BYTES, MaskBank, restored_bank
-from .inference import infer_tasks
+from .bank import WORKING_BYTES, MaskBank, mask_type, restored_bank
+from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
 from .training import LiveMask, MaskTraining
 
@@ -27,7 +29,7 @@ class SupSup(Method):
     """Supermasks in superposition."""
 
     name = "supsup"
-    version = 1
+    version = 2
     scenarios = frozenset({GG, GNS, GNU, NNS})
     citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
     learning_depends_on = frozenset({"task_given_in_training"})
@@ -85,7 +87,7 @@ class SupSup(Method):
 
     def _empty_bank(self) -> MaskBank:
         device, layout = self.brief.device, self.base.layout
-        return MaskBank(layout.size, self.base.statistics.size, device, dtype=product_type(device), working_bytes=WORKING_BYTES)
+        return MaskBank(layout.size, self.base.statistics.size, device, dtype=mask_type(device), working_bytes=WORKING_BYTES)
 
     # Learning
 
@@ -155,17 +157,12 @@ class SupSup(Method):
         algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
         group, evidence = parameters.get("group", 128), parameters.get("evidence", 1)
         steps, step_size = parameters.get("steps"), parameters.get("step_size")
-        if not 1 <= evidence <= group:
-            raise UserError(f"evidence must be between 1 and the group of {group} images, not {evidence}.")
+        check_evidence(group, evidence)
+        check_objective(objective, self.outputs, self.brief.classes)
         if algorithm != "gradient" and (steps is not None or step_size is not None):
             raise UserError(f"steps and step_size belong to algorithm=gradient, not to {algorithm}.")
         if (steps is not None and steps < 1) or (step_size is not None and step_size <= 0):
             raise UserError(f"steps and step_size must be above 0, not {steps} and {step_size}.")
-        if objective == "G" and self.outputs == self.brief.classes:
-            raise UserError(
-                f"The objective G needs superfluous outputs, but outputs={self.outputs} is the number of classes: "
-                "learn with more outputs, or use objective=H."
-            )
 
     def predict(
         self,
@@ -185,27 +182,34 @@ class SupSup(Method):
         protocol, 1 and 1 let every image identify its own task, 128 and 128 are a full batch. ``objective``: the entropy H, or G of the
         superfluous outputs. ``steps`` (10 where not given) and ``step_size`` (0.1) belong to the algorithm ``gradient`` alone.
         """
-        inputs = inputs.to(self.brief.device)
         if task is not None:
-            return Prediction(self._labels(inputs, task))
-        self._bank_live_mask()
+            return Prediction(self._labels(inputs.to(self.brief.device), task))
         how = {"steps": steps or 10, "step_size": step_size or 0.1} if algorithm == "gradient" else {}
-        tasks = infer_tasks(
-            self.base,
-            self.bank,
-            inputs,
-            self.brief.classes,
-            algorithm=algorithm,
-            objective=objective,
-            group=group,
-            evidence=evidence,
-            **how,
-        )
-        labels = torch.empty_like(tasks)
-        for inferred in tasks.unique().tolist():
-            rows = tasks == inferred
-            labels[rows] = self._labels(inputs[rows], inferred)
-        return Prediction(labels, tasks)
+        ask = {"algorithm": algorithm, "objective": objective, "group": group, "evidence": evidence} | how
+        return self.predict_together(inputs, [(len(inputs), ask)])[0]
+
+    def shared_pass(self, **parameters: Any) -> str | None:
+        """One-Shot with one image of evidence decides about each image by itself: such asks have forward passes in common."""
+        alone = parameters.get("algorithm", "one-shot") != "one-shot" or parameters.get("evidence", 1) != 1
+        return None if alone else "one-shot from one image"
+
+    def predict_together(self, inputs: Tensor, asks: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Prediction]:
+        inputs = inputs.to(self.brief.device)
+        self._bank_live_mask()
+        if all(self.shared_pass(**how) for _, how in asks):
+            wanted = [(count, how.get("objective", "H"), how.get("group", 128)) for count, how in asks]
+            tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, wanted)
+        else:
+            tasks = [infer_tasks(self.base, self.bank, inputs[:count], self.brief.classes, **how) for count, how in asks]
+        labels = [torch.empty_like(some) for some in tasks]
+        for inferred in torch.cat(tasks).unique().tolist():
+            # What several asks take for this task is answered once.
+            rows = torch.stack([nn.functional.pad(some == inferred, (0, len(inputs) - len(some))) for some in tasks]).any(0)
+            answers = torch.empty(len(inputs), dtype=torch.int64, device=inputs.device)
+            answers[rows] = self._labels(inputs[rows], inferred)
+            for some, own in zip(tasks, labels, strict=True):
+                own[some == inferred] = answers[: len(some)][some == inferred]
+        return [Prediction(own, some) for own, some in zip(labels, tasks, strict=True)]
 
     def _labels(self, inputs: Tensor, row: int) -> Tensor:
         """Equation 1, predicting among the task's own labels: a superfluous output is no answer."""
@@ -214,6 +218,10 @@ class SupSup(Method):
             return functional_call(self.base.network, state, (inputs,))[:, : self.brief.classes].argmax(1)
 
     # State
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The random weights."""
+        return {"weights": self.base.weights}
 
     @property
     def components(self) -> int:

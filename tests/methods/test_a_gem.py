@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.a_gem import AGem, project
-from clbench.methods.naive import Naive
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
 from clbench.evaluator import Ask, Schedule, Score, evaluate
+from clbench.methods.a_gem import AGem, project
+from clbench.methods.naive import Naive
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Stream
 
 Make = Callable[..., Any]

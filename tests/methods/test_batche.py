@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clbench.methods.batche import BatchE
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.methods.batche import BatchE
+from clbench.scenarios import GG, GNS, GNU
 
 Make = Callable[..., Any]
 SCHEDULE = Schedule(updates=20, batch_size=32)

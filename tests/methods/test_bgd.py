@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.bgd import BGD, bayesian_descent
-from clbench.methods.naive import Naive
-from clbench.scenarios import GNS, NNS
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
 from clbench.errors import UserError
 from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.methods.bgd import BGD, bayesian_descent
+from clbench.methods.naive import Naive
+from clbench.scenarios import GNS, NNS
 from clbench.seeding import generator
 from clbench.stream import Stream
 

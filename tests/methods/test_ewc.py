@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods._fisher import diagonal_fisher
-from clbench.methods.ewc import EWC
-from clbench.methods.online_ewc import OnlineEWC
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.evaluator import Schedule, teach
+from clbench.methods._fisher import diagonal_fisher
+from clbench.methods.ewc import EWC
+from clbench.methods.online_ewc import OnlineEWC
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split
 
 Make = Callable[..., Any]

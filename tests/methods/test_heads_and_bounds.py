@@ -7,6 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from clbench import registry, storage
+from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.method import Method
 from clbench.methods._per_task import redrawn
 from clbench.methods.fine_tuned import UpperBound
 from clbench.methods.independent import Independent
@@ -15,12 +21,6 @@ from clbench.methods.lower_bound import LowerBound
 from clbench.methods.naive import Naive
 from clbench.methods.separate_heads import SeparateHeads
 from clbench.scenarios import GG, GNS, GNU
-from torch import Tensor
-from torch._dynamo.utils import counters
-
-from clbench import registry, storage
-from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
-from clbench.method import Method
 from clbench.stream import Split, Stream, Task
 from clbench.training import compiler_found
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.lwf import LwF
-from clbench.methods.naive import Naive
-from clbench.scenarios import GG, GNS, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.methods.lwf import LwF
+from clbench.methods.naive import Naive
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split, Stream, Task
 
 Make = Callable[..., Any]

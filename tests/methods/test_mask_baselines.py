@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods._per_task import pack, unpack
-from clbench.methods.packnet import PackNet
-from clbench.methods.piggyback import Piggyback
-from clbench.methods.wsn import WSN
-from clbench.scenarios import GG
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.evaluator import Schedule, teach
+from clbench.methods._per_task import pack, unpack
+from clbench.methods.packnet import PackNet
+from clbench.methods.piggyback import Piggyback
+from clbench.methods.wsn import WSN
+from clbench.scenarios import GG
 
 Make = Callable[..., Any]
 SCHEDULE = Schedule(updates=12, batch_size=32)

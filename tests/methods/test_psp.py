@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.naive import Naive
-from clbench.methods.psp import PSP, haar_rotation, random_signs
-from clbench.scenarios import GG, GNS
 from torch import nn
 from torch.func import functional_call
 
 from clbench import storage
 from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.methods.naive import Naive
+from clbench.methods.psp import PSP, haar_rotation, random_signs
+from clbench.scenarios import GG, GNS
 from clbench.seeding import generator
 
 Make = Callable[..., Any]

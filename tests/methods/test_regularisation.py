@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from clbench import networks, storage
+from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.methods.ewc import EWC
 from clbench.methods.lwf import LwF
 from clbench.methods.naive import Naive
 from clbench.methods.online_ewc import OnlineEWC
 from clbench.methods.si import SI
-from clbench.scenarios import GG, GNS, GNU
-from torch import Tensor, nn
-
-from clbench import networks, storage
-from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Stream
 
 Make = Callable[..., Any]

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.naive import Naive
-from clbench.methods.replay import Replay, Reservoir
-from clbench.scenarios import GG, GNS, GNU, NNS
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
 from clbench.errors import UserError
 from clbench.evaluator import Ask, Schedule, Score, evaluate
+from clbench.methods.naive import Naive
+from clbench.methods.replay import Replay, Reservoir
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.stream import Stream
 
 Make = Callable[..., Any]

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.si import SI, with_path_integral
-from clbench.scenarios import GG, GNS, GNU
 from torch import nn
 from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.evaluator import Schedule, teach
+from clbench.methods.si import SI, with_path_integral
 from clbench.scenario import Scenario
+from clbench.scenarios import GG, GNS, GNU
 from clbench.training import Step, TrainingState, sgd
 
 Make = Callable[..., Any]

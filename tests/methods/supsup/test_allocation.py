@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.supsup import SupSup
-from clbench.methods.supsup.allocation import Allocation, Doubt, uncertainty
-from clbench.methods.supsup.bank import MaskBank
-from clbench.methods.supsup.layout import random_base
-from clbench.scenarios import NNS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from clbench.evaluator import Schedule, Taught, evaluate
 from clbench.method import Brief
+from clbench.methods.supsup import SupSup
+from clbench.methods.supsup.allocation import Allocation, Doubt, uncertainty
+from clbench.methods.supsup.bank import MaskBank
+from clbench.methods.supsup.layout import random_base
+from clbench.scenarios import NNS
 from clbench.stream import Stream
 
 # A small network tells tasks apart less sharply than the paper's: a new task has k * max(nu) up to 1.7, a known one at least 1.95.

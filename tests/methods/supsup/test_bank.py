@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.supsup import bank as module
-from clbench.methods.supsup.bank import MaskBank, pack, restored_bank, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from clbench.methods.supsup import bank as module
+from clbench.methods.supsup.bank import MaskBank, pack, restored_bank, two_bytes, unpack
 
 CPU = torch.device("cpu")
 quick = settings(max_examples=40, deadline=None)
@@ -164,7 +165,7 @@ def test_masks_are_unpacked_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert unpacked == [4, 4, 2] * 2
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
 @pytest.mark.parametrize("kept", [0, 2, 9])
 def test_a_working_copy_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, kept: int) -> None:
     """Through appended and replaced rows and copies that go their own way; some rows beyond the cap, some within it."""
@@ -178,7 +179,8 @@ def test_a_working_copy_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyP
     def agrees(bank: MaskBank, masks: Tensor) -> bool:
         alpha = torch.eye(len(masks))[:2]
         superposed, _ = bank.superpose(alpha)
-        return torch.equal(bank.inner(signs, none), signs @ masks.float().T) and torch.equal(superposed, masks[:2].float())
+        inner = torch.allclose(bank.inner(signs, none), signs @ masks.float().T, atol=1e-5)
+        return inner and torch.equal(superposed, masks[:2].float())
 
     for mask, own in zip(masks[:10], statistics, strict=False):
         bank.append(mask, own)
@@ -191,3 +193,37 @@ def test_a_working_copy_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyP
     assert agrees(bank, torch.cat([masks[:1], ~masks[1:2], masks[2:11]]))
     assert agrees(twin, torch.cat([masks[:9], ~masks[9:10], masks[11:12]]))
     assert len(bank._blocks) == min(kept, 3)
+
+
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(-30, 30), st.integers(0, 99))
+def test_two_bytes_are_sixteen_bits_of_a_gradient(rows: int, size: int, magnitude: int, seed: int) -> None:
+    gradients = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * 10.0**magnitude
+    parts, units = two_bytes(gradients)
+    assert parts.dtype == torch.int8
+    assert parts.shape == (2 * rows, size)
+    high, low = parts.double().chunk(2)
+    error = ((256 * high + low) * units - gradients).abs()
+    assert (error <= gradients.abs().amax(1, keepdim=True).double() / 65278 * 1.001).all()
+
+
+def test_two_bytes_of_nothing_are_nothing() -> None:
+    parts, units = two_bytes(torch.zeros(2, 5))
+    assert not parts.any()
+    assert torch.isfinite(units).all()
+
+
+@pytest.mark.parametrize("columns", [7, 2**24])
+def test_integer_products_are_those_of_sixteen_bit_gradients(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """The rounding of the gradients is all the error there is: sums are exact, however the columns are cut."""
+    monkeypatch.setattr(module, "COLUMNS", columns)
+    masks, statistics = random_rows(9, 400, 2, seed=0)
+    bank = MaskBank(400, 2, CPU, dtype=torch.int8)
+    for mask, own in zip(masks, statistics, strict=True):
+        bank.append(mask, own)
+    gradients = torch.randn(5, 400, generator=torch.Generator().manual_seed(1)) ** 3
+    parts, units = two_bytes(gradients)
+    high, low = parts.double().chunk(2)
+    expected = ((256 * high + low) * units) @ masks.double().T
+    found = bank.inner(gradients, torch.zeros(5, 2))
+    assert torch.allclose(found.double(), expected, rtol=1e-6, atol=0)
+    assert torch.allclose(found, gradients @ masks.float().T, atol=400 * gradients.abs().max().item() / 65278)

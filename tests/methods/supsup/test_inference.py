@@ -7,10 +7,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from clbench.methods.supsup import SupSup, inference
-from clbench.methods.supsup.bank import MaskBank
-from clbench.methods.supsup.layout import Base, random_base
-from clbench.scenarios import GNU
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -18,6 +14,11 @@ from torch import Tensor, nn
 from clbench.errors import UserError
 from clbench.evaluator import Ask
 from clbench.method import Brief
+from clbench.methods import _inference
+from clbench.methods.supsup import SupSup, inference
+from clbench.methods.supsup.bank import MaskBank
+from clbench.methods.supsup.layout import Base, random_base
+from clbench.scenarios import GNU
 
 CPU = torch.device("cpu")
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,7 +142,7 @@ def close(found: Tensor, expected: Tensor) -> bool:
 @given(cases(), objectives)
 def test_gradient_of_alpha_is_that_of_an_explicit_superposition(case: Case, objective: str) -> None:
     expected = torch.stack([case.gradient(case.uniform(), images, objective) for images in case.groups])
-    assert close(inference.alpha_gradient(case.base, case.bank, case.groups, objective, case.classes, None), expected)
+    assert close(inference.alpha_gradient(case.base, case.bank, case.groups, [objective], case.classes, None)[0], expected)
 
 
 @quick
@@ -149,7 +150,7 @@ def test_gradient_of_alpha_is_that_of_an_explicit_superposition(case: Case, obje
 def test_gradient_at_coefficients_that_differ_between_groups(case: Case, objective: str, seed: int) -> None:
     alpha = some_alpha(case, seed)
     expected = torch.stack([case.gradient(a, images, objective) for a, images in zip(alpha, case.groups, strict=True)])
-    assert close(inference.alpha_gradient(case.base, case.bank, case.groups, objective, case.classes, alpha), expected)
+    assert close(inference.alpha_gradient(case.base, case.bank, case.groups, [objective], case.classes, alpha)[0], expected)
 
 
 @quick
@@ -157,7 +158,7 @@ def test_gradient_at_coefficients_that_differ_between_groups(case: Case, objecti
 def test_gradient_of_alpha_is_that_of_finite_differences(case: Case, objective: str, seed: int) -> None:
     step = 1e-6
     at = some_alpha(case, seed)
-    found = inference.alpha_gradient(case.base, case.bank, case.groups, objective, case.classes, at)
+    found = inference.alpha_gradient(case.base, case.bank, case.groups, [objective], case.classes, at)[0]
     for alpha, images, slopes in zip(at.double(), case.groups, found, strict=True):
         real = case.logits(alpha, images)[:, : case.classes]
 
@@ -178,7 +179,7 @@ def test_lemma_1(classes: int, superfluous: int, seed: int) -> None:
     draws = torch.Generator().manual_seed(seed)
     logits = (3 * torch.randn(7, classes + superfluous, generator=draws)).requires_grad_()
     labels = torch.randint(classes, (7,), generator=draws)
-    (of_g,) = torch.autograd.grad(inference.superfluous(logits, classes).sum(), logits)
+    (of_g,) = torch.autograd.grad(_inference.superfluous(logits, classes).sum(), logits)
     (of_loss,) = torch.autograd.grad(nn.functional.cross_entropy(logits, labels, reduction="sum"), logits)
     assert torch.equal(of_g[:, :classes], torch.zeros(7, classes))
     assert torch.allclose(of_g[:, classes:], of_loss[:, classes:], atol=1e-6)
@@ -187,7 +188,7 @@ def test_lemma_1(classes: int, superfluous: int, seed: int) -> None:
 
 def test_entropy_of_outputs_that_are_certain_and_of_some_that_are_not() -> None:
     logits = torch.tensor([[0.0, 0, 0, 0], [200, 0, 0, 0], [5, 5, -200, -200]])
-    assert torch.allclose(inference.entropy(logits, 4), torch.tensor([math.log(4), 0, math.log(2)]), atol=1e-6)
+    assert torch.allclose(_inference.entropy(logits, 4), torch.tensor([math.log(4), 0, math.log(2)]), atol=1e-6)
 
 
 # The algorithms
@@ -314,7 +315,7 @@ def two_masks_of_a_linear_layer(first: list[float], second: list[float], classes
 def test_exhaustive_g_looks_at_superfluous_outputs_alone() -> None:
     """The second mask fits: a large logit for its class and low superfluous ones. With the class in it, its value would be larger."""
     base, bank, groups = two_masks_of_a_linear_layer([1.0, 1, 1, 1], [9.0, 0, -2, -2], classes=2)
-    assert inference.superfluous(torch.tensor([9.0, 0, -2, -2]), 2) > inference.superfluous(torch.tensor([1.0, 1, 1, 1]), 2)
+    assert _inference.superfluous(torch.tensor([9.0, 0, -2, -2]), 2) > _inference.superfluous(torch.tensor([1.0, 1, 1, 1]), 2)
     assert inference.exhaustive(base, bank, groups, "G", 2).tolist() == [1]
 
 
@@ -418,3 +419,48 @@ def test_every_algorithm_answers_inside_no_grad(algorithm: str, make_brief: Call
         with torch.no_grad():
             inside = method.predict(inputs, algorithm=algorithm, objective=objective, group=1)
         assert torch.equal(outside.tasks, inside.tasks)
+
+
+# Several asks at once
+
+
+ASKS = [
+    (12, {"objective": "H"}),
+    (12, {"objective": "G", "group": 5}),
+    (7, {"objective": "H", "group": 1}),
+    (9, {"objective": "G", "group": 1}),
+    (12, {"algorithm": "one-shot", "group": 4, "evidence": 1}),
+]
+
+
+def test_asks_put_together_are_answered_as_by_themselves(make_brief: Callable[..., Brief]) -> None:
+    method = SupSup(make_brief(GNU), outputs=20)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        method.bank.append(torch.rand(method.base.layout.size, generator=draws) < 0.5, torch.empty(0))
+    inputs = torch.randn(12, 1, 8, 8, generator=draws)
+    assert {method.shared_pass(**how) for _, how in ASKS} == {"one-shot from one image"}
+    together = method.predict_together(inputs, ASKS)
+    for (count, how), found in zip(ASKS, together, strict=True):
+        alone = method.predict(inputs[:count], **how)
+        assert found.tasks is not None
+        assert alone.tasks is not None
+        assert torch.equal(found.tasks, alone.tasks)
+        assert torch.equal(found.labels, alone.labels)
+    assert len({tuple(found.tasks[:7].tolist()) for found in together}) > 1  # or nothing was told apart
+
+
+def test_what_asks_have_in_common_is_computed_once(make_brief: Callable[..., Brief], monkeypatch: pytest.MonkeyPatch) -> None:
+    method = SupSup(make_brief(GNU), outputs=20)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        method.bank.append(torch.rand(method.base.layout.size, generator=draws) < 0.5, torch.empty(0))
+    calls = counted(monkeypatch, "superposed_gradient")
+    method.predict_together(torch.randn(12, 1, 8, 8, generator=draws), ASKS)
+    # G alone is wanted of images 7 and 10, H and G of 0 to 6 and of 8.
+    assert [(len(arguments[3]), arguments[4]) for arguments in calls] == [(2, ("G",)), (8, ("G", "H"))]
+
+
+@pytest.mark.parametrize("how", [{"algorithm": "binary"}, {"algorithm": "exhaustive"}, {"evidence": 2}])
+def test_other_asks_are_answered_by_themselves(make_brief: Callable[..., Brief], how: dict[str, object]) -> None:
+    assert SupSup(make_brief(GNU)).shared_pass(**how) is None

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from clbench.methods.supsup import SupSup
-from clbench.scenarios import GNU, NNS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -15,7 +13,9 @@ from torch import Tensor, nn
 from clbench import storage
 from clbench.evaluator import Schedule, teach
 from clbench.method import Brief
+from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario
+from clbench.scenarios import GNU, NNS
 from clbench.stream import Stream
 
 Make = Callable[..., Any]

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from clbench.methods.supsup import SupSup
-from clbench.methods.supsup.layout import Base, random_base, random_scores
-from clbench.methods.supsup.training import LiveMask, MaskTraining
-from clbench.scenarios import GG, GNU
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.evaluator import Schedule, teach
 from clbench.method import Brief
+from clbench.methods.supsup import SupSup
+from clbench.methods.supsup.layout import Base, random_base, random_scores
+from clbench.methods.supsup.training import LiveMask, MaskTraining
+from clbench.scenarios import GG, GNU
 from clbench.seeding import generator
 from clbench.stream import Split, Stream
 from clbench.training import rmsprop, sgd
