@@ -8,6 +8,7 @@ The harness imports no method and no stream by name. A module of ``clbench.metho
 import hashlib
 import importlib
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -98,6 +99,14 @@ def source_digest(name: str) -> str | None:
     if found := library(name):
         return found[0].release()
     return _digest(Path(name.rsplit(":", 1)[0])) if _is_path(name) else None
+
+
+def normal_name(name: str) -> str:
+    """A name as it stands in a spec: a path without ``./`` and the like, so that one file has one name in one folder."""
+    if not _is_path(name):
+        return name
+    path, _, attribute = name.rpartition(":")
+    return f"{Path(os.path.normpath(path)).as_posix()}:{attribute}"
 
 
 def _digest(file: Path) -> str:

@@ -154,6 +154,7 @@ def resolve(request: Request) -> list[Job]:
     if not request.seeds:
         raise UserError("Give at least one seed, as in --seeds 0,1,2.")
     tasks = _tasks(request, builder, budget)
+    networks.resolve(request.network, (1, 1, 1))  # its error comes before any data are read
     recipe = method.recipe(request.stream, request.network, scenario.name)
     learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
     asks = make_asks(method, scenario, request.ask, recipe.ask)
@@ -161,12 +162,12 @@ def resolve(request: Request) -> list[Job]:
 
     def learn(seed: int) -> Learn:
         return Learn(
-            method=request.method,
+            method=registry.normal_name(request.method),
             version=method.version,
             source=registry.source_digest(request.method),
             parameters=learning,
             scenario={question: getattr(scenario, question) for question in sorted(method.learning_depends_on)},
-            stream=request.stream,
+            stream=registry.normal_name(request.stream),
             stream_source=registry.source_digest(request.stream),
             data=_data(request, builder, budget),
             tasks=tasks,
@@ -269,7 +270,9 @@ def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> 
     Parameters that are not given have their defaults; one without a type has that of its default.
     """
     known = parameters(function)
-    values = {name: parameter.default for name, parameter in known.items()}
+    values = {
+        name: float(p.default) if p.annotation is float and type(p.default) is int else p.default for name, p in known.items()
+    }
     for name, value in given.items():
         if name not in known:
             raise unknown(f"one of {what}", name, known)

@@ -97,6 +97,7 @@ def line(number: int) -> dict[str, Any]:
         "linestyle": DASHES[number % len(DASHES)],
         "markerfacecolor": "none",
         "markersize": (6.5, 5.2, 3.9, 2.6)[number % 4],
+        "clip_on": False,  # a marker at 100 % is a whole one
     }
 
 

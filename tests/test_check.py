@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from clbench import check as suite
-from clbench.check import REQUIREMENTS, Result, check, name_of, reachable_bytes, trials
+from clbench.check import REQUIREMENTS, Result, check, name_of, trials
+from clbench.check.compare import reachable_bytes
 from clbench.cli.main import main
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction

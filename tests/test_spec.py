@@ -382,10 +382,8 @@ def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
 
 
 def test_what_cannot_be_built(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    learn = job(tasks=2, network="lenet-300-10").learn
+    learn = job(tasks=2).learn
     stream = build_stream(learn, None, CPU)
-    with pytest.raises(UserError, match=r"unknown network 'lenet-300-10'\. Did you mean lenet-300-100"):
-        build_method(learn, GNU, stream, CPU)
     with pytest.raises(UserError, match="outputs=3 is below the 4 classes of a task"):
         build_method(job(network="mlp-8", set={"outputs": 3}).learn, GNU, stream, CPU)
     with pytest.raises(UserError, match="interval must be above 0 and finite, not 0"):
@@ -404,3 +402,14 @@ def test_a_learn_half_comes_back_from_json() -> None:
     assert Learn.model_validate_json(learn.model_dump_json()) == learn
     with pytest.raises(ValueError, match="extra"):
         Learn(**learn.model_dump(), more=1)
+
+
+def test_a_misspelt_network_is_named_before_anything_is_read() -> None:
+    with pytest.raises(UserError, match="Did you mean lenet-300-100"):
+        resolve(request({"network": "lenet-300-10"}))
+
+
+def test_a_whole_number_as_the_default_of_a_float_is_one() -> None:
+    def function(*, rate: float = 1, count: int = 2) -> None: ...
+
+    assert [type(value) for value in typed(function, {}, "its parameters").values()] == [float, int]

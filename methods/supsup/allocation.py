@@ -67,7 +67,7 @@ class Allocation:
         self._rows.append(
             {
                 "first_batch": self.step,
-                "last_batch": self.step + (self.offset - self.step - 1) % self.interval,
+                "next_choice": self.step + 1 + (self.offset - self.step - 1) % self.interval,
                 "candidates": doubt.candidates,
                 "statistic": doubt.statistic,
                 "winner": doubt.winner,

@@ -35,8 +35,9 @@ class Base:
     """The random network that all masks share: never trained, and regenerated from a seed.
 
     ``weights``: [D] signed Kaiming constants, the maskable parameters; ``fixed``: the other parameters (biases at 0, normalisation
-    scales at 1) and integer buffers, the same for all tasks; ``statistics``: the layout of the floating-point buffers (running means
-    and variances of batch normalisation), which each task has of its own, with their ``fresh`` values [F].
+    scales and activations' slopes as the network begins with them) and integer buffers, the same for all tasks; ``statistics``: the
+    layout of the floating-point buffers (running means and variances of batch normalisation), which each task has of its own, with
+    their ``fresh`` values [F].
     """
 
     network: nn.Module
@@ -74,7 +75,7 @@ def random_base(network: nn.Module, seed: int, device: torch.device) -> Base:
     layout = Layout({name: p.shape for name, p in named.items() if p.ndim >= 2})
     draws = generator(seed, "weights")
     weights = torch.cat([signed_kaiming_constant(shape, draws).flatten() for shape in layout.shapes.values()])
-    fixed = {name: torch.full_like(p, 0.0 if name.endswith("bias") else 1.0).detach() for name, p in named.items() if p.ndim < 2}
+    fixed = {name: torch.zeros_like(p) if name.endswith("bias") else p.detach().clone() for name, p in named.items() if p.ndim < 2}
     buffers = dict(network.named_buffers())
     statistics = Layout({name: b.shape for name, b in buffers.items() if b.is_floating_point()})
     fixed |= {name: b for name, b in buffers.items() if not b.is_floating_point()}

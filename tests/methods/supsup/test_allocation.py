@@ -113,7 +113,7 @@ def test_checks_lie_at_the_offset_and_their_rows_cover_every_batch_once(interval
     assert checked == [step for step in range(batches) if step == 0 or step % interval == offset]
     rows = rule.take_rows()
     assert [row["first_batch"] for row in rows] == checked
-    covered = [batch for row in rows for batch in range(row["first_batch"], row["last_batch"] + 1)]
+    covered = [batch for row in rows for batch in range(row["first_batch"], row["next_choice"])]
     # The last choice holds until the next check, whether or not the stream goes on until then.
     assert covered[:batches] == list(range(batches))
     assert covered == list(range(len(covered)))
@@ -127,7 +127,7 @@ def test_an_aligned_stream_gets_one_mask_a_task(make_brief: Make, make_stream: M
     method, stream = SupSup(make_brief(NNS), **TINY), make_stream(4)
     trace = learn(method, stream)
     assert method.components == 4
-    masks = [row["mask"] for row in trace for _ in range(row["first_batch"], row["last_batch"] + 1)]
+    masks = [row["mask"] for row in trace for _ in range(row["first_batch"], row["next_choice"])]
     assert masks == [batch // 60 for batch in range(240)]
     assert [row["first_batch"] for row in trace if row["allocated"]] == [0, 60, 120, 180]
     for index, task in enumerate(stream):
@@ -149,10 +149,10 @@ def test_the_trace_is_what_happened(make_brief: Make, make_stream: Make) -> None
             seen.append([row for row in range(len(after)) if row >= len(before) or not torch.equal(before[row], after[row])])
         rows += method.tables()["allocation"]
     for row in rows:
-        changed = {mask for batch in seen[row["first_batch"] : row["last_batch"] + 1] for mask in batch}
+        changed = {mask for batch in seen[row["first_batch"] : row["next_choice"]] for mask in batch}
         assert changed == {row["mask"]}
     assert [row["first_batch"] for row in rows] == [0, *range(7, 200, 20)]
-    assert [batch for row in rows for batch in range(row["first_batch"], row["last_batch"] + 1)][:200] == list(range(200))
+    assert [batch for row in rows for batch in range(row["first_batch"], row["next_choice"])][:200] == list(range(200))
 
 
 def test_the_spare_never_predicts(make_brief: Make, make_stream: Make) -> None:

@@ -253,3 +253,12 @@ def test_bfloat16_trains(make_brief: Callable[..., Brief], make_stream: Callable
         assert (method.predict(inputs, 0).labels == labels).float().mean() > 0.9
     assert found[torch.float32] != found[torch.bfloat16]
     assert found[torch.float32][0] == pytest.approx(found[torch.bfloat16][0], rel=0.05)
+
+
+def test_a_vector_that_is_no_bias_stays_as_the_network_begins_with_it() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.PReLU(3, init=0.1), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    base = random_base(network, 0, torch.device("cpu"))
+    assert base.fixed["1.weight"].tolist() == pytest.approx([0.1] * 3)
+    assert base.fixed["2.weight"].tolist() == [1] * 3
+    assert not base.fixed["0.bias"].any()
+    assert not base.fixed["3.bias"].any()
