@@ -1,13 +1,15 @@
 """``python -m benchmarks``: every benchmark, as a table on the terminal, ``results/bench/bench.csv`` and a plot."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import inference, training
+from benchmarks import figure4, inference, sparse, training
 from clbench import style
 from clbench.data import status
 
@@ -16,12 +18,19 @@ def main() -> None:
     root = os.environ.get("CLBENCH_DATA")
     found = {s.source.name for s in status(root) if s.state == "present"}
     data = "mnist" if "mnist" in found else "mnist-5k"
-    console, rows = Console(), []
+    console = Console()
+    rows: list[dict[str, Any]] = []
     console.print(f"data: {data}")
-    for part in (training.rows(data, root), inference.rows()):
+
+    def keep(part: Iterable[tuple[str, float, str]]) -> None:
         for name, value, unit in part:
             rows.append({"name": name, "value": value, "unit": unit})
             console.print(f"{name} = {value:.4g} {unit}", highlight=False)
+
+    keep(training.rows(data, root))
+    keep(inference.rows())
+    keep(figure4.rows(data, root))
+    keep(sparse.rows(data, root))
     folder = Path("results/bench")
     folder.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(rows)

@@ -15,9 +15,12 @@ from clbench._torchvision import import_torchvision
 from clbench.data import load
 from clbench.evaluator import Schedule, teach
 from clbench.method import Method
+from clbench.stream import Stream
 
 Row = tuple[str, float, str]
 BATCH = 128
+AT_ONCE = 4
+"""Tasks that might be trained at a time."""
 LEAST_BYTES = 4 * 4 + 2 + 2 + 1 / 8
 """The least memory traffic of a supermask step for each weight: scores and squares read and written in float32, the effective weight
 written and the gradient read in bfloat16, and the sign of the weight."""
@@ -39,23 +42,42 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
     for name, network, outputs in (("lenet", "lenet-300-100", 100), ("fc", "fc-1024-1024", 500)):
         widths = [784, *map(int, network.partition("-")[2].split("-")), outputs]
         seconds = update_seconds("supsup", "gnu", network, {"outputs": outputs}, data, root)
+        step = step_seconds(network, outputs, data, root)
         flops = step_flops(widths)
         products = product_seconds(widths)
         weights = sum(a * b for a, b in pairwise(widths))
         traffic = weights * LEAST_BYTES / bandwidth(weights)
         yield f"train_{name}_milliseconds", seconds * 1e3, "ms"
+        yield f"train_{name}_step_milliseconds", step * 1e3, "ms"
         yield f"train_{name}_products_milliseconds", products * 1e3, "ms"
         yield f"train_{name}_traffic_milliseconds", traffic * 1e3, "ms"
         yield f"train_{name}_peak_fraction", flops / seconds / peak, "ratio"
-        yield f"train_{name}_roofline_fraction", (products + traffic) / seconds, "ratio"
+        yield f"train_{name}_roofline_fraction", (products + traffic) / step, "ratio"
+        yield f"train_{name}_with_data_roofline_fraction", (products + traffic) / seconds, "ratio"
+        yield f"train_{name}_{AT_ONCE}_at_once_products_vs_one", batched_product_seconds(widths) / (AT_ONCE * products), "ratio"
+
+
+def learner(
+    method: str, scenario: str, network: str, parameters: dict[str, Any], data: str, root: str | None, tasks: int = 50
+) -> tuple[Method, Stream]:
+    """A method as a run of so many tasks would make it, and its stream of permutations."""
+    settings = {"method": method, "scenario": scenario, "network": network, "set": parameters, "data": data}
+    job = spec.resolve(spec.request(settings | {"tasks": tasks, "updates": 1000}))[0]
+    stream = spec.build_stream(job.learn, root, torch.device("cpu"))
+    return spec.build_method(job.learn, job.scenario, stream, torch.device("cpu")), stream
+
+
+def step_seconds(network: str, outputs: int, data: str, root: str | None) -> float:
+    """Seconds of one supermask step on a batch at hand."""
+    made, stream = learner("supsup", "gnu", network, {"outputs": outputs}, data, root)
+    made.begin_task(0, 1000)
+    ((inputs, labels),) = stream[0].train.batches(1, BATCH, torch.Generator().manual_seed(0))
+    return best_seconds(lambda: made.observe(inputs, labels), times=200 if network.startswith("lenet") else 60, repeats=8)
 
 
 def update_seconds(method: str, scenario: str, network: str, parameters: dict[str, Any], data: str, root: str | None) -> float:
     """Seconds of one update of a method, data path and all: the best of some hundreds in a row."""
-    settings = {"method": method, "scenario": scenario, "network": network, "set": parameters, "data": data}
-    job = spec.resolve(spec.request(settings | {"tasks": 50, "updates": 1000}))[0]
-    stream = spec.build_stream(job.learn, root, torch.device("cpu"))
-    made: Method = spec.build_method(job.learn, job.scenario, stream, torch.device("cpu"))
+    made, stream = learner(method, scenario, network, parameters, data, root)
     updates = 300 if network.startswith("lenet") else 100
     task = iter(range(50))
 
@@ -84,6 +106,21 @@ def product_seconds(widths: list[int]) -> float:
                 hidden[layer + 1] @ weight
 
     return best_seconds(products, times=50, repeats=7)
+
+
+def batched_product_seconds(widths: list[int]) -> float:
+    """Seconds of the same products for ``AT_ONCE`` tasks as batched matrix products: what training several at a time could gain."""
+    weights = [torch.randn(AT_ONCE, b, a).bfloat16() for a, b in pairwise(widths)]
+    hidden = [torch.randn(AT_ONCE, BATCH, a).bfloat16() for a in widths]
+
+    def products() -> None:
+        for layer, weight in enumerate(weights):
+            hidden[layer] @ weight.mT
+            hidden[layer + 1].mT @ hidden[layer]
+            if layer:
+                hidden[layer + 1] @ weight
+
+    return best_seconds(products, times=20, repeats=5)
 
 
 def avalanche_updates_per_second(data: str, root: str | None) -> float:

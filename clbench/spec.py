@@ -105,7 +105,7 @@ class Request(_Strict):
     batch_size: int = 128
     checkpoints: tuple[int, ...] | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products in training; auto is the fastest that this machine has."""
+    """Of the matrix products in training; auto is the fastest that this machine has where the task is given, else float32."""
     set: dict[str, Any] = Field(default_factory=dict)
     ask: dict[str, Any] = Field(default_factory=dict)
 
@@ -179,7 +179,7 @@ def resolve(request: Request) -> list[Job]:
             ),
             updates=_either(request.updates, budget.updates),
             batch_size=request.batch_size,
-            precision=fastest_precision() if request.precision == "auto" else request.precision,
+            precision=usual_precision(scenario) if request.precision == "auto" else request.precision,
         )
 
     # A seed given twice, or named seeds that leave nothing to differ, make no second run.
@@ -289,8 +289,13 @@ def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> 
     return values
 
 
-def fastest_precision() -> Literal["float32", "bfloat16"]:
-    """The precision in which this machine multiplies matrices fastest."""
+def usual_precision(scenario: Scenario) -> Literal["float32", "bfloat16"]:
+    """The precision in which this machine multiplies matrices fastest; where no task is given in training, the paper's float32.
+
+    There a learner may decide by a thin line whether a task is new, and not accuracy alone depends on the precision.
+    """
+    if not scenario.task_given_in_training:
+        return "float32"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "bfloat16" if product_type(device) == torch.bfloat16 else "float32"
 

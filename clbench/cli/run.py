@@ -67,7 +67,8 @@ def run(
         str | None, typer.Option(help="Numbers of tasks learned at which to ask [default: every one, or ten of many].")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or auto, the fastest here: for training [default: auto].")
+        str | None,
+        typer.Option(help="Of training: float32, bfloat16, or auto, the fastest here and in NNs float32 [default: auto]."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="The data set [default: the embedded one, in budget paper the full one].")
