@@ -11,7 +11,7 @@ STAMP := .venv/.set-up
 UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce-fig4 bench data wheel clean
+.PHONY: help setup test lint check format reproduce-fig4 bench data wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,10 @@ test: setup ## Run the tests
 lint: setup ## Check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy clbench methods scenarios
+	$(BIN)/mypy clbench methods scenarios benchmarks
+
+check: setup ## Put every method of the zoo through the conformance suite
+	$(BIN)/clbench check --all
 
 format: setup ## Sort the imports and format the code
 	$(BIN)/ruff check --select I --fix
