@@ -15,7 +15,7 @@ from benchmarks.timing import best_seconds
 from benchmarks.training import BATCH, learner
 from clbench.evaluator import Schedule, teach
 from clbench.methods.supsup import SupSup
-from clbench.methods.supsup.bank import MaskBank, mask_type, two_bytes
+from clbench.methods.supsup.bank import MaskBank, multiplies_bytes, two_bytes
 from clbench.methods.supsup.inference import superposed_gradient
 
 Row = tuple[str, float, str]
@@ -55,9 +55,12 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
     if psutil.virtual_memory().available < ROOM:
         return
     bits = np.random.default_rng(0).integers(0, 256, (size, MANY // 8), dtype=np.uint8)
-    bank = MaskBank(size, 0, torch.device("cpu"), dtype=mask_type(torch.device("cpu")), working_bytes=2**30)
-    row = torch.from_numpy(bits.reshape(-1)[: -(-size // 8)].copy())  # what the bits are costs nothing: all rows may be one
-    bank._bits, bank._statistics = [row] * MANY, [torch.empty(0)] * MANY
+    bank = MaskBank(size, 0, torch.device("cpu"), integers=multiplies_bytes(torch.device("cpu")), working_bytes=2**30)
+    # What the bits are costs nothing: all blocks may be one.
+    rows = bank._bits.of_a_block
+    block = torch.from_numpy(bits.reshape(-1)[: rows * bank._bits.length].copy()).view(rows, -1)
+    bank._bits.blocks, bank._bits.filled = [block] * -(-MANY // rows), MANY
+    bank._statistics.blocks, bank._statistics.filled = [torch.empty(rows, 0)] * -(-MANY // rows), MANY
     gradients = torch.randn(1, size) ** 3
     yield from compared(MANY, 1, gradients, bank, lambda g: sparse_inner_of_bits(bits, g), repeats=1)
 
@@ -76,7 +79,7 @@ def compared(count: int, queries: int, gradients: Tensor, bank: MaskBank, sparse
 def random_masks(count: int, size: int) -> tuple[MaskBank, Tensor]:
     """A bank of random masks, and a copy of it weight by weight, int8 [D, k]."""
     cpu = torch.device("cpu")
-    bank = MaskBank(size, 0, cpu, dtype=mask_type(cpu), working_bytes=2**30)
+    bank = MaskBank(size, 0, cpu, integers=multiplies_bytes(cpu), working_bytes=2**30)
     by_weight = torch.empty(size, count, dtype=torch.int8)
     for row in range(count):
         mask = torch.rand(size) < 0.5

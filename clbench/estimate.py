@@ -48,7 +48,7 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     """Predict a job's cost from a few updates of its first tasks and a few answers.
 
     Time to train and bytes are taken to grow with the number of tasks as they do over the first two, the time of an answer with the
-    number of tasks learned likewise.
+    number of tasks learned likewise. Asks that will share a pass are counted each by itself.
     """
     learn = job.learn
     stream = build_stream(learn, data_root, device)

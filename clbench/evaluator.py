@@ -74,7 +74,8 @@ class Score:
 
     ``task_accuracy`` is None where no task is inferred. ``inferred`` counts the images by the task (in NNs: by the component of the
     learner) that was inferred for them; there ``task_accuracy`` counts the component that most training images of the task go to, no
-    two tasks having the same. ``seconds`` is the time that ``predict`` took.
+    two tasks having the same. ``seconds`` is the time that the answer took, or an equal
+    share of it where several asks were answered in one pass (``Method.shared_pass``).
     """
 
     learned: int
@@ -213,6 +214,8 @@ def _predict(method: Method, inputs: Tensor, given: int | None, asks: Sequence[A
             predictions = [method.predict(inputs[: counts[0]], given, **asks[0].parameters)]
         else:
             predictions = method.predict_together(inputs, [(n, ask.parameters) for n, ask in zip(counts, asks, strict=True)])
+            if len(predictions) != len(asks):
+                raise UserError(f"{method.name}.predict_together must return {len(asks)} predictions, one for each ask.")
     for prediction, count in zip(predictions, counts, strict=True):
         _check(method, prediction, count)
     return predictions

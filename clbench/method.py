@@ -110,7 +110,7 @@ class Method(abc.ABC):
         return None
 
     def predict_together(self, inputs: Tensor, asks: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Prediction]:
-        """Answer several asks about one task's inputs: each is about the first so many of them, with those parameters of ``predict``."""
+        """Answer several asks of one ``shared_pass`` as ``predict`` would answer each: (how many of the first inputs, its parameters)."""
         return [self.predict(inputs[:count], **parameters) for count, parameters in asks]
 
     def check_ask(self, **parameters: Any) -> None:

@@ -8,7 +8,6 @@ The harness imports no method and no stream by name. A module of ``clbench.metho
 import hashlib
 import importlib
 import inspect
-import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -106,7 +105,7 @@ def normal_name(name: str) -> str:
     if not _is_path(name):
         return name
     path, _, attribute = name.rpartition(":")
-    return f"{Path(os.path.normpath(path)).as_posix()}:{attribute}"
+    return f"{Path(path).as_posix()}:{attribute}"
 
 
 def _digest(file: Path) -> str:

@@ -179,7 +179,7 @@ def resolve(request: Request) -> list[Job]:
             ),
             updates=_either(request.updates, budget.updates),
             batch_size=request.batch_size,
-            precision=usual_precision(scenario) if request.precision == "auto" else request.precision,
+            precision=usual_precision(method, scenario) if request.precision == "auto" else request.precision,
         )
 
     # A seed given twice, or named seeds that leave nothing to differ, make no second run.
@@ -289,12 +289,12 @@ def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> 
     return values
 
 
-def usual_precision(scenario: Scenario) -> Literal["float32", "bfloat16"]:
-    """The precision in which this machine multiplies matrices fastest; where no task is given in training, the paper's float32.
+def usual_precision(method: type[Method], scenario: Scenario) -> Literal["float32", "bfloat16"]:
+    """The precision in which this machine multiplies matrices fastest; the paper's float32 for a method that has to find the tasks itself.
 
-    There a learner may decide by a thin line whether a task is new, and not accuracy alone depends on the precision.
+    It may decide by a thin line whether a task is new, and not accuracy alone depends on the precision.
     """
-    if not scenario.task_given_in_training:
+    if not scenario.task_given_in_training and "task_given_in_training" in method.learning_depends_on:
         return "float32"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "bfloat16" if product_type(device) == torch.bfloat16 else "float32"

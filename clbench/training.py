@@ -23,7 +23,7 @@ Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors
 ``given`` is a dictionary of tensors, or of such dictionaries, that the loss needs and does not train.
 """
 Effective = Callable[[Tensors, dict[str, Any]], Tensors]
-"""(trained, given) -> what the forward pass uses in the place of the trained tensors, such as masked weights."""
+"""(trained, given) -> what the forward pass uses in the place of the trained tensors, such as masked weights, in types of its choice."""
 Rule = Callable[[Tensor, Tensor, Tensors, Tensor, Tensor], None]
 """(parameter, gradient, slots, step number from 1, factor of the learning rate): updates parameter and slots in place."""
 
@@ -118,17 +118,13 @@ class Step:
 
     Returns the loss before the update, detached, and what else the loss function computed. Matrix products are computed in
     ``precision``, everything else in float32. With ``effective``, the loss is a function of what that makes of the trained tensors:
-    a step ends by making it for the next one, in ``precision``, so that trained tensors are read and written once a step.
+    a step ends by making it for the next one, so that trained tensors are read and written once a step.
     """
 
     def __init__(
         self, loss: Loss, optimiser: Optimiser, *, precision: torch.dtype, compiled: bool, effective: Effective | None = None
     ) -> None:
         self.optimiser = optimiser
-
-        def in_precision(trained: Tensors, given: dict[str, Any]) -> Tensors:
-            assert effective is not None
-            return {name: tensor.to(precision) for name, tensor in effective(trained, given).items()}
 
         def step(
             trained: Tensors,
@@ -147,13 +143,13 @@ class Step:
             count.add_(1)
             used = trained if effective_now is None else effective_now
             gradients, (loss_value, rest) = grad_and_value(value, has_aux=True)(used)
-            if effective_now is not None:
-                pull_back = vjp(lambda trained: in_precision(trained, given), trained)[1]
+            if effective is not None:
+                pull_back = vjp(lambda trained: effective(trained, given), trained)[1]
                 (gradients,) = pull_back(gradients)
             for name, parameter in trained.items():
                 optimiser.rule(parameter, gradients[name], slots[name], count, factor)
-            if effective_now is not None:
-                for name, tensor in in_precision(trained, given).items():
+            if effective is not None and effective_now is not None:
+                for name, tensor in effective(trained, given).items():
                     effective_now[name].copy_(tensor)
             return loss_value, rest
 
@@ -161,7 +157,7 @@ class Step:
             # A last layer that grows with the tasks is compiled anew at each growth; PyTorch would give up at the eighth.
             torch._dynamo.config.recompile_limit = 1000
         self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
-        self._effective = None if effective is None else in_precision
+        self._effective = effective
 
     def __call__(
         self, trained: Tensors, given: dict[str, Any], state: TrainingState, inputs: Tensor, labels: Tensor, factor: float = 1.0
@@ -189,6 +185,7 @@ class TrainingState:
 
     def restore(self, tensors: Tensors) -> None:
         """Take up what ``tensors`` gave."""
+        self.effective = None
         self.count.copy_(tensors["count"])
         for name, kept in self.slots.items():
             for slot, tensor in kept.items():

@@ -215,7 +215,7 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "seeds": {"stream": 0, "initialisation": 0, "training": 0},
         "updates": 1000,
         "batch_size": 128,
-        "precision": usual_precision(GNU),
+        "precision": usual_precision(registry.method("supsup"), GNU),
     }
     assert made.checkpoints == tuple(range(1, 21))
     assert [ask.label for ask in made.asks] == ["GNu algorithm=one-shot evidence=1 group=128 objective=H"]
@@ -418,4 +418,6 @@ def test_a_whole_number_as_the_default_of_a_float_is_one() -> None:
 def test_where_no_task_is_given_in_training_the_precision_is_the_paper_s() -> None:
     assert resolve(request({"scenario": "nns"}))[0].learn.precision == "float32"
     assert resolve(request({"scenario": "nns", "precision": "bfloat16"}))[0].learn.precision == "bfloat16"
-    assert resolve(request({"scenario": "gnu"}))[0].learn.precision == usual_precision(GNS)
+    halves = {resolve(request({"method": "bgd", "scenario": name}))[0].learn.hash for name in ("gns", "nns")}
+    assert len(halves) == 1  # it learns the same in both, once
+    assert resolve(request({"scenario": "gnu"}))[0].learn.precision == usual_precision(registry.method("supsup"), GNS)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clbench import storage
-from clbench.method import Method
+from clbench.method import Method, Prediction
 
 Tensors = Mapping[str, Tensor]
 
@@ -22,6 +22,11 @@ Tensors = Mapping[str, Tensor]
 def copies(tensors: Tensors) -> dict[str, Tensor]:
     """The tensors in memory of their own."""
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def present(prediction: Prediction) -> dict[str, Tensor]:
+    """What a prediction holds."""
+    return {name: tensor for name, tensor in prediction._asdict().items() if tensor is not None}
 
 
 def both(learner: Method) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from clbench import registry, storage
 from clbench.check.compare import (
@@ -18,6 +19,7 @@ from clbench.check.compare import (
     differing,
     generator_states,
     global_generators,
+    present,
     reachable_bytes,
     some,
     through_a_file,
@@ -141,6 +143,24 @@ def answers_alike(trial: Trial) -> Result:
     return trial.result(answers_alike, not wrong, found, remedy)
 
 
+def answers_together(trial: Trial) -> Result:
+    """Asks that share a pass are answered as each by itself."""
+    shared = None if trial.scenario.task_given_in_inference else trial.fresh().shared_pass(**trial.asking)
+    if shared is None:
+        return trial.result(answers_together, True, "answers each ask by itself")
+    learner, changed = trial.taught(2), set[str]()
+    for task in range(2):
+        inputs, _ = stream()[task].test.whole()
+        asks = [(count, trial.asking) for count in (len(inputs), len(inputs) // 3)]
+        with torch.no_grad():
+            together = learner.predict_together(inputs, asks)
+            alone = [learner.predict(inputs[:count], **trial.asking) for count, _ in asks]
+        pairs = zip(alone, together, strict=True)
+        changed |= {f"task {task}'s {name}" for one, other in pairs for name in differing(present(one), present(other))}
+    found = f"{some(changed)} differ from predict's" if changed else f"answers asks of {shared!r} as each by itself"
+    return trial.result(answers_together, not changed, found, "predict_together must give what predict gives")
+
+
 def reloads(trial: Trial) -> Result:
     """What is learned, put into a file and read into a fresh learner, predicts the same."""
     learner = trial.taught(3)
@@ -248,6 +268,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     keeps_frozen,
     ends_quietly,
     answers_alike,
+    answers_together,
     reloads,
     resumes,
     states_its_bytes,

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 CHUNK_BYTES = 64 * 2**20
-"""The memory of the masks that are unpacked at a time."""
+"""The memory of the masks that are unpacked at a time, a byte for each bit."""
 WORKING_BYTES = 2**30
 """The most memory that the working copy may take: further masks are unpacked each time that they are needed."""
+FLOAT_ROWS = 32
+"""So many masks are floating-point numbers at a time."""
 COLUMNS = 2**24
 """So many products of a byte and a bit add up in 32 bits at most."""
 
@@ -25,10 +27,10 @@ def unpack(bits: Tensor, size: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1, count=size))
 
 
-def mask_type(device: torch.device) -> torch.dtype:
-    """The type in which products with masks are fastest: int8 where a processor multiplies bytes, else float32."""
+def multiplies_bytes(device: torch.device) -> bool:
+    """Whether products of bytes are the fastest on ``device``: a processor with instructions for them."""
     able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return torch.int8 if able.get("avx512_vnni") or able.get("amx_int8") else torch.float32
+    return bool(able.get("avx512_vnni") or able.get("amx_int8"))
 
 
 def two_bytes(gradients: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,57 +51,101 @@ def two_bytes(gradients: Tensor) -> tuple[Tensor, Tensor]:
     return parts.flatten(0, 1), units
 
 
+class Rows:
+    """Rows of equal length in blocks of memory, so that many small ones do not scatter over it. Copies share blocks until one writes."""
+
+    def __init__(self, length: int, of_a_block: int, device: torch.device, dtype: torch.dtype = torch.uint8) -> None:
+        self.length = length
+        self.of_a_block = of_a_block
+        self.device = device
+        self.dtype = dtype
+        self.filled = 0
+        self.blocks: list[Tensor] = []  # [of_a_block, length]
+        self._shared: set[int] = set()  # blocks that another copy may hold too
+
+    def __len__(self) -> int:
+        return self.filled
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.blocks[row // self.of_a_block][row % self.of_a_block]
+
+    def __deepcopy__(self, memo: dict) -> "Rows":
+        twin = copy.copy(self)
+        twin.blocks = list(self.blocks)
+        self._shared = set(range(len(self.blocks)))
+        twin._shared = set(self._shared)
+        return twin
+
+    def write(self, first: int, rows: Tensor) -> None:
+        """Put ``rows`` [n, length], all of one block, from row ``first`` on: in the place of others, or after the last."""
+        number, place = divmod(first, self.of_a_block)
+        if number == len(self.blocks):
+            self.blocks.append(torch.empty(self.of_a_block, self.length, dtype=self.dtype, device=self.device))
+        elif number in self._shared:
+            self.blocks[number] = self.blocks[number].clone()
+            self._shared.remove(number)
+        self.blocks[number][place : place + len(rows)] = rows
+        self.filled = max(self.filled, first + len(rows))
+
+    def block(self, number: int) -> Tensor:
+        """The rows of a block that are filled."""
+        return self.blocks[number][: self.filled - number * self.of_a_block]
+
+    def all(self) -> Tensor:
+        """All rows, in fresh memory."""
+        return torch.cat([self.block(number) for number in range(len(self.blocks))]) if self.blocks else self._none()
+
+    def _none(self) -> Tensor:
+        return torch.empty(0, self.length, dtype=self.dtype, device=self.device)
+
+
 class MaskBank:
     """k binary masks of D bits, each with F floats of statistics, and the running sum of the masks.
 
-    Grows by one row a task and copies nothing: rows are never changed in place, so that copies of a bank share them. The sum is exact
-    (it counts), and that of the statistics is made when it is needed: a bank computes the same whatever its history.
+    Grows by one row a task and copies nothing: copies of a bank share what neither changes. The sum is exact (it counts), and that of
+    the statistics is made when it is needed: a bank computes the same whatever its history.
 
-    Up to ``working_bytes``, masks that were unpacked stay so in a working copy in ``dtype``, of which bits stay the truth. Products with
-    it are computed in float32, or, with int8, exactly on gradients of 16 bits: as fast as in bfloat16, in half the memory, and some
-    twenty times more precise than that, whose products are rounded to 8 bits.
+    Up to ``working_bytes``, masks that were unpacked stay so in a working copy of a byte for each bit, of which the bits stay the truth.
+    Products with it are computed in float32, or, with ``integers``, exactly on gradients of 16 bits: as fast as in bfloat16, in half the
+    memory, and some twenty times more precise than that, whose products are rounded to 8 bits.
     """
 
-    def __init__(
-        self, size: int, statistics: int, device: torch.device, *, dtype: torch.dtype = torch.float32, working_bytes: int = 0
-    ) -> None:
+    def __init__(self, size: int, statistics: int, device: torch.device, *, integers: bool = False, working_bytes: int = 0) -> None:
         self.size = size
         self.width = statistics
         self.device = device
-        self.dtype = dtype
-        self.working_bytes = working_bytes
-        self._bits: list[Tensor] = []
-        self._statistics: list[Tensor] = []
+        self.integers = integers
+        rows = max(1, CHUNK_BYTES // size)
+        self._kept_blocks = working_bytes // (rows * size)
+        self._bits = Rows(-(-size // 8), rows, torch.device("cpu"))
+        self._working = Rows(size, rows, device)
+        self._statistics = Rows(statistics, rows, torch.device("cpu"), torch.float32)
         self._mask_sum = torch.zeros(size, device=device)
-        self._blocks: list[Tensor] = []  # the working copy, [CHUNK_BYTES' worth of rows, D] each
-        self._unpacked = 0  # rows of it that are filled
-        self._shared: set[int] = set()  # blocks that another bank may hold too
 
     def __len__(self) -> int:
         return len(self._bits)
 
     def __deepcopy__(self, memo: dict) -> "MaskBank":
         twin = copy.copy(self)
-        twin._bits, twin._statistics, twin._blocks = list(self._bits), list(self._statistics), list(self._blocks)
+        twin._bits, twin._working = copy.deepcopy(self._bits), copy.deepcopy(self._working)
+        twin._statistics = copy.deepcopy(self._statistics)
         twin._mask_sum = self._mask_sum.clone()
-        self._shared = set(range(len(self._blocks)))
-        twin._shared = set(self._shared)
         return twin
 
     def append(self, mask: Tensor, statistics: Tensor) -> None:
         """Add a mask (bool [D]) and its statistics (float [F]) as the last row."""
-        self._bits.append(pack(mask))
-        self._statistics.append(statistics.detach().cpu().clone())
+        row = len(self)
+        self._bits.write(row, pack(mask)[None])
+        self._statistics.write(row, statistics.detach()[None])
         self._mask_sum += mask
 
     def replace(self, row: int, mask: Tensor, statistics: Tensor) -> None:
         """Put another mask and statistics in the place of ``row``."""
         self._mask_sum += mask.float() - self.mask(row).float()
-        self._bits[row] = pack(mask)
-        self._statistics[row] = statistics.detach().cpu().clone()
-        if row < self._unpacked:
-            block, place = divmod(row, self._rows_of_a_block)
-            self._own_block(block)[place] = mask.to(self.dtype)
+        self._bits.write(row, pack(mask)[None])
+        self._statistics.write(row, statistics.detach()[None])
+        if row < len(self._working):
+            self._working.write(row, mask[None])
 
     def mask(self, row: int) -> Tensor:
         """One mask as booleans [D]."""
@@ -107,7 +153,7 @@ class MaskBank:
 
     def statistics(self, row: int) -> Tensor:
         """One row of statistics, float [F]."""
-        return self._statistics[row].to(self.device)
+        return self._statistics[row].to(self.device, copy=True)
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """The superposition of all rows with equal alpha: masks [D] and statistics [F]."""
@@ -119,18 +165,19 @@ class MaskBank:
         With the gradients of an objective with respect to the superposed mask and statistics, these are its derivatives with respect
         to every alpha.
         """
-        by_masks = self._integer_inner(mask_gradients) if self.dtype == torch.int8 else self._float_inner(mask_gradients)
+        by_masks = self._integer_inner(mask_gradients) if self.integers else self._float_inner(mask_gradients)
         return by_masks + statistics_gradients @ self._all_statistics().T
 
     def _float_inner(self, gradients: Tensor) -> Tensor:
-        return torch.cat([gradients @ masks.to(gradients.dtype).T for masks in self._chunks()], dim=1)
+        return torch.cat([gradients @ masks.float().T for masks in self._few_at_a_time()], dim=1)
 
     def _integer_inner(self, gradients: Tensor) -> Tensor:
         parts, units = two_bytes(gradients)
         pieces = parts.split(COLUMNS, dim=1)
 
         def products(chunk: Tensor) -> Tensor:
-            each = [torch._int_mm(some, masks.T) for some, masks in zip(pieces, chunk.split(COLUMNS, dim=1), strict=True)]
+            parted = chunk.view(torch.int8).split(COLUMNS, dim=1)
+            each = [torch._int_mm(some, masks.T) for some, masks in zip(pieces, parted, strict=True)]
             return torch.stack(each).sum(0, dtype=torch.float64)
 
         high, low = torch.cat([products(chunk) for chunk in self._chunks()], dim=1).chunk(2)
@@ -140,52 +187,42 @@ class MaskBank:
         """The superpositions for coefficients [q, k]: masks [q, D] and statistics [q, F]."""
         masks = torch.zeros(len(alpha), self.size, device=self.device)
         first = 0
-        for chunk in self._chunks():
-            masks.addmm_(alpha[:, first : first + len(chunk)], chunk.float())
-            first += len(chunk)
+        for few in self._few_at_a_time():
+            masks.addmm_(alpha[:, first : first + len(few)], few.float())
+            first += len(few)
         return masks, alpha @ self._all_statistics()
 
     def packed(self) -> Tensor:
         """All masks as bits, uint8 [k, ceil(D / 8)]."""
-        return torch.stack(self._bits) if self._bits else torch.empty(0, -(-self.size // 8), dtype=torch.uint8)
+        return self._bits.all()
 
     def all_statistics(self) -> Tensor:
         """All statistics, float [k, F] on the CPU."""
-        return torch.stack(self._statistics) if self._statistics else torch.empty(0, self.width)
+        return self._statistics.all()
 
     def _all_statistics(self) -> Tensor:
         return self.all_statistics().to(self.device)
 
-    @property
-    def _rows_of_a_block(self) -> int:
-        return max(1, CHUNK_BYTES // (self.dtype.itemsize * self.size))
-
     def _chunks(self) -> Iterator[Tensor]:
-        """All masks in ``dtype``, [rows, D], a block of rows at a time."""
-        rows = self._rows_of_a_block
-        kept = self.working_bytes // CHUNK_BYTES
+        """All masks, uint8 [rows, D], a block of rows at a time."""
+        rows = self._bits.of_a_block
         for number, first in enumerate(range(0, len(self), rows)):
             last = min(first + rows, len(self))
-            if number >= kept:
+            if number >= self._kept_blocks:
                 yield self._unpack(first, last)
                 continue
-            if self._unpacked < last:
-                new = max(first, self._unpacked)
-                self._own_block(number)[new - first : last - first] = self._unpack(new, last)
-                self._unpacked = last
-            yield self._blocks[number][: last - first]
+            if len(self._working) < last:
+                new = max(first, len(self._working))
+                self._working.write(new, self._unpack(new, last))
+            yield self._working.block(number)
+
+    def _few_at_a_time(self) -> Iterator[Tensor]:
+        for chunk in self._chunks():
+            yield from chunk.split(FLOAT_ROWS)
 
     def _unpack(self, first: int, last: int) -> Tensor:
-        return unpack(torch.stack(self._bits[first:last]), self.size).to(self.device).to(self.dtype)
-
-    def _own_block(self, number: int) -> Tensor:
-        """A block to write to: a new one, or one of this bank alone."""
-        if number == len(self._blocks):
-            self._blocks.append(torch.empty(self._rows_of_a_block, self.size, dtype=self.dtype, device=self.device))
-        elif number in self._shared:
-            self._blocks[number] = self._blocks[number].clone()
-            self._shared.remove(number)
-        return self._blocks[number]
+        rows = self._bits.block(first // self._bits.of_a_block)[first % self._bits.of_a_block :]
+        return unpack(rows[: last - first], self.size).to(self.device)
 
 
 def restored_bank(empty: MaskBank, bits: Tensor, statistics: Tensor) -> MaskBank:

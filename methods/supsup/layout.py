@@ -75,7 +75,8 @@ def random_base(network: nn.Module, seed: int, device: torch.device) -> Base:
     layout = Layout({name: p.shape for name, p in named.items() if p.ndim >= 2})
     draws = generator(seed, "weights")
     weights = torch.cat([signed_kaiming_constant(shape, draws).flatten() for shape in layout.shapes.values()])
-    fixed = {name: torch.zeros_like(p) if name.endswith("bias") else p.detach().clone() for name, p in named.items() if p.ndim < 2}
+    vectors = {name: p.detach() for name, p in named.items() if p.ndim < 2}
+    fixed = {name: torch.zeros_like(p) if "bias" in name.rpartition(".")[2] else p.clone() for name, p in vectors.items()}
     buffers = dict(network.named_buffers())
     statistics = Layout({name: b.shape for name, b in buffers.items() if b.is_floating_point()})
     fixed |= {name: b for name, b in buffers.items() if not b.is_floating_point()}

@@ -17,7 +17,7 @@ from clbench.training import rmsprop
 
 from .._inference import check_evidence, check_objective
 from .allocation import Allocation, uncertainty
-from .bank import WORKING_BYTES, MaskBank, mask_type, restored_bank
+from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank
 from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
 from .training import LiveMask, MaskTraining
@@ -87,7 +87,9 @@ class SupSup(Method):
 
     def _empty_bank(self) -> MaskBank:
         device, layout = self.brief.device, self.base.layout
-        return MaskBank(layout.size, self.base.statistics.size, device, dtype=mask_type(device), working_bytes=WORKING_BYTES)
+        return MaskBank(
+            layout.size, self.base.statistics.size, device, integers=multiplies_bytes(device), working_bytes=WORKING_BYTES
+        )
 
     # Learning
 

@@ -7,7 +7,7 @@ to a score is W * dL/dW_eff, as if the threshold were the identity.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
@@ -15,6 +15,8 @@ from clbench.networks import bare_twin
 from clbench.training import Optimiser, Step, Tensors, TrainingState
 
 from .layout import Base
+
+MULTIPLYING: tuple[type, ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class MaskTraining:
@@ -24,10 +26,13 @@ class MaskTraining:
         self.base = base
         self.optimiser = optimiser
         twin = bare_twin(base.network)
+        # What autocast would convert at each use anyway, and nothing else: the weights of layers that only multiply by them.
+        multiplied = {f"{name}.weight".lstrip(".") for name, layer in twin.named_modules() if type(layer) in MULTIPLYING}
 
         def effective(scores: Tensors, given: dict[str, Any]) -> Tensors:
             weights = {name: given["scales"][name] * given["signs"][name] for name in scores}
-            return {name: weights[name] * straight_through(score) for name, score in scores.items()}
+            masked = {name: weights[name] * straight_through(score) for name, score in scores.items()}
+            return {name: weight.to(precision) if name in multiplied else weight for name, weight in masked.items()}
 
         def loss(weights: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
             buffers = {name: buffer.clone() for name, buffer in given["buffers"].items()}

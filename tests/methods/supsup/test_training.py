@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrizations
 
 from clbench.evaluator import Schedule, teach
 from clbench.method import Brief
@@ -262,3 +263,41 @@ def test_a_vector_that_is_no_bias_stays_as_the_network_begins_with_it() -> None:
     assert base.fixed["2.weight"].tolist() == [1] * 3
     assert not base.fixed["0.bias"].any()
     assert not base.fixed["3.bias"].any()
+    recurrent = random_base(nn.LSTM(4, 3), 0, torch.device("cpu"))
+    assert {name for name in recurrent.fixed if "bias" in name} == {"bias_ih_l0", "bias_hh_l0"}
+    assert not any(value.any() for name, value in recurrent.fixed.items())
+
+
+def layer_normalised(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm([1, 8, 8], bias=False), nn.Flatten(), nn.Linear(64, outputs))
+
+
+def orthogonal(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), parametrizations.orthogonal(nn.Linear(64, 16)), nn.ReLU(), nn.Linear(16, outputs))
+
+
+def bilinear(outputs: int) -> nn.Module:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Bilinear(64, 64, outputs)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.layer(inputs.flatten(1), inputs.flatten(1))
+
+    return Twice()
+
+
+@pytest.mark.parametrize("network", [layer_normalised, orthogonal, bilinear])
+def test_in_bfloat16_only_layers_that_multiply_have_weights_of_that_type(
+    network: Callable[[int], nn.Module], make_brief: Callable[..., Brief], make_stream: Callable[..., Stream]
+) -> None:
+    method = SupSup(make_brief(GNU)._replace(network=network, precision=torch.bfloat16), outputs=10)
+    teach(method, make_stream(1)[0], 0, Schedule(5, 16, 0))
+    assert method.live is None
+    plain = SupSup(make_brief(GNU)._replace(network=network), outputs=10)
+    for each in (method, plain):
+        each.begin_task(1, 1)
+    inputs, labels = make_stream(1)[0].test.whole(16)
+    losses = [each.observe(inputs, labels) for each in (method, plain)]
+    assert torch.allclose(*[loss for loss in losses if loss is not None], rtol=0.05)
