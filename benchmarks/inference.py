@@ -60,7 +60,7 @@ def rows(counts: tuple[int, ...] = (10, 100, 500, 1000, 2500)) -> Iterator[Row]:
         yield f"oneshot_{count}_vs_stacked", per_stacked * count / ours, "ratio"
         yield f"oneshot_{count}_vs_stacked_product", per_product * count / ours, "ratio"
         yield f"oneshot_{count}_vs_stacked_batched_product", per_batched * count / ours, "ratio"
-        yield f"oneshot_{count}_megabytes", (bank.packed().nbytes + min(count * size, bank.working_bytes)) / 1e6, "MB"
+        yield f"oneshot_{count}_megabytes", (bank.packed().nbytes + min(count * size, WORKING_BYTES)) / 1e6, "MB"
         yield f"oneshot_{count}_vs_exhaustive", tried / ours, "ratio"
         # One forward and backward pass of an image is a thousandth of the inner products with the masks at k = 2,500.
         yield f"oneshot_{count}_peak_fraction", 2 * size * count / ours / peak_flops(), "ratio"

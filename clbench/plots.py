@@ -150,10 +150,10 @@ def nice_below(low: float, high: float) -> float:
     return max(0.0, np.floor(100 * (low - 0.1 * (high - low) - 0.005)) / 100)
 
 
-def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, **kwargs: Any) -> None:
-    """Accuracy against tasks learned, with its interval where there is one: a band, or a bar where there is only one point."""
-    points = points.sort_values("learned")
-    learned, accuracy, width = (points[c].to_numpy(float) for c in ("learned", "accuracy", "accuracy_interval"))
+def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, across: str = "learned", **kwargs: Any) -> None:
+    """Accuracy against tasks learned (or ``across``), with its interval where there is one: a band, or a bar where there is one point."""
+    points = points.sort_values(across)
+    learned, accuracy, width = (points[c].to_numpy(float) for c in (across, "accuracy", "accuracy_interval"))
     axes.plot(learned, accuracy, label=label, markevery=max(1, len(points) // 8), **kwargs)
     if np.isfinite(width).any():
         colour, order = kwargs.get("color"), kwargs.get("zorder", 2) - 0.5

@@ -17,22 +17,60 @@ from clbench.evaluator import Ask, Score, Taught
 Watch = Callable[[spec.Job, Taught | Score], None]
 
 COLUMNS = (
-    *("figure", "budget", "curve", "method", "scenario", "ask", "stream", "data", "network", "settings", "tasks", "learned", "n"),
-    *("accuracy", "accuracy_interval", "task_accuracy", "task_accuracy_interval", "chance", "components", "stored_bytes", "runs"),
+    *(
+        "figure",
+        "budget",
+        "curve",
+        "method",
+        "scenario",
+        "ask",
+        "stream",
+        "data",
+        "network",
+        "settings",
+        "tasks",
+        "learned",
+        "at",
+        "n",
+    ),
+    *(
+        "accuracy",
+        "accuracy_interval",
+        "task_accuracy",
+        "task_accuracy_interval",
+        "chance",
+        "paper",
+        "components",
+        "stored_bytes",
+        "runs",
+    ),
 )
 """The columns of a figure's table: a row for each point. Accuracies run from 0 to 1 and are means over n seeds, with half widths of
-their 95 % t intervals; ``runs`` are the hashes of the runs that the point comes from."""
+their 95 % t intervals; ``at`` is where a point stands that is not drawn against tasks learned; ``paper`` is the accuracy that the paper
+gives for it, if it does; ``runs`` are the hashes of the runs that the point comes from."""
 
-NUMBERS = COLUMNS[COLUMNS.index("accuracy") : -1]
+NUMBERS = ("at", *COLUMNS[COLUMNS.index("accuracy") : -1])
 """The columns of real numbers."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A line of a figure: its name, and the settings of a request (``clbench.spec.Request``) with exactly one ask."""
+class Curve(NamedTuple):
+    """A line of a figure: its name, and the settings of a request (``clbench.spec.Request``) with exactly one ask.
+
+    ``at``: the place of its points in a figure that is not drawn against tasks learned.
+    """
 
     name: str
     settings: Mapping[str, Any]
+    at: float | None = None
+
+
+class Reference(NamedTuple):
+    """A number that the paper gives, and where: a curve's average accuracy after ``learned`` tasks at the paper's budget."""
+
+    curve: str
+    learned: int
+    accuracy: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +78,7 @@ class PaperFigure:
     """A figure of the paper: what is run for it in each budget, and how its table is drawn.
 
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
-    task, for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file.
+    task, for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file. ``reference``: the paper's numbers.
     """
 
     name: str
@@ -48,6 +86,7 @@ class PaperFigure:
     classes: int
     curves: Callable[[str], Sequence[Curve]]
     draw: Callable[[pd.DataFrame], Figure]
+    reference: tuple[Reference, ...] = ()
 
 
 class Drawn(NamedTuple):
@@ -63,6 +102,7 @@ class Answer(NamedTuple):
 
     curve: str
     job: spec.Job
+    at: float | None
 
     @property
     def ask(self) -> Ask:
@@ -100,6 +140,8 @@ def reproduce(
     table = points(answers, done)
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
+    known = {(each.curve, each.learned): each.accuracy for each in figure.reference} if budget == "paper" else {}
+    table["paper"] = [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
     table = plots.with_chance(table, figure.classes)[list(COLUMNS)]
     file = folder / "figures" / f"{figure.name}.csv"
     with tables.writing(file):
@@ -123,7 +165,7 @@ def needed(curves: Sequence[Curve], seeds: tuple[int, ...]) -> list[Answer]:
         for job in spec.resolve(spec.request({**curve.settings, "seeds": seeds})):
             if len(job.asks) != 1:
                 raise ValueError(f"the curve {curve.name!r} must have one ask, not {len(job.asks)}")
-            answers.append(Answer(curve.name, job))
+            answers.append(Answer(curve.name, job, curve.at))
     return answers
 
 
@@ -143,7 +185,7 @@ def check_complete(
 ) -> None:
     """Raise a ``UserError`` that names each curve whose runs are not all there."""
     lacking = []
-    for curve, job in answers:
+    for curve, job, _ in answers:
         run = stored[job.learn.hash]
         state = run_state(run, job)
         if state:
@@ -172,5 +214,5 @@ def points(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFr
         own = [answer for answer in answers if answer.curve == curve]
         scores = results.frame([done[answer.job.learn.hash] for answer in own])
         asked = (scores["ask"] == own[0].ask.label) & scores["learned"].isin(own[0].job.checkpoints)
-        frames.append(tables.by_tasks(scores[asked]).assign(curve=curve))
+        frames.append(tables.by_tasks(scores[asked]).assign(curve=curve, at=own[0].at))
     return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,59 @@
+"""Shared by the figures that compare methods on one stream: their curves, and one panel of accuracy against tasks learned."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clbench import plots, style, tables
+from clbench.paper.base import Curve
+
+CLASSES = 10
+ONE_SHOT: dict[str, Any] = {"algorithm": "one-shot", "group": 128, "evidence": 1}
+"""The paper's protocol: the first image of a batch of 128 decides for all of them."""
+
+
+def told(name: str, shared: Mapping[str, Any], method: str, **set_: Any) -> Curve:
+    """A method that is given the task (GG), all test images asked about."""
+    return Curve(name, {**shared, "method": method, "scenario": "GG", "set": set_})
+
+
+def inferring(name: str, shared: Mapping[str, Any], method: str, set_: Mapping[str, Any], **ask: Any) -> Curve:
+    """A method in GNu, asked in that way; without ``ask`` it is told the task, which costs no other training."""
+    asked = {"scenario": "GNu", **ask} if ask else {"scenario": "GG"}
+    return Curve(name, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": asked})
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Average accuracy against tasks learned, with chance and what the paper says."""
+    figure = style.new(style.COLUMN, 2.2)
+    axes = figure.add_subplot()
+    for number, (name, points) in enumerate(frame.groupby("curve", sort=False)):
+        plots.draw_line(axes, points, label=str(name), **style.line(number))
+    plots.draw_chance(axes, frame)
+    draw_reference(axes, frame, "learned")
+    style.accuracy_axis(axes, 0, 1)
+    style.tasks_axis(axes, frame["learned"].tolist())
+    plots.name_lines(figure, axes)
+    style.caption(figure, caption(frame))
+    return figure
+
+
+def draw_reference(axes: Axes, frame: pd.DataFrame, across: str) -> None:
+    """Stars where the paper gives a number."""
+    known = frame.dropna(subset="paper")
+    if len(known):
+        axes.plot(known[across], known["paper"], "*", color=style.BLACK, markersize=6, clip_on=False, label="the paper's number")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """What was run, and how well tasks were inferred at the end."""
+    _, common = tables.labels(frame.drop_duplicates("curve"))
+    name, budget = frame["figure"].iloc[0], frame["budget"].iloc[0]
+    last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
+    inferred = ", ".join(f"{row['curve']} {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
+    found = f" Tasks inferred rightly at the end (%): {inferred}." if inferred else ""
+    return f"{name} of the paper as run by clbench, budget {budget}: {tables.describe(common, frame['n'])}{found}"

@@ -1,0 +1,85 @@
+"""Figures 3, 5 and 6 from real runs of a tiny budget: drawn from their tables, whose numbers are those of the run folders."""
+
+import dataclasses
+import math
+
+import pandas as pd
+import pytest
+
+from clbench import paper
+from clbench.paper import base, comparison, fig3
+
+TINY = {"updates": 3, "network": "mlp-16"}
+NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def made(request, tmp_path_factory):
+    figure = paper.FIGURES[request.param]
+
+    def tiny(budget):
+        return [curve._replace(settings={**curve.settings, **TINY}) for curve in figure.curves(budget)]
+
+    folder = tmp_path_factory.mktemp("results")
+    return base.reproduce(dataclasses.replace(figure, curves=tiny), "smoke", folder), folder
+
+
+def test_every_point_is_drawn_where_the_table_says(made):
+    drawn, _ = made
+    (axes,) = drawn.figure.axes
+    across = "at" if drawn.frame["at"].notna().any() else "learned"
+    lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
+    for name, points in drawn.frame.assign(line=drawn.frame["curve"].str.partition(",")[0]).groupby("line"):
+        assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
+
+
+def test_numbers_are_those_of_the_run_folders(made):
+    drawn, folder = made
+    for row in drawn.frame.to_dict("records"):
+        scores = pd.read_csv(folder / "runs" / row["runs"] / "scores.csv")
+        asked = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
+        assert sorted(asked["task"]) == list(range(row["learned"]))
+        assert row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
+
+
+def test_files_are_there(made):
+    drawn, _ = made
+    assert [path.suffix for path in drawn.files] == [".csv", ".png", ".pdf"]
+    assert all(path.stat().st_size > 0 for path in drawn.files)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
+def test_every_budget_asks_for_what_there_is(name, budget):
+    answers = base.needed(paper.FIGURES[name].curves(budget), (0,))
+    assert len({answer.curve for answer in answers}) == len(answers)
+    if budget == "paper":
+        assert {answer.job.learn.data for answer in answers} == {"mnist"}
+
+
+def test_one_training_serves_all_asks_of_supsup():
+    answers = [answer for answer in base.needed(fig3.LEFT.curves("laptop"), (0,)) if answer.curve.startswith("SupSup")]
+    assert len(answers) == 3
+    assert len({answer.job.learn.hash for answer in answers}) == 1
+
+
+def test_the_paper_s_numbers_stand_in_the_table_of_its_own_budget_alone(tmp_path):
+    reference = (base.Reference("SupSup GG", 2, 0.75, "made up"),)
+
+    def curves(budget):
+        shared = {
+            "stream": "permuted-mnist",
+            "tasks": 2,
+            "updates": 2,
+            "checkpoints": (1, 2),
+            "network": "mlp-8",
+            "data": "mnist-5k",
+        }
+        return [comparison.inferring("SupSup GG", shared, "supsup", {"outputs": 20})]
+
+    figure = base.PaperFigure("made-up", "", 10, curves, comparison.draw, reference)
+    table = base.reproduce(figure, "paper", tmp_path).frame
+    assert table["paper"].isna().tolist() == [True, False]
+    assert table["paper"].iloc[1] == 0.75
+    again = base.reproduce(figure, "smoke", tmp_path)
+    assert all(map(math.isnan, again.frame["paper"]))
