@@ -11,7 +11,7 @@ STAMP := .venv/.set-up
 UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint check format reproduce-fig4 bench data wheel clean
+.PHONY: help setup test lint check format reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 bench data wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,20 @@ format: setup ## Sort the imports and format the code
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
 
+reproduce-fig3: setup ## The paper's Figure 3: SupSup in GNu against methods that are told the task
+	$(BIN)/clbench figure fig3-left --budget $(BUDGET)
+	$(BIN)/clbench figure fig3-right --budget $(BUDGET)
+
 reproduce-fig4: setup ## Train, and draw the paper's Figure 4 (BUDGET=smoke|laptop|paper)
 	$(BIN)/clbench figure fig4 --budget $(BUDGET)
+
+reproduce-fig5: setup ## Figure 5: rotations told apart by Binary, and One-Shot for BatchE
+	$(BIN)/clbench figure fig5-left --budget $(BUDGET)
+	$(BIN)/clbench figure fig5-right --budget $(BUDGET)
+
+reproduce-fig6: setup ## Figure 6: the effect of the output size
+	$(BIN)/clbench figure fig6-left --budget $(BUDGET)
+	$(BIN)/clbench figure fig6-right --budget $(BUDGET)
 
 bench: setup ## Measure speed and memory
 	$(BIN)/python -m benchmarks

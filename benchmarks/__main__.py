@@ -57,9 +57,10 @@ def plot(frame: pd.DataFrame, path: Path) -> tuple[Path, Path]:
     axes.set_yscale("log")
     axes.set_xlabel("masks")
     axes.set_ylabel("time per image (ms)")
-    axes.legend()
+    figure.legend(loc="outside upper left")
     style.caption(
-        figure, f"LeNet 300-100, {inference.OUTPUTS} outputs, {inference.QUERIES} images at a time, on this machine's CPU."
+        figure,
+        f"LeNet 300-100, {inference.OUTPUTS} outputs, {inference.QUERIES} images at a time (stacked masks: one), on this machine's CPU.",
     )
     return style.save(figure, path)
 
