@@ -54,6 +54,6 @@ def caption(frame: pd.DataFrame) -> str:
     _, common = tables.labels(frame.drop_duplicates("curve"))
     name, budget = frame["figure"].iloc[0], frame["budget"].iloc[0]
     last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
-    inferred = ", ".join(f"{row['curve']} {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
+    inferred = "; ".join(f"{row['curve']}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
     found = f" Tasks inferred rightly at the end (%): {inferred}." if inferred else ""
     return f"{name} of the paper as run by clbench, budget {budget}: {tables.describe(common, frame['n'])}{found}"
