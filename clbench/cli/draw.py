@@ -1,4 +1,4 @@
-"""``clbench plot``, ``clbench figure`` and ``clbench table``: what stored runs show."""
+"""``clbench plot``, ``clbench figure``, ``clbench table`` and ``clbench compare``: what stored runs show."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,8 @@ from rich.console import Console
 from clbench.cli import options
 from clbench.cli.options import AsJson, DataRoot, Device, Overwrite, Results
 from clbench.errors import UserError
+
+COMPARED = ("accuracy", "task_accuracy", "forgetting")
 
 
 def plot(
@@ -82,3 +84,39 @@ def table(
         print(json.dumps(json.loads(averages.to_json(orient="records"))))
     else:
         Console().print(tables.rich_table(tables.table(averages)))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A line: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    results: Results = Path("results"),
+    value: Annotated[str, typer.Option(help="accuracy, task_accuracy or forgetting.")] = "accuracy",
+    as_json: AsJson = False,
+) -> None:
+    """Compare two lines on the same seeds: mean paired difference with its t interval, effect (Cohen's d_z) and p-value."""
+    from rich.table import Table
+
+    from clbench.compare import compare as compared
+    from clbench.errors import unknown
+    from clbench.results import frame, summarise
+    from clbench.runs import Run
+
+    if value not in COMPARED:
+        raise unknown("value to compare", value, COMPARED)
+    found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    if not found:
+        raise UserError(
+            f"There are no complete runs in {results}: do some with clbench run, or name another folder with --results."
+        )
+    rows = compared(summarise(frame(found)), first, second, value).to_dict("records")
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("stream", "network", "tasks", "n", f"{first} %", f"{second} %", "difference", "effect d", "p", title=value)
+    for row in rows:
+        width = "" if row["n"] < 2 else f" ± {100 * row['half_width']:.2f}"
+        effect, p = ("–" if row["effect"] != row["effect"] else f"{row[key]:.3g}" for key in ("effect", "p_value"))
+        means = [f"{100 * row[which]:.2f}" for which in ("first", "second")]
+        place = [row["stream"], row["network"], str(row["tasks"]), str(row["n"])]
+        table.add_row(*place, *means, f"{100 * row['difference']:+.2f}{width}", effect, p)
+    Console().print(table)

@@ -1,0 +1,70 @@
+"""Paired comparisons against hand-worked numbers, and what is no line."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from clbench.compare import compare, paired
+from clbench.errors import UserError
+
+PLACE = {"stream": "s", "data": "d", "network": "n", "tasks": 3, "learned": 3}
+
+
+def row(method: str, scenario: str, seed: int, accuracy: float, ask: str = "", settings: str = "rate=1") -> dict:
+    seeds = dict.fromkeys(("stream_seed", "initialisation_seed", "training_seed"), seed)
+    return (
+        PLACE
+        | seeds
+        | {"method": method, "scenario": scenario, "ask": f"{scenario} {ask}", "settings": settings, "accuracy": accuracy}
+    )
+
+
+def test_a_hand_worked_case() -> None:
+    # Differences 0.04, 0.03, 0.02: mean 0.03, standard deviation 0.01, d = 3, t = 0.03 / (0.01 / sqrt 3) = 5.196 with 2 degrees.
+    found = paired([0.94, 0.95, 0.93], [0.90, 0.92, 0.91])
+    assert found.n == 3
+    assert found.difference == pytest.approx(0.03)
+    assert found.effect == pytest.approx(3)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.03 / (0.01 / math.sqrt(3)), 2))
+    assert found.half_width == pytest.approx(4.302652729911275 * 0.01 / math.sqrt(3))
+
+
+@pytest.mark.parametrize(("first", "second"), [([0.5], [0.25]), ([0.5, 0.5], [0.25, 0.25])])
+def test_without_spread_only_the_mean_is_known(first: list[float], second: list[float]) -> None:
+    found = paired(first, second)
+    assert found.difference == 0.25
+    assert math.isnan(found.effect)
+    assert math.isnan(found.p_value)
+
+
+def test_pairs_are_runs_of_the_same_seeds() -> None:
+    first = [row("a", "GG", seed, 0.5 + seed / 10) for seed in (0, 1, 2)]
+    second = [row("b", "GNu", seed, 0.1 * seed) for seed in (2, 1, 5)]  # in another order, one without its twin
+    (found,) = compare(pd.DataFrame(first + second), "a", "b").to_dict("records")
+    assert found["n"] == 2
+    assert found["difference"] == pytest.approx(0.5)
+    assert (found["first"], found["second"]) == (pytest.approx(0.65), pytest.approx(0.15))
+    assert found["stream"] == "s"
+
+
+def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
+    rows = [
+        row("a", "GNu", 0, 0.1, "objective=H"),
+        row("a", "GNu", 0, 0.2, "objective=G"),
+        row("a", "GG", 0, 0.3),
+        row("b", "GG", 0, 0.0),
+    ]
+    rows.append(row("a", "GNu", 0, 0.4, "objective=G", "rate=2"))
+    summary = pd.DataFrame(rows)
+    assert compare(summary, "a/gnu/objective=H", "b")["first"].tolist() == [0.1]
+    assert compare(summary, "a/GNu/objective=G,rate=2", "b")["first"].tolist() == [0.4]
+    with pytest.raises(UserError, match="a/gnu is more than one line: objective is G or H; rate is 1 or 2"):
+        compare(summary, "a/gnu", "b")
+    with pytest.raises(UserError, match="No run is a/gnu/objective=Z"):
+        compare(summary, "a/gnu/objective=Z", "b")
+    with pytest.raises(UserError, match="method among these runs"):
+        compare(summary, "c", "b")
+    with pytest.raises(UserError, match="no stream, network, number of tasks and seed in common"):
+        compare(summary.assign(stream_seed=[0, 0, 0, 1, 0]), "a/gg", "b")
