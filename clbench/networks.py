@@ -1,8 +1,8 @@
 """Backbones by name: plain PyTorch modules, of which no layer class is special.
 
-Three kinds of name are known: the paper's two networks, `mlp-AxB...` for a multilayer perceptron with biases, and the
-dotted name of anything importable that builds an ``nn.Module``. `resolve` turns a name into a factory from a number
-of outputs to a fresh module; `seeded` calls a factory so that its random initialisation follows from a seed and
+Four kinds of name are known: the paper's two networks, `mlp-AxB...` for a multilayer perceptron with biases, `swish-AxB...`
+for HopSupSup's, and the dotted name of anything importable that builds an ``nn.Module``. `resolve` turns a name into a factory
+from a number of outputs to a fresh module; `seeded` calls a factory so that its random initialisation follows from a seed and
 nothing else.
 """
 
@@ -28,7 +28,7 @@ Factory = Callable[[int], nn.Module]
 # The paper's networks for MNIST (section 4.2), by the widths of their hidden layers. Neither has a bias anywhere.
 BIAS_FREE = {"lenet-300-100": (300, 100), "fc-1024-1024": (1024, 1024)}
 OUTPUT_KEYWORDS = ("outputs", "num_classes", "num_outputs")
-KNOWN = (*BIAS_FREE, "mlp-AxB... (as mlp-400x400)", "package.module:factory")
+KNOWN = (*BIAS_FREE, "mlp-AxB... (as mlp-400x400)", "swish-AxB... (as swish-2048x2048)", "package.module:factory")
 
 
 class Row(NamedTuple):
@@ -62,6 +62,8 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     - ``lenet-300-100`` and ``fc-1024-1024``: the paper's networks (Wortsman et al. 2020, section 4.2; LeCun et al.
       1998 for the first), without biases;
     - ``mlp-AxB...``: hidden layers of A, B, ... units with biases, as ``mlp-400x400`` (van de Ven & Tolias 2019);
+    - ``swish-AxB...``: hidden layers without biases, each with batch normalisation by the batch's own statistics and Swish
+      (Wortsman et al. 2020, section 3.5: HopSupSup);
     - ``package.module:factory`` or ``package.module.factory``: any importable class or function that returns an
       ``nn.Module``. It gets the number of outputs by the keyword ``outputs``, ``num_classes`` or ``num_outputs``,
       whichever its signature has, else as its first positional argument (if that has a default and the signature
@@ -76,14 +78,20 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     if name in BIAS_FREE:
         return partial(mlp, input_shape, BIAS_FREE[name], bias=False)
     if name.startswith("mlp-"):
-        if not re.fullmatch(r"mlp-[1-9][0-9]*(x[1-9][0-9]*)*", name):
-            raise UserError(f"malformed network {name!r}: give positive widths of hidden layers, as in mlp-400x400")
-        return partial(mlp, input_shape, tuple(map(int, name.removeprefix("mlp-").split("x"))), bias=True)
+        return partial(mlp, input_shape, _widths(name, "mlp"), bias=True)
+    if name.startswith("swish-"):
+        return partial(swish, input_shape, _widths(name, "swish"))
     if "." in name or ":" in name:
         return _dotted(name, input_shape)
     close = difflib.get_close_matches(name.lower(), [*BIAS_FREE, "mlp-400x400"], n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
+
+
+def _widths(name: str, kind: str) -> tuple[int, ...]:
+    if not re.fullmatch(rf"{kind}-[1-9][0-9]*(x[1-9][0-9]*)*", name):
+        raise UserError(f"malformed network {name!r}: give positive widths of hidden layers, as in {kind}-400x400")
+    return tuple(map(int, name.removeprefix(f"{kind}-").split("x")))
 
 
 def seeded(factory: Factory, outputs: int, seed: int) -> nn.Module:
@@ -98,12 +106,25 @@ def seeded(factory: Factory, outputs: int, seed: int) -> nn.Module:
         return factory(outputs)
 
 
+def swish(input_shape: tuple[int, ...], hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """HopSupSup's network: after each hidden layer, without biases, batch normalisation by the batch's own statistics, and Swish."""
+    widths = (math.prod(input_shape), *hidden, outputs)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
+        layers[f"fc{i}"] = nn.Linear(fan_in, fan_out, bias=False)
+        if i <= len(hidden):
+            layers[f"norm{i}"] = nn.BatchNorm1d(fan_out, affine=False, track_running_stats=False)
+            layers[f"swish{i}"] = nn.SiLU()
+    return nn.Sequential(layers)
+
+
 def catalogue() -> list[Row]:
     """What `resolve` knows, for ``clbench list networks``. Builds no weights and draws no random numbers."""
     rows = [
         ("lenet-300-100", "784-300-100-outputs, ReLU, no biases (the paper's LeNet)"),
         ("fc-1024-1024", "784-1024-1024-outputs, ReLU, no biases (the paper's FC)"),
         ("mlp-400x400", "ReLU, with biases; mlp-AxB... for any number and widths of hidden layers"),
+        ("swish-2048x2048", "Swish and batch normalisation, no biases (HopSupSup's); swish-AxB... for any hidden layers"),
     ]
     dotted = Row("package.module:factory", "any importable function or class that builds an nn.Module", None)
     return [Row(name, description, count_parameters(resolve(name, (1, 28, 28)), 10)) for name, description in rows] + [dotted]

@@ -281,5 +281,5 @@ def test_the_catalogue_counts_what_resolve_builds() -> None:
     assert rows["fc-1024-1024"].parameters == FC + 10240
     assert rows["mlp-400x400"].parameters == 478_410
     assert rows["package.module:factory"].parameters is None
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(row.description for row in rows.values())

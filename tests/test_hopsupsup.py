@@ -1,0 +1,125 @@
+"""HopSupSup: both rules of storage against double loops, recovery, and a method that keeps the same memory however many tasks there are."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clbench import networks, registry
+from clbench.errors import UserError
+from clbench.evaluator import Schedule, teach
+from clbench.scenarios import GNS, GNU
+
+Make = Callable[..., Any]
+FILE = Path(__file__).parents[1] / "docs" / "examples" / "hopsupsup.py"
+HopSupSup: Any = registry.method(f"{FILE}:HopSupSup")
+module = sys.modules[HopSupSup.__module__]
+Masked, descend, hebb, storkey = module.Masked, module.descend, module.hebb, module.storkey
+
+
+def strings(count: int, size: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, 2, (count, size), generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+
+
+def test_hebb_is_the_paper_s_rule() -> None:
+    psi, z = torch.randn(5, 5, generator=torch.Generator().manual_seed(1)), strings(1, 5)[0]
+    expected = [[float(psi[u, v]) + float(z[u] * z[v]) / 5 for v in range(5)] for u in range(5)]
+    assert torch.allclose(hebb(psi, z), torch.tensor(expected))
+
+
+def test_storkey_against_its_sums_written_out() -> None:
+    """Storkey 1997: h_uv = sum over w other than u and v of Psi_uw z_w."""
+    size, psi = 6, torch.zeros(6, 6)
+    for z in strings(3, size):
+        h = [[sum(float(psi[u, w] * z[w]) for w in range(size) if w not in (u, v)) for v in range(size)] for u in range(size)]
+        expected = torch.tensor(
+            [
+                [float(psi[u, v]) + float(z[u] * z[v] - z[u] * h[v][u] - h[u][v] * z[v]) / size for v in range(size)]
+                for u in range(size)
+            ]
+        )
+        found = storkey(psi, z)
+        off = ~torch.eye(size, dtype=torch.bool)  # a unit's own pull on itself is no part of the rule
+        assert torch.allclose(found[off], expected[off], atol=1e-6)
+        psi = expected
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey])
+def test_stored_strings_are_minima_and_are_recovered(rule: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """With the entropy pointing at one of them; from their mean, as in answering."""
+    size, stored = 200, strings(3, 200)
+    psi = torch.zeros(size, size)
+    for z in stored:
+        psi = rule(psi, z)
+    energy = [-(z @ psi @ z) / 2 for z in stored]
+    flipped = [torch.where(torch.arange(size) < 20, -z, z) for z in stored]
+    assert all(low < -(z @ psi @ z) / 2 for low, z in zip(energy, flipped, strict=True))
+    for z in stored:
+        states = descend(
+            psi,
+            stored.mean(0),
+            lambda mask, z=z: -(mask * z).sum() / size,  # lowest where mask and z agree
+            steps=40,
+            step_size=20.0,
+            momentum=0.9,
+            strength=0.02,
+        )
+        assert torch.equal(torch.sign(states[-1].z), z)
+        assert len(states) == 41
+        assert states[-1].energy < states[0].energy
+
+
+@pytest.mark.parametrize("place", ["output", "normalised"])
+def test_a_mask_acts_where_it_is_said_to(place: str) -> None:
+    """Equation 5, W2' (m * swish(n(W1' x))), or W2' swish(m * n(W1' x)), written out."""
+    network = networks.swish((1, 2, 2), (3,), 2)
+    masked, x, m = Masked(network, place, (1, 2, 2)), torch.randn(5, 1, 2, 2), torch.tensor([1.0, 0.0, 1.0])
+    first, second = (layer.weight for layer in network if isinstance(layer, nn.Linear))
+    hidden = x.flatten(1) @ first.T
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + 1e-5).sqrt()
+    hidden = m * hidden * hidden.sigmoid() if place == "output" else (m * hidden) * (m * hidden).sigmoid()
+    assert masked.widths == [3]
+    assert torch.allclose(masked(x, m), hidden @ second.T, atol=1e-5)
+
+
+def swish(outputs: int) -> nn.Module:
+    return networks.seeded(lambda n: networks.swish((1, 8, 8), (256,), n), outputs, 0)
+
+
+def made(make_brief: Make, scenario: Any = GNU, **learning: Any) -> Any:
+    return HopSupSup(make_brief(scenario)._replace(network=swish), outputs=12, **learning)
+
+
+@pytest.mark.parametrize("storage", ["storkey", "hebb"])
+def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stream: Make, storage: Any) -> None:
+    method, stream, bytes_ = made(make_brief, storage=storage), make_stream(3), []
+    for index in range(3):
+        teach(method, stream[index], index, Schedule(60, 32, 0))
+        bytes_.append(sum(tensor.nbytes for tensor in method.learned().values()))
+    assert len(set(bytes_)) == 1
+    tasks, labels_right = [], []
+    for index in range(3):
+        inputs, labels = stream[index].test.whole()
+        found = method.predict(inputs, group=60, step_size=100.0, strength=5e-3)
+        assert found.tasks is not None
+        tasks.append((found.tasks == index).float().mean())
+        labels_right.append((found.labels == labels).float().mean())
+    assert torch.stack(tasks).mean() > 0.6  # by guessing a third
+    assert torch.stack(labels_right).mean() > 0.6  # by guessing a quarter
+    rows = method.tables()["recovery"]
+    assert [row["step"] for row in rows] == list(range(31)) * 3
+    assert method.tables() == {}
+
+
+def test_a_task_too_many_is_refused(make_brief: Make) -> None:
+    with pytest.raises(UserError, match="outputs=12 are too few for 4 tasks of 4 classes"):
+        made(make_brief).begin_task(3, 1)
+
+
+def test_a_network_without_a_sequence_of_layers_is_refused(make_brief: Make) -> None:
+    with pytest.raises(UserError, match=r"nn\.Sequential"):
+        HopSupSup(make_brief(GNS)._replace(network=lambda outputs: nn.Linear(64, outputs)))
