@@ -9,7 +9,7 @@ import torch
 from clbench import registry, spec
 from clbench.errors import UserError
 from clbench.results import frame
-from clbench.runs import Overwrite, Run, Watch, answer, execute, find, rewinds, unwatched
+from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, unwatched
 
 
 def run(
@@ -82,6 +82,7 @@ def ask(
     stream = spec.build_stream(learn, None if data_root is None else str(data_root), where)
     if checkpoints is None:
         checkpoints = found.checkpoints if rewinds(found) else (learn.tasks,)
-    answer(found, asks, spec.check_checkpoints(checkpoints, learn.tasks), stream, where)
+    with alone(found):
+        answer(found, asks, spec.check_checkpoints(checkpoints, learn.tasks), stream, where)
     scores = frame([found])
     return scores[scores["ask"].isin([a.label for a in asks]) & scores["learned"].isin(checkpoints)].reset_index(drop=True)

@@ -86,6 +86,8 @@ def _line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     doubled = rows.duplicated([*PAIR, *SEEDS], keep=False)
     if doubled.any():
         raise UserError(f"{text} is more than one line: {_choices(rows[doubled])}. Narrow it, as in METHOD/SCENARIO/key=value.")
+    if rows[value].isna().any():
+        raise UserError(f"{text} has no {value.replace('_', ' ')}: compare another value.")
     return rows[[*PAIR, *SEEDS, value]]
 
 

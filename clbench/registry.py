@@ -183,6 +183,11 @@ def _as_builder(found: Any, name: str) -> StreamBuilder:
 
 
 def _checked_stream(build: Callable[..., Any], name: str) -> Callable[..., Stream]:
+    try:
+        inspect.signature(build).bind(None, tasks=1, seed=0)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name!r} is no stream ({error}): it must be a function (data, *, tasks, seed).") from None
+
     def built(*datasets: Any, tasks: int, seed: int) -> Stream:
         stream = build(*datasets, tasks=tasks, seed=seed)
         if not isinstance(stream, Stream):

@@ -28,7 +28,10 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
 def _run_frame(run: Run) -> pd.DataFrame:
     scores, tasks, learn = run.table("scores"), run.table("tasks"), run.learn
     if scores.empty:
-        raise UserError(f"The run {run.path} has no scores yet: finish it by running it again.")
+        remedy = "its scores.csv is gone: do it again with --overwrite always" if run.complete else "finish it by running it again"
+        raise UserError(f"The run {run.path} has no scores: {remedy}.")
+    if scores.duplicated(["ask", "learned", "task"]).any():
+        raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: do the run again with --overwrite always.")
     tasks["train_seconds"] = tasks["seconds"].cumsum()
     kept = tasks[["learned", "components", "stored_bytes", "progress_bytes", "train_seconds"]]
     scores = scores.rename(columns={"seconds": "eval_seconds"}).merge(kept, on="learned", how="left")

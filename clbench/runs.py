@@ -9,13 +9,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import filelock
 import pandas as pd
 import torch
 
@@ -51,7 +53,10 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The contents of ``run.json``."""
-        return json.loads((self.path / "run.json").read_text())
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except json.JSONDecodeError:
+            raise UserError(f"The file {self.path / 'run.json'} is damaged: remove its folder and do the run again.") from None
 
     @property
     def learn(self) -> Learn:
@@ -114,6 +119,13 @@ def execute(
         raise unknown("way to overwrite", overwrite, OVERWRITE)
     device = device or torch.device("cpu")
     run = Run(writable(results) / "runs" / job.learn.hash)
+    if overwrite == "never" and not (run.path / "run.json").exists():
+        raise UserError(f"There is no run {run.path}, and --overwrite never does none: use missing.")
+    with alone(run):
+        return _execute(run, job, data_root, device, overwrite, watch)
+
+
+def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, overwrite: Overwrite, watch: Watch) -> Run:
     if overwrite != "always" and (run.path / "run.json").exists():
         missing = run.unanswered(job.asks, job.checkpoints)
         if run.complete and not missing:
@@ -135,6 +147,24 @@ def execute(
             _learn(run, job, method, stream, watch)
     answer(run, job.asks, job.checkpoints, stream, device, watch)
     return run
+
+
+@contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """For writing to a run: a ``UserError`` if another process is at it."""
+    folder = run.path.parent.parent / ".locks"
+    lock = filelock.FileLock(folder / run.path.name, timeout=0)
+    try:
+        folder.mkdir(exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"Another process is at work on the run {run.path}: wait until it is done, and try again.") from None
+    except OSError as error:
+        raise UserError(f"Nothing can be written to {folder.parent} ({error.strerror or error}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def answer(
@@ -194,7 +224,8 @@ def find(name: str, results: Path) -> Run:
     direct = Path(name)
     if (direct / "run.json").is_file():
         return Run(direct)
-    matches = [p for p in (results / "runs").glob(f"{name}*") if (p / "run.json").is_file()] if name else []
+    known = sorted((results / "runs").glob("*/run.json"))
+    matches = [file.parent for file in known if name and file.parent.name.startswith(name)]
     if len(matches) == 1:
         return Run(matches[0])
     if not matches:

@@ -136,6 +136,8 @@ def read_spec(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"There is no spec file {path}: name an existing JSON file.") from None
+    except OSError as error:
+        raise UserError(f"The spec file {path} cannot be read ({error.strerror or error}): name a JSON file.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"The spec file {path} is no JSON: {error}.") from None
     if not isinstance(values, dict):
@@ -198,6 +200,11 @@ def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> S
     made = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
     if len(made) != learn.tasks:
         raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
+    least = min(len(task.train) for task in made)
+    if learn.batch_size > least:
+        raise UserError(
+            f"A batch of {learn.batch_size} is larger than the {least} training images of a task: give a smaller --batch-size."
+        )
     return made.to(device)
 
 
@@ -248,6 +255,13 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
             raise unknown(f"setting of an ask to {method.name}", key, allowed)
         if not values:
             raise UserError(f"The setting {key} of an ask has no value.")
+    concerning = [key for key in choices if key not in ("scenario", "images")]
+    names = [str(name) for name in choices.get("scenario", [scenario.name])]
+    if concerning and all(registry.scenario(name).task_given_in_inference for name in names):
+        raise UserError(
+            f"{', '.join(concerning)} of an ask tell how the task is inferred, and {', '.join(names)} gives it: "
+            "ask under another scenario, as in --ask scenario=gnu."
+        )
     asks: dict[str, Ask] = {}
     for values in itertools.product(*choices.values()):
         chosen = dict(zip(choices, values, strict=True))

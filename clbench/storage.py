@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from clbench.errors import UserError
 
 # safetensors' names of the types that learned state has, in the order that it gives them.
 _TYPES = {
@@ -30,8 +33,11 @@ def save(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file that ``save`` wrote, on the CPU."""
-    return load_file(path)
+    """The named tensors of a file that ``save`` wrote, on the CPU. A ``UserError`` names a damaged or missing one."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"The file {path} is damaged or gone ({error}): do its run again with --overwrite always.") from None
 
 
 def file_bytes(tensors: Mapping[str, Tensor]) -> int:

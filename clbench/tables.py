@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -40,6 +40,12 @@ HEADINGS = {
     "eval s": "eval\ns",
 }
 """Columns whose names take several lines in a terminal."""
+
+DISPENSABLE = ("eval s", "bytes to go on", "train s", "masks", "forgetting %", "data", "settings", "bytes to predict", "network")
+"""Columns that a narrow terminal does without, the first first."""
+
+WIDE = 250
+"""The width of a table that is not printed to a terminal."""
 
 
 # Frames
@@ -131,6 +137,26 @@ def markdown(shown: pd.DataFrame) -> str:
     return "\n".join(line(row) for row in [cells[0], rule, *cells[1:]]) + "\n"
 
 
+def print_table(averages: pd.DataFrame) -> None:
+    """Show a table of runs on standard output. In a narrow terminal columns are left out, and named, rather than numbers cut."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    shown, left_out = table(averages), []
+    unlimited = Console(width=10 * WIDE)  # a console finds nothing wider than itself
+    for name in DISPENSABLE:
+        if unlimited.measure(rich_table(shown)).minimum <= console.width:
+            break
+        if name in shown:
+            shown = shown.drop(columns=name)
+            left_out.append(name)
+    console.print(rich_table(shown))
+    if left_out:
+        console.print(f"Not shown for want of room: {', '.join(left_out)} (clbench table --out FILE.md has all).", style="dim")
+
+
 def rich_table(shown: pd.DataFrame) -> "Table":
     """A formatted table for the terminal. What all rows share of their protocol stands in its title, so that the rest finds room."""
     from rich.box import SIMPLE_HEAD
@@ -139,7 +165,9 @@ def rich_table(shown: pd.DataFrame) -> "Table":
 
     asks, common = without_shared(shown["ask"])
     shown = shown.assign(ask=[_label(read_settings(ask)) for ask in asks])
-    shared = [name for name in ("method", "stream", "data", "network", "tasks", "n") if shown[name].nunique() == 1]
+    shared = [
+        name for name in ("method", "stream", "data", "network", "tasks", "n") if name in shown and shown[name].nunique() == 1
+    ]
     wording = {"tasks": "{} tasks", "n": "n = {}"}
     title = [wording.get(name, "{}").format(shown[name].iloc[0]) for name in shared] + ([common] if common else [])
     heading = Text(" · ".join(title)) if title else None
@@ -147,10 +175,14 @@ def rich_table(shown: pd.DataFrame) -> "Table":
         title=heading, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0
     )
     rest = [name for name in shown.columns.drop(shared) if shown[name].ne("").any()]
+    last = "settings" if "settings" in rest else None
+    rest = [name for name in rest if name != last] + ([last] if last else [])
     for name in rest:
-        made.add_column(
-            HEADINGS.get(name, name), justify="right" if is_number(name) else "left", no_wrap=is_number(name), overflow="fold"
-        )
+        whole = is_number(name) or name not in ("ask", "settings")
+        longest = max(len(cell) for cell in shown[name])
+        width = longest if whole else min(16, longest)
+        justify: Literal["left", "right"] = "right" if is_number(name) else "left"
+        made.add_column(HEADINGS.get(name, name), justify=justify, no_wrap=whole, min_width=width, overflow="fold")
     for row in shown[rest].to_numpy():
         made.add_row(*map(Text, row))
     return made

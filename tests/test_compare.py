@@ -68,3 +68,9 @@ def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
         compare(summary, "c", "b")
     with pytest.raises(UserError, match="no stream, network, number of tasks and seed in common"):
         compare(summary.assign(stream_seed=[0, 0, 0, 1, 0]), "a/gg", "b")
+
+
+def test_a_value_that_a_line_has_not() -> None:
+    rows = [row("a", "GG", 0, math.nan), row("b", "GG", 0, 0.1)]
+    with pytest.raises(UserError, match="a/gg has no accuracy"):
+        compare(pd.DataFrame(rows), "a/gg", "b")

@@ -268,3 +268,10 @@ def test_an_edited_file_makes_another_run_with_the_new_code(
 
 def test_a_method_whose_predict_has_parameters_need_not_check_them(method_file: Path, tmp_path: Path, tiny: None) -> None:
     execute(job(method=f"{method_file}:Constant", ask={"times": [1, 2]}), tmp_path)
+
+
+def test_a_function_that_makes_no_stream(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text("def shift(images, by):\n    return images\n")
+    with pytest.raises(UserError, match=r"is no stream \(.*\): it must be a function \(data, \*, tasks, seed\)"):
+        registry.stream(f"{file}:shift")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from clbench import runs, storage
+from clbench import results, runs, storage
 from clbench.data import Dataset
 from clbench.errors import UserError
 from clbench.evaluator import Score, Taught
@@ -49,7 +49,7 @@ def job(scenario: str = "gnu", **settings: Any) -> Job:
         "updates": 15,
         "batch_size": 16,
         "set": learning | settings.pop("set", {}),
-        "ask": {"group": 10} | settings.pop("ask", {}),
+        "ask": ({} if scenario == "gg" else {"group": 10}) | settings.pop("ask", {}),
     }
     (made,) = resolve(request({"scenario": scenario, **defaults, **settings}))
     return made
@@ -208,7 +208,9 @@ def test_overwriting_always_begins_again(tmp_path: Path, observed: list[int]) ->
 
 
 def test_overwriting_never_adds_nothing_to_what_is_there(tmp_path: Path, observed: list[int]) -> None:
-    run = execute(job(), tmp_path, overwrite="never")  # nothing is there yet
+    with pytest.raises(UserError, match=r"There is no run .* and --overwrite never does none"):
+        execute(job(), tmp_path, overwrite="never")
+    run = execute(job(), tmp_path)
     with pytest.raises(UserError, match="lacks some of what is asked"):
         execute(job(ask={"objective": "G"}), tmp_path, overwrite="never")
     with pytest.raises(Interrupted):
@@ -421,3 +423,42 @@ def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> N
     turned = dict(reversed(learn.model_dump().items()))
     turned["parameters"] = dict(reversed(learn.parameters.items()))
     assert Learn(**turned).hash == learn.hash
+
+
+# What stands in the way
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, tiny: None) -> None:
+    with pytest.raises(UserError, match="A batch of 201 is larger than the 200 training images of a task"):
+        execute(job(batch_size=201), tmp_path)
+
+
+def test_two_processes_do_not_write_to_one_run(tmp_path: Path, tiny: None) -> None:
+    run = Run(runs.writable(tmp_path) / "runs" / job().learn.hash)
+    with runs.alone(run), pytest.raises(UserError, match="Another process is at work on the run"):
+        execute(job(), tmp_path)
+    assert execute(job(), tmp_path).complete
+
+
+def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:
+    run = execute(job(), tmp_path)
+    scores, record = run.path / "scores.csv", run.path / "run.json"
+    whole = scores.read_text()
+    scores.write_text(whole + whole.partition("\n")[2])
+    with pytest.raises(UserError, match=r"scores\.csv has scores twice"):
+        results.frame([run])
+    scores.unlink()
+    with pytest.raises(UserError, match=r"has no scores: its scores\.csv is gone"):
+        results.frame([run])
+    state = run.path / "state" / "3" / "learned.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"learned\.safetensors is damaged or gone"):
+        storage.load(state)
+    record.write_text(record.read_text()[:50])
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        _ = run.record
+
+
+def test_a_path_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no run '/nowhere/at/all'"):
+        runs.find("/nowhere/at/all", tmp_path)

@@ -171,7 +171,6 @@ def test_counts_that_make_no_sense(settings: dict[str, Any], says: str) -> None:
         ({"ask": {"objective": "F"}}, "objective=F cannot be: input should be 'H' or 'G'"),
         ({"ask": {"algorithm": ["one-shot", "two-shot"]}}, "algorithm=two-shot cannot be: input should be 'one-shot'"),
         ({"ask": {"group": "big"}}, "group=big cannot be: input should be a valid integer"),
-        ({"scenario": "gg", "ask": {"group": "big"}}, "group=big cannot be: input should be a valid integer"),
     ],
 )
 def test_values_of_the_wrong_type(settings: dict[str, Any], says: str) -> None:
@@ -318,7 +317,7 @@ def test_every_combination_is_an_ask() -> None:
 
 
 def test_where_the_task_is_given_there_is_nothing_to_infer() -> None:
-    assert job(scenario="gg", ask={"objective": ["H", "G"]}).asks == (Ask(GG),)
+    assert job(scenario="gg").asks == (Ask(GG),)
     both = job(scenario="gnu", ask={"scenario": ["gnu", "gg"], "objective": "G"}).asks
     assert [ask.label for ask in both] == ["GNu algorithm=one-shot evidence=1 group=128 objective=G", "GG"]
 
@@ -370,7 +369,7 @@ def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
-    learn = job(stream="split-mnist", tasks=2, network="mlp-8", seeds=(3,), precision="bfloat16").learn
+    learn = job(stream="split-mnist", tasks=2, network="mlp-8", seeds=(3,), precision="bfloat16", batch_size=16).learn
     stream = build_stream(learn, None, CPU)
     method = build_method(learn, GNU, stream, CPU)
     brief = method.brief
@@ -421,3 +420,15 @@ def test_where_no_task_is_given_in_training_the_precision_is_the_paper_s() -> No
     halves = {resolve(request({"method": "bgd", "scenario": name}))[0].learn.hash for name in ("gns", "nns")}
     assert len(halves) == 1  # it learns the same in both, once
     assert resolve(request({"scenario": "gnu"}))[0].learn.precision == usual_precision(registry.method("supsup"), GNS)
+
+
+def test_where_the_task_is_given_nothing_can_be_asked_about_its_inference() -> None:
+    with pytest.raises(UserError, match=r"objective of an ask tell how the task is inferred, and GG gives it"):
+        resolve(request({"scenario": "gg", "ask": {"objective": "G"}}))
+    asks = resolve(request({"scenario": "gnu", "ask": {"scenario": ["gg", "gnu"], "objective": "G"}}))[0].asks
+    assert [ask.scenario.name for ask in asks] == ["GG", "GNu"]
+
+
+def test_a_spec_file_that_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_spec(tmp_path)

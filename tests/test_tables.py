@@ -173,3 +173,21 @@ def test_describe_names_data_network_and_protocol():
         "supsup, permuted-mnist (data mnist-5k), lenet-300-100, 300 updates a task, 3 seeds (with 95 % t intervals). "
         "One image decides the task of each 128 (group=128, evidence=1: the paper's protocol)."
     )
+
+
+@pytest.mark.parametrize("width", [44, 60, 80, 100, 200])
+def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(averages, monkeypatch, capsys, width):
+    from rich import console
+
+    made = console.Console
+    monkeypatch.setattr(
+        console,
+        "Console",
+        lambda **how: made(**({"width": width, "force_terminal": True, "no_color": True, "highlight": False} | how)),
+    )
+    tables.print_table(averages)
+    shown = capsys.readouterr().out
+    for accuracy in tables.table(averages)["accuracy %"]:
+        assert accuracy in shown
+    assert "…" not in shown
+    assert ("Not shown for want of room" in shown) == (width < 100)

@@ -83,7 +83,7 @@ def table(
     elif as_json:
         print(json.dumps(json.loads(averages.to_json(orient="records"))))
     else:
-        Console().print(tables.rich_table(tables.table(averages)))
+        tables.print_table(averages)
 
 
 def compare(
@@ -96,6 +96,7 @@ def compare(
     """Compare two lines on the same seeds: mean paired difference with its t interval, effect (Cohen's d_z) and p-value."""
     from rich.table import Table
 
+    from clbench import tables
     from clbench.compare import compare as compared
     from clbench.errors import unknown
     from clbench.results import frame, summarise
@@ -108,10 +109,11 @@ def compare(
         raise UserError(
             f"There are no complete runs in {results}: do some with clbench run, or name another folder with --results."
         )
-    rows = compared(summarise(frame(found)), first, second, value).to_dict("records")
+    lines = compared(summarise(frame(found)), first, second, value)
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps(json.loads(lines.to_json(orient="records", double_precision=15))))
         return
+    rows = lines.to_dict("records")
     table = Table("stream", "network", "tasks", "n", f"{first} %", f"{second} %", "difference", "effect d", "p", title=value)
     for row in rows:
         width = "" if row["n"] < 2 else f" ± {100 * row['half_width']:.2f}"
@@ -119,4 +121,5 @@ def compare(
         means = [f"{100 * row[which]:.2f}" for which in ("first", "second")]
         place = [row["stream"], row["network"], str(row["tasks"]), str(row["n"])]
         table.add_row(*place, *means, f"{100 * row['difference']:+.2f}{width}", effect, p)
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=tables.WIDE)).print(table)

@@ -20,7 +20,7 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.bars: dict[str, TaskID] = {}
-        self.latest: dict[str, list[float]] = {}
+        self.latest: dict[tuple[str, int], list[float]] = {}
 
     def watch(self, job: "Job", event: "Taught | Score") -> None:
         """Show a record of a run."""
@@ -31,13 +31,14 @@ class Bars:
             offset = f" offset={learn.parameters['offset']}" if learn.parameters.get("offset") else ""
             what = f"{learn.method} {job.scenario.name}{offset} seed {learn.seeds.stream}"
             self.bars[learn.hash] = self.progress.add_task(what, total=learn.tasks, accuracy="")
-        bar, latest = self.bars[learn.hash], self.latest.setdefault(learn.hash, [])
+        bar, latest = self.bars[learn.hash], self.latest.setdefault((learn.hash, event.learned), [])
         if isinstance(event, Taught):
-            latest.clear()
             self.progress.update(bar, completed=event.learned)
         elif event.ask.label == job.asks[0].label:
             latest.append(event.accuracy)
-            self.progress.update(bar, accuracy=f"accuracy {100 * sum(latest) / len(latest):.2f} % after {event.learned}")
+            self.progress.update(
+                bar, completed=event.learned, accuracy=f"accuracy {100 * sum(latest) / len(latest):.2f} % after {event.learned}"
+            )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from clbench.cli import options
 from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, Overwrite, Results
@@ -158,7 +157,7 @@ def _print_results(scores: "pd.DataFrame", as_json: bool) -> None:
         for record in summary.rename(columns=JSON_KEYS).to_dict("records"):
             print(json.dumps({key: _plain(value) for key, value in record.items()}))
         return
-    Console().print(tables.rich_table(tables.table(over_seeds(summary))))
+    tables.print_table(over_seeds(summary))
     for path in dict.fromkeys(summary["path"]):
         print(path)
 
