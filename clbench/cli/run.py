@@ -13,6 +13,7 @@ from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, Overwrite
 if TYPE_CHECKING:
     import pandas as pd
 
+    from clbench.runs import Run
     from clbench.spec import Job
 
 JSON_KEYS = {
@@ -119,7 +120,16 @@ def run(
         done = [
             execute(job, results, data_root=root, device=where, overwrite=mode, watch=partial(shown.watch, job)) for job in jobs
         ]
+    if not as_json:
+        for line in dict.fromkeys(map(_step, done)):
+            print(line)
     _print_results(api.asked(done, jobs), as_json)
+
+
+def _step(run: "Run") -> str:
+    """Which training step a run used."""
+    kind = "compiled" if run.record["compiled"] else "plain (compiling it would take longer than it saves, or there is no compiler)"
+    return f"training step: {kind}, matrix products in {run.learn.precision}"
 
 
 def ask(

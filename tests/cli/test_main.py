@@ -53,6 +53,7 @@ def test_json_is_one_object_for_each_run_and_ask_and_nothing_else(clbench) -> No
 def test_a_run_is_asked_again_plotted_and_tabled(clbench, tmp_path: Path) -> None:
     code, out, _ = clbench("run", "--scenario", "gnu", *TINY)
     assert code == 0
+    assert "training step: plain" in out
     path = Path(out.split()[-1])
     learned = (path / "state" / "2" / "learned.safetensors").read_bytes()
     for name in (str(path), path.name, path.name[:6]):
