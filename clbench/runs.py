@@ -8,7 +8,6 @@ whatever tables the method writes), and ``state/<tasks learned>/``: what was lea
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from clbench.environment import environment
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes
 from clbench.method import Method
+from clbench.run_files import SavingClock, Tables
 from clbench.scenario import Scenario
 from clbench.seeding import derive
 from clbench.spec import Job, Learn, build_method, build_stream
@@ -38,10 +38,6 @@ Watch = Callable[[Taught | Score], None]
 
 def unwatched(event: Taught | Score) -> None:
     """Nobody looks on."""
-
-
-SAVING_SHARE = 0.05
-"""The state is saved after a task if that keeps the time spent on saving below this share of the run."""
 
 
 @dataclass(frozen=True)
@@ -248,48 +244,6 @@ def writable(results: Path) -> Path:
     return results
 
 
-class Tables:
-    """The run's CSV tables: rows gather here, and are appended to the files when a state is saved."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, list[dict[str, Any]]] = {}
-
-    def add(self, table: str, **row: Any) -> None:
-        """Add one row to ``table``."""
-        self.rows.setdefault(table, []).append(row)
-
-    def add_score(self, score: Score) -> None:
-        """Add a score's rows to ``scores`` and ``confusion``."""
-        self.add(
-            "scores",
-            learned=score.learned,
-            task=score.task,
-            scenario=score.ask.scenario.name,
-            ask=score.ask.label,
-            accuracy=score.accuracy,
-            task_accuracy=score.task_accuracy,
-            images=score.images,
-            seconds=round(score.seconds, 6),
-        )
-        for inferred, images in score.inferred.items():
-            self.add("confusion", learned=score.learned, ask=score.ask.label, task=score.task, inferred=inferred, images=images)
-
-    def flush(self) -> None:
-        """Append all rows to their files."""
-        for table, rows in self.rows.items():
-            file = self.path / f"{table}.csv"
-            pd.DataFrame(rows).to_csv(file, mode="a", header=not file.exists(), index=False)
-        self.rows = {}
-
-    def forget_after(self, learned: int) -> None:
-        """Drop rows written after the state of ``learned`` tasks was saved, as a run does that was interrupted in between."""
-        for file in self.path.glob("*.csv"):
-            table = pd.read_csv(file)
-            if (table["learned"] > learned).any():
-                table[table["learned"] <= learned].to_csv(file, index=False)
-
-
 def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> None:
     """Teach from the last saved state to the end, asking at the checkpoints and saving as it goes."""
     learn, tables = job.learn, Tables(run.path)
@@ -356,25 +310,6 @@ def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
     part.rename(new)
     for old in earlier:
         shutil.rmtree(old, ignore_errors=True)
-
-
-class SavingClock:
-    """Says when to save again, so that saving takes at most ``SAVING_SHARE`` of the time."""
-
-    def __init__(self) -> None:
-        self.cost = 0.0
-        self.since = time.perf_counter()
-
-    def due(self) -> bool:
-        """Whether enough time has passed since the last saving for another of the same length."""
-        return time.perf_counter() - self.since >= self.cost / SAVING_SHARE
-
-    def time(self, save: Callable[[], None]) -> None:
-        """Save, and remember how long that took."""
-        began = time.perf_counter()
-        save()
-        self.since = time.perf_counter()
-        self.cost = self.since - began
 
 
 def _create(run: Run, job: Job, method: Method) -> None:

@@ -1,0 +1,74 @@
+"""What a run in progress writes with: tables that grow, and a clock that says when to save."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clbench.evaluator import Score
+
+SAVING_SHARE = 0.05
+"""The state is saved after a task if that keeps the time spent on saving below this share of the run."""
+
+
+class Tables:
+    """The run's CSV tables: rows gather here, and are appended to the files when a state is saved."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def add(self, table: str, **row: Any) -> None:
+        """Add one row to ``table``."""
+        self.rows.setdefault(table, []).append(row)
+
+    def add_score(self, score: Score) -> None:
+        """Add a score's rows to ``scores`` and ``confusion``."""
+        self.add(
+            "scores",
+            learned=score.learned,
+            task=score.task,
+            scenario=score.ask.scenario.name,
+            ask=score.ask.label,
+            accuracy=score.accuracy,
+            task_accuracy=score.task_accuracy,
+            images=score.images,
+            seconds=round(score.seconds, 6),
+        )
+        for inferred, images in score.inferred.items():
+            self.add("confusion", learned=score.learned, ask=score.ask.label, task=score.task, inferred=inferred, images=images)
+
+    def flush(self) -> None:
+        """Append all rows to their files."""
+        for table, rows in self.rows.items():
+            file = self.path / f"{table}.csv"
+            pd.DataFrame(rows).to_csv(file, mode="a", header=not file.exists(), index=False)
+        self.rows = {}
+
+    def forget_after(self, learned: int) -> None:
+        """Drop rows written after the state of ``learned`` tasks was saved, as a run does that was interrupted in between."""
+        for file in self.path.glob("*.csv"):
+            table = pd.read_csv(file)
+            if (table["learned"] > learned).any():
+                table[table["learned"] <= learned].to_csv(file, index=False)
+
+
+class SavingClock:
+    """Says when to save again, so that saving takes at most ``SAVING_SHARE`` of the time."""
+
+    def __init__(self) -> None:
+        self.cost = 0.0
+        self.since = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last saving for another of the same length."""
+        return time.perf_counter() - self.since >= self.cost / SAVING_SHARE
+
+    def time(self, save: Callable[[], None]) -> None:
+        """Save, and remember how long that took."""
+        began = time.perf_counter()
+        save()
+        self.since = time.perf_counter()
+        self.cost = self.since - began
