@@ -54,7 +54,7 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
         yield f"train_{name}_peak_fraction", flops / seconds / peak, "ratio"
         yield f"train_{name}_roofline_fraction", (products + traffic) / step, "ratio"
         yield f"train_{name}_with_data_roofline_fraction", (products + traffic) / seconds, "ratio"
-        yield f"train_{name}_{AT_ONCE}_at_once_products_vs_one", batched_product_seconds(widths) / (AT_ONCE * products), "ratio"
+        yield f"train_{name}_{AT_ONCE}_at_once_products_vs_one", product_seconds(widths, (AT_ONCE,)) / (AT_ONCE * products), "ratio"
 
 
 def learner(
@@ -93,25 +93,10 @@ def step_flops(widths: list[int]) -> float:
     return sum(2 * BATCH * a * b * (2 if layer == 0 else 3) for layer, (a, b) in enumerate(pairwise(widths)))
 
 
-def product_seconds(widths: list[int]) -> float:
-    """Seconds of these matrix products alone, in bfloat16."""
-    weights = [torch.randn(b, a).bfloat16() for a, b in pairwise(widths)]
-    hidden = [torch.randn(BATCH, a).bfloat16() for a in widths]
-
-    def products() -> None:
-        for layer, weight in enumerate(weights):
-            hidden[layer] @ weight.T
-            hidden[layer + 1].T @ hidden[layer]
-            if layer:
-                hidden[layer + 1] @ weight
-
-    return best_seconds(products, times=50, repeats=7)
-
-
-def batched_product_seconds(widths: list[int]) -> float:
-    """Seconds of the same products for ``AT_ONCE`` tasks as batched matrix products: what training several at a time could gain."""
-    weights = [torch.randn(AT_ONCE, b, a).bfloat16() for a, b in pairwise(widths)]
-    hidden = [torch.randn(AT_ONCE, BATCH, a).bfloat16() for a in widths]
+def product_seconds(widths: list[int], tasks: tuple[int, ...] = ()) -> float:
+    """Seconds of these matrix products alone, in bfloat16; for so many ``tasks`` at once as batched products."""
+    weights = [torch.randn(*tasks, b, a).bfloat16() for a, b in pairwise(widths)]
+    hidden = [torch.randn(*tasks, BATCH, a).bfloat16() for a in widths]
 
     def products() -> None:
         for layer, weight in enumerate(weights):
@@ -120,7 +105,7 @@ def batched_product_seconds(widths: list[int]) -> float:
             if layer:
                 hidden[layer + 1] @ weight
 
-    return best_seconds(products, times=20, repeats=5)
+    return best_seconds(products, times=50, repeats=7)
 
 
 def avalanche_updates_per_second(data: str, root: str | None) -> float:

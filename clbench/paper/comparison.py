@@ -34,7 +34,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     for number, (name, points) in enumerate(frame.groupby("curve", sort=False)):
         plots.draw_line(axes, points, label=str(name), **style.line(number))
     plots.draw_chance(axes, frame)
-    draw_reference(axes, frame, "learned")
+    draw_reference(axes, frame)
     style.accuracy_axis(axes, 0, 1)
     style.tasks_axis(axes, frame["learned"].tolist())
     plots.name_lines(figure, axes)
@@ -42,11 +42,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_reference(axes: Axes, frame: pd.DataFrame, across: str) -> None:
+def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:
     """Stars where the paper gives a number."""
     known = frame.dropna(subset="paper")
     if len(known):
-        axes.plot(known[across], known["paper"], "*", color=style.BLACK, markersize=6, clip_on=False, label="the paper's number")
+        axes.plot(known["learned"], known["paper"], "*", color=style.BLACK, markersize=6, clip_on=False, label="the paper's number")
 
 
 def caption(frame: pd.DataFrame) -> str:
