@@ -6,7 +6,7 @@ import sys
 import torch
 from torch.profiler import profile
 
-from benchmarks.training import BATCH, learner
+from benchmarks.training import learner, supermask_step
 from clbench.data import status
 
 OUTPUTS = {"lenet-300-100": 100, "fc-1024-1024": 500}
@@ -19,18 +19,17 @@ def main() -> None:
     root = os.environ.get("CLBENCH_DATA")
     data = "mnist" if "mnist" in {s.source.name for s in status(root) if s.state == "present"} else "mnist-5k"
     made, stream = learner("supsup", "gnu", network, {"outputs": OUTPUTS[network]}, data, root)
-    made.begin_task(0, STEPS)
-    batches = list(stream[0].train.batches(STEPS + 20, BATCH, torch.Generator().manual_seed(0)))
-    for batch in batches[:20]:
-        made.observe(*batch)
+    step = supermask_step(made, stream, made.tasks_at_once)
+    for _ in range(20):
+        step()
     with profile() as found:
-        for batch in batches[20:]:
-            made.observe(*batch)
+        for _ in range(STEPS):
+            step()
     events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     for event in events[:14]:
         print(f"{event.self_cpu_time_total / STEPS:8.1f} us a step  {event.self_cpu_time_total / total:6.1%}  {event.key[:90]}")
-    print(f"{total / STEPS:8.1f} us a step in all")
+    print(f"{total / STEPS:8.1f} us a step of {made.tasks_at_once} tasks in all")
 
 
 if __name__ == "__main__":

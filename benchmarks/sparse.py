@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.timing import best_seconds
 from benchmarks.training import BATCH, learner
-from clbench.evaluator import Schedule, teach
+from clbench.evaluator import Schedule, evaluate
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.bank import MaskBank, multiplies_bytes, two_bytes
 from clbench.methods.supsup.inference import superposed_gradient
@@ -32,8 +32,8 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
     """The curve of agreement, and what the sparse product gains for one query and for the paper's 79."""
     made, stream = learner("supsup", "gnu", "lenet-300-100", {"outputs": 100}, data, root, tasks=TRAINED)
     assert isinstance(made, SupSup)
-    for task in range(TRAINED):
-        teach(made, stream[task], task, Schedule(1000, BATCH, 0))
+    for _ in evaluate(made, stream, [], [], Schedule(1000, BATCH, 0)):
+        pass
     right, same = 0, dict.fromkeys(FRACTIONS, 0)
     for task in range(TRAINED):
         groups = stream[task].test.whole(IMAGES)[0][:, None]

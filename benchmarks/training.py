@@ -1,6 +1,6 @@
 """The training step: against Avalanche's, against the peak of the matrix product, and against a roofline, all measured in one run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
@@ -13,14 +13,12 @@ from benchmarks.timing import bandwidth, best_seconds, peak_flops
 from clbench import networks, spec
 from clbench._torchvision import import_torchvision
 from clbench.data import load
-from clbench.evaluator import Schedule, teach
+from clbench.evaluator import Schedule, teach_together
 from clbench.method import Method
 from clbench.stream import Stream
 
 Row = tuple[str, float, str]
 BATCH = 128
-AT_ONCE = 4
-"""Tasks that might be trained at a time."""
 LEAST_BYTES = 4 * 4 + 2 + 2 + 1 / 8
 """The least memory traffic of a supermask step for each weight: scores and squares read and written in float32, the effective weight
 written and the gradient read in bfloat16, and the sign of the weight."""
@@ -42,19 +40,22 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
     for name, network, outputs in (("lenet", "lenet-300-100", 100), ("fc", "fc-1024-1024", 500)):
         widths = [784, *map(int, network.partition("-")[2].split("-")), outputs]
         seconds = update_seconds("supsup", "gnu", network, {"outputs": outputs}, data, root)
-        step = step_seconds(network, outputs, data, root)
-        flops = step_flops(widths)
-        products = product_seconds(widths)
+        made, stream = learner("supsup", "gnu", network, {"outputs": outputs}, data, root)
+        step, alone = step_seconds(made, stream, made.tasks_at_once), step_seconds(made, stream, 1)
+        products, products_alone = product_seconds(widths, made.tasks_at_once), product_seconds(widths)
         weights = sum(a * b for a, b in pairwise(widths))
-        traffic = weights * LEAST_BYTES / bandwidth(weights)
+        traffic = weights * LEAST_BYTES / bandwidth(weights * made.tasks_at_once)
+        yield f"train_{name}_tasks_at_once", made.tasks_at_once, "count"
         yield f"train_{name}_milliseconds", seconds * 1e3, "ms"
         yield f"train_{name}_step_milliseconds", step * 1e3, "ms"
+        yield f"train_{name}_step_alone_milliseconds", alone * 1e3, "ms"
         yield f"train_{name}_products_milliseconds", products * 1e3, "ms"
+        yield f"train_{name}_products_alone_milliseconds", products_alone * 1e3, "ms"
         yield f"train_{name}_traffic_milliseconds", traffic * 1e3, "ms"
-        yield f"train_{name}_peak_fraction", flops / seconds / peak, "ratio"
+        yield f"train_{name}_peak_fraction", step_flops(widths) / seconds / peak, "ratio"
         yield f"train_{name}_roofline_fraction", (products + traffic) / step, "ratio"
         yield f"train_{name}_with_data_roofline_fraction", (products + traffic) / seconds, "ratio"
-        yield f"train_{name}_{AT_ONCE}_at_once_products_vs_one", product_seconds(widths, (AT_ONCE,)) / (AT_ONCE * products), "ratio"
+        yield f"train_{name}_roofline_alone_fraction", (products_alone + traffic) / alone, "ratio"
 
 
 def learner(
@@ -67,25 +68,33 @@ def learner(
     return spec.build_method(job.learn, job.scenario, stream, torch.device("cpu")), stream
 
 
-def step_seconds(network: str, outputs: int, data: str, root: str | None) -> float:
-    """Seconds of one supermask step on a batch at hand."""
-    made, stream = learner("supsup", "gnu", network, {"outputs": outputs}, data, root)
-    made.begin_task(0, 1000)
-    ((inputs, labels),) = stream[0].train.batches(1, BATCH, torch.Generator().manual_seed(0))
-    return best_seconds(lambda: made.observe(inputs, labels), times=200 if network.startswith("lenet") else 60, repeats=8)
+def step_seconds(made: Method, stream: Stream, tasks: int) -> float:
+    """Seconds of one task's supermask step on a batch at hand, with so many tasks trained at a time."""
+    return best_seconds(supermask_step(made, stream, tasks), times=200 if made.tasks_at_once > 1 else 60, repeats=8) / tasks
+
+
+def supermask_step(made: Method, stream: Stream, tasks: int) -> Callable[[], object]:
+    """One step of so many tasks at a time, on batches at hand."""
+    batches = [next(stream[task].train.batches(1, BATCH, torch.Generator().manual_seed(0))) for task in range(tasks)]
+    if tasks == 1:
+        made.begin_task(0, 1000)
+        return lambda: made.observe(*batches[0])
+    made.begin_tasks(range(tasks), 1000)
+    inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+    return lambda: made.observe_tasks(inputs, labels)
 
 
 def update_seconds(method: str, scenario: str, network: str, parameters: dict[str, Any], data: str, root: str | None) -> float:
-    """Seconds of one update of a method, data path and all: the best of some hundreds in a row."""
+    """Seconds of one update of one task, taught as in a run, data path and all: the best of some hundreds in a row."""
     made, stream = learner(method, scenario, network, parameters, data, root)
     updates = 300 if network.startswith("lenet") else 100
-    task = iter(range(50))
+    first = iter(range(0, len(stream), made.tasks_at_once))
 
     def some() -> None:
-        index = next(task)
-        teach(made, stream[index], index, Schedule(updates, BATCH, 0))
+        begin = next(first)
+        list(teach_together(made, stream, range(begin, begin + made.tasks_at_once), Schedule(updates, BATCH, 0)))
 
-    return best_seconds(some, repeats=6) / updates
+    return best_seconds(some, repeats=6) / updates / made.tasks_at_once
 
 
 def step_flops(widths: list[int]) -> float:
@@ -93,10 +102,11 @@ def step_flops(widths: list[int]) -> float:
     return sum(2 * BATCH * a * b * (2 if layer == 0 else 3) for layer, (a, b) in enumerate(pairwise(widths)))
 
 
-def product_seconds(widths: list[int], tasks: tuple[int, ...] = ()) -> float:
-    """Seconds of these matrix products alone, in bfloat16; for so many ``tasks`` at once as batched products."""
-    weights = [torch.randn(*tasks, b, a).bfloat16() for a, b in pairwise(widths)]
-    hidden = [torch.randn(*tasks, BATCH, a).bfloat16() for a in widths]
+def product_seconds(widths: list[int], tasks: int = 1) -> float:
+    """Seconds of one task's matrix products alone, in bfloat16; those of several tasks at a time as batched products."""
+    leading = (tasks,) if tasks > 1 else ()
+    weights = [torch.randn(*leading, b, a).bfloat16() for a, b in pairwise(widths)]
+    hidden = [torch.randn(*leading, BATCH, a).bfloat16() for a in widths]
 
     def products() -> None:
         for layer, weight in enumerate(weights):
@@ -105,7 +115,7 @@ def product_seconds(widths: list[int], tasks: tuple[int, ...] = ()) -> float:
             if layer:
                 hidden[layer + 1] @ weight
 
-    return best_seconds(products, times=50, repeats=7)
+    return best_seconds(products, times=50, repeats=7) / tasks
 
 
 def avalanche_updates_per_second(data: str, root: str | None) -> float:

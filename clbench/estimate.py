@@ -1,6 +1,7 @@
 """What a run would cost, measured on a few updates of it."""
 
 import time
+from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import psutil
 import torch
 
 from clbench import storage
-from clbench.evaluator import Ask, Schedule, examine, teach
+from clbench.evaluator import Ask, Schedule, examine, teach_together
 from clbench.method import Method
 from clbench.runs import check_asks
 from clbench.spec import Job, build_method, build_stream
@@ -55,12 +56,14 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     method = build_method(learn, job.scenario, stream, device)
     check_asks(method, job.asks)
     probe = Schedule(min(PROBED_UPDATES, learn.updates), learn.batch_size, learn.seeds.training)
-    teach(method, stream[0], 0, replace(probe, updates=1))  # what happens once (allocation, compilation) is not counted
+    probed = range(min(PROBED_TASKS, learn.tasks))
+    once = replace(probe, updates=1)
+    deque(teach_together(method, stream, probed, once), maxlen=0)  # what happens once (allocation, compilation) is not counted
     method = build_method(learn, job.scenario, stream, device)
     seconds, answers, stored, progress = [], [], [], []
-    for index in range(min(PROBED_TASKS, learn.tasks)):
-        seconds.append(teach(method, stream[index], index, probe).seconds)
-        answers.append([_answer_seconds(method, stream, ask, index) for ask in job.asks])
+    for taught in teach_together(method, stream, probed, probe):
+        seconds.append(taught.seconds)
+        answers.append([_answer_seconds(method, stream, ask, taught.learned - 1) for ask in job.asks])
         stored.append(storage.file_bytes(method.learned()))
         progress.append(storage.file_bytes(method.progress()))
     per_task = float(np.mean(seconds)) * learn.updates / probe.updates

@@ -61,7 +61,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Taught:
-    """A task was taught: the number of tasks learned so far, the seconds it took, and the mean losses of each tenth of it."""
+    """A task was taught: the number of tasks learned so far, the seconds it took, and the mean losses of each tenth of it.
+
+    Of tasks that were taught at a time each counts an equal share of the seconds.
+    """
 
     learned: int
     seconds: float
@@ -94,15 +97,20 @@ def evaluate(
     """Teach ``method`` every task of ``stream`` in turn; at each checkpoint put every ask to it on all tasks so far.
 
     ``checkpoints`` are numbers of tasks learned. ``start`` tasks are taken as learned already (a restored method goes on from there).
-    Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task).
+    Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task). Between the tasks of a group that is taught at a
+    time (``Method.tasks_at_once``) the method can be asked, but not be restored to go on.
     """
-    for learned, task in enumerate(stream, start=1):
-        if learned <= start:
-            continue
-        yield teach(method, task, learned - 1, schedule)
-        if learned in checkpoints:
-            for together in passes(method, asks):
-                yield from examine(method, stream, together, learned)
+    at_once = method.tasks_at_once
+    learned = start
+    while learned < len(stream):
+        # By whole groups from the first task on, wherever this begins: what is learned depends neither on that nor on checkpoints.
+        group = range(learned, min(learned + at_once - learned % at_once, len(stream)))
+        for taught in teach_together(method, stream, group, schedule):
+            yield taught
+            learned = taught.learned
+            if learned in checkpoints:
+                for together in passes(method, asks):
+                    yield from examine(method, stream, together, learned)
 
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
@@ -111,14 +119,40 @@ def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
     began = time.perf_counter()
     if told:
         method.begin_task(index, schedule.updates)
-    order = generator(schedule.seed, "batches", index)
-    batches = task.train.batches(schedule.updates, schedule.batch_size, order)
-    losses = [method.observe(inputs, labels) for inputs, labels in batches]
+    losses = [method.observe(inputs, labels) for inputs, labels in _batches(task, index, schedule)]
     if told:
         method.end_task(replace(task.train, augment=None))
+    return Taught(index + 1, time.perf_counter() - began, _means(losses))
+
+
+def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:
+    """Teach the tasks of ``group``, at a time if they are as many as ``method.tasks_at_once``; they end one after another."""
+    if len(group) < max(2, method.tasks_at_once):
+        for index in group:
+            yield teach(method, stream[index], index, schedule)
+        return
+    began = time.perf_counter()
+    method.begin_tasks(group, schedule.updates)
+    losses = []
+    for batch in zip(*(_batches(stream[index], index, schedule) for index in group), strict=True):
+        inputs, labels = (torch.stack(parts) for parts in zip(*batch, strict=True))
+        losses.append(method.observe_tasks(inputs, labels))
+    share = (time.perf_counter() - began) / len(group)
+    for position, index in enumerate(group):
+        began = time.perf_counter()
+        method.end_task(replace(stream[index].train, augment=None))
+        means = _means([None if loss is None else loss[position] for loss in losses])
+        yield Taught(index + 1, share + time.perf_counter() - began, means)
+
+
+def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
+    return task.train.batches(schedule.updates, schedule.batch_size, generator(schedule.seed, "batches", index))
+
+
+def _means(losses: Sequence[Tensor | None]) -> tuple[float, ...]:
+    """The mean losses of each tenth of a task."""
     known = [loss for loss in losses if loss is not None]
-    means = [float(part.mean()) for part in torch.stack(known).float().chunk(LOSSES_PER_TASK)] if known else []
-    return Taught(index + 1, time.perf_counter() - began, tuple(means))
+    return tuple(float(part.mean()) for part in torch.stack(known).float().chunk(LOSSES_PER_TASK)) if known else ()
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:

@@ -84,6 +84,23 @@ class Method(abc.ABC):
     def begin_task(self, task: int, updates: int) -> None:
         """Task number ``task`` begins and brings ``updates`` batches. Called only where the task is given in training."""
 
+    @property
+    def tasks_at_once(self) -> int:
+        """How many tasks it can learn at a time, with the result of one after another (else 1). Needs the task in training.
+
+        Such tasks begin by ``begin_tasks`` and bring batches to ``observe_tasks``; then ``end_task`` is called for one after another, and
+        after each the state is to be that after this task.
+        """
+        return 1
+
+    def begin_tasks(self, tasks: range, updates: int) -> None:
+        """These ``tasks_at_once`` tasks begin and bring ``updates`` batches each."""
+        raise NotImplementedError(f"{self.name} learns one task at a time.")
+
+    def observe_tasks(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Learn from a batch of each of t tasks: inputs [t, b, *input_shape], labels [t, b]. Returns losses [t], detached, or None."""
+        raise NotImplementedError(f"{self.name} learns one task at a time.")
+
     @abc.abstractmethod
     def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         """Learn from one batch: inputs [b, *input_shape], labels int64 [b]. Returns the batch's loss (a scalar, detached) or None."""

@@ -271,8 +271,9 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> 
             tables.add_score(event)
             unscored -= 1
         watch(event)
-        # Only between tasks, when all scores of a checkpoint are in, do state and tables agree.
-        if unscored == 0 and (clock.due() or learned == learn.tasks):
+        # Only between groups of tasks, when all scores of a checkpoint are in, do state and tables agree.
+        settled = learned % method.tasks_at_once == 0
+        if unscored == 0 and (learned == learn.tasks or (settled and clock.due())):
             clock.time(partial(_save, run, method, learned, tables))
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
     _update(run, status="complete", finished=_now(), timings={name: round(float(value), 3) for name, value in seconds.items()})

@@ -7,14 +7,14 @@ and the plain one do the same arithmetic in another order of operations, so that
 from __future__ import annotations  # as text: torch.compile cannot evaluate the annotations of an inner function
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vjp
+from torch.func import grad_and_value, vjp, vmap
 
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors]]
@@ -119,12 +119,34 @@ class Step:
     Returns the loss before the update, detached, and what else the loss function computed. Matrix products are computed in
     ``precision``, everything else in float32. With ``effective``, the loss is a function of what that makes of the trained tensors:
     a step ends by making it for the next one, so that trained tensors are read and written once a step.
+
+    With ``own``, it is a step of several tasks at a time, and none has a part in another's: trained tensors, inputs and labels have a
+    leading dimension of tasks, as have those of ``given`` that ``own`` names, and so has all that is returned.
     """
 
     def __init__(
-        self, loss: Loss, optimiser: Optimiser, *, precision: torch.dtype, compiled: bool, effective: Effective | None = None
+        self,
+        loss: Loss,
+        optimiser: Optimiser,
+        *,
+        precision: torch.dtype,
+        compiled: bool,
+        effective: Effective | None = None,
+        own: Collection[str] | None = None,
     ) -> None:
         self.optimiser = optimiser
+
+        def value(used: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
+            with torch.autocast(inputs.device.type, dtype=precision, enabled=precision != torch.float32):
+                return loss(used, given, inputs, labels)
+
+        def differentiated(*arguments: Any) -> tuple[Tensors, tuple[Tensor, Tensors]]:
+            one = grad_and_value(value, has_aux=True)
+            if own is None:
+                return one(*arguments)
+            # By task inside, gradients inside that: the other way round the weights' gradients come transposed, and updates are slow.
+            by_task = {name: 0 if name in own else None for name in arguments[1]}
+            return vmap(one, in_dims=(0, by_task, 0, 0))(*arguments)
 
         def step(
             trained: Tensors,
@@ -136,13 +158,9 @@ class Step:
             inputs: Tensor,
             labels: Tensor,
         ) -> tuple[Tensor, Tensors]:
-            def value(used: Tensors) -> tuple[Tensor, Tensors]:
-                with torch.autocast(inputs.device.type, dtype=precision, enabled=precision != torch.float32):
-                    return loss(used, given, inputs, labels)
-
             count.add_(1)
             used = trained if effective_now is None else effective_now
-            gradients, (loss_value, rest) = grad_and_value(value, has_aux=True)(used)
+            gradients, (loss_value, rest) = differentiated(used, given, inputs, labels)
             if effective is not None:
                 pull_back = vjp(lambda trained: effective(trained, given), trained)[1]
                 (gradients,) = pull_back(gradients)

@@ -106,6 +106,41 @@ def test_at_its_end_a_task_s_data_come_without_augmentation(make_brief: Make, ma
     assert len(torch.cat(seen).unique()) == 3
 
 
+class Together(Recorder):
+    """Learns three tasks at a time, and its losses are 10 for the first of them, 20 for the second, 30 for the third."""
+
+    tasks_at_once = 3
+
+    def begin_tasks(self, tasks: range, updates: int) -> None:
+        self.log.append(("begin", tasks, updates))
+
+    def observe_tasks(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        self.log.append(("observe", inputs, labels))
+        return torch.tensor([10.0, 20.0, 30.0])
+
+
+def test_tasks_taught_at_a_time_see_what_each_would_alone_and_end_in_turn(make_brief: Make, make_stream: Make) -> None:
+    method, alone, stream = Together(make_brief(GNU)), Recorder(make_brief(GNU)), make_stream(7)
+    seen: list[Tensor] = []
+    alone.observe = lambda inputs, labels: seen.append(inputs)  # type: ignore[method-assign, func-returns-value]
+    events = list(evaluate(method, stream, [], [], ONCE, start=1))
+    list(evaluate(alone, stream, [], [], ONCE))
+    # Groups count from the first task, wherever the teaching begins; what is left over, and a group begun in the middle, go one by one.
+    began = [entry[1] for entry in method.log if entry[0] == "begin"]
+    assert began == [1, 2, range(3, 6), 6]
+    at = method.log.index(("begin", range(3, 6), ONCE.updates))
+    assert [entry[0] for entry in method.log[at : at + 8]] == ["begin", *["observe"] * 3, "end", "end", "end", "begin"]
+    for update in range(3):
+        inputs, labels = method.log[at + 1 + update][1:]
+        assert labels.shape == (3, 16)
+        for position in range(3):
+            assert torch.equal(inputs[position], seen[3 * (3 + position) + update])
+    for position in range(3):
+        assert torch.equal(method.log[at + 4 + position][1].whole()[0], stream[3 + position].train.whole()[0])
+    assert [event.learned for event in events] == [2, 3, 4, 5, 6, 7]
+    assert [event.losses for event in events[2:5]] == [(10.0,) * 3, (20.0,) * 3, (30.0,) * 3]
+
+
 def test_where_no_task_is_given_there_are_only_batches_of_one_size(make_brief: Make, make_stream: Make) -> None:
     method = Recorder(make_brief(NNS))
     list(evaluate(method, make_stream(3), [], [], Schedule(updates=15, batch_size=32)))  # 200 images a task: no whole passes

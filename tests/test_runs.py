@@ -29,15 +29,20 @@ def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def observed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each batch that SupSup is taught."""
+    """One entry for each batch of a task that SupSup is taught."""
     batches: list[int] = []
-    original = SupSup.observe
+    observe, observe_tasks = SupSup.observe, SupSup.observe_tasks
 
-    def observe(self: SupSup, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
+    def one(self: SupSup, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
         batches.append(len(inputs))
-        return original(self, inputs, labels)
+        return observe(self, inputs, labels)
 
-    monkeypatch.setattr(SupSup, "observe", observe)
+    def several(self: SupSup, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
+        batches.extend(map(len, inputs))
+        return observe_tasks(self, inputs, labels)
+
+    monkeypatch.setattr(SupSup, "observe", one)
+    monkeypatch.setattr(SupSup, "observe_tasks", several)
     return batches
 
 
@@ -137,6 +142,23 @@ def test_a_run_stopped_again_and_again_comes_to_its_end(
     assert len(observed) == (3 + 2 + 2 + 1) * 15
 
 
+def test_tasks_that_are_taught_at_a_time_are_taught_again_if_they_did_not_all_end(
+    tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    wanted = job(tasks=5, checkpoints=(3, 5))
+    whole = execute(wanted, tmp_path / "whole")
+    assert len(observed) == 5 * 15
+    for events, saved in ((4, 2), (2, 2), (5, 4)):  # five tasks and eight scores: 1 2 3 s s s 4 5 s s s s s
+        with pytest.raises(Interrupted):
+            execute(wanted, tmp_path / "stopped", watch=stop_after(events))
+        found = Run(tmp_path / "stopped" / "runs" / wanted.learn.hash).saved()
+        assert found is not None
+        assert found[0] == saved
+    assert_same(execute(wanted, tmp_path / "stopped"), whole)
+    assert len(observed) == (5 + 4 + 2 + 3 + 1) * 15
+
+
 @pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "Path.rename", "pd.DataFrame.to_csv"])
 def test_a_run_stopped_while_saving_goes_on(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the tables were written and before the state, between old and new state, and so on: at every call of each."""
@@ -217,7 +239,7 @@ def test_overwriting_never_adds_nothing_to_what_is_there(tmp_path: Path, observe
         execute(job(seeds=(1,)), tmp_path, watch=stop_after(1))
     with pytest.raises(UserError, match="lacks some of what is asked"):
         execute(job(seeds=(1,)), tmp_path, overwrite="never")
-    assert len(observed) == 4 * 15
+    assert len(observed) == (3 + 2) * 15  # the first two tasks are taught at a time
     assert len(run.asks) == 1
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clbench import registry, storage
 from clbench.check.compare import (
@@ -26,7 +27,7 @@ from clbench.check.compare import (
 )
 from clbench.check.trial import CLASSES, LONG, LONG_TASKS, NAME, SHORT, SIDE, TASKS, Backbone, Result, Trial, plain, stream, trials
 from clbench.errors import UserError
-from clbench.evaluator import Score, evaluate, examine
+from clbench.evaluator import Score, evaluate, examine, teach_together
 from clbench.method import parameters
 from clbench.metrics import forgetting
 from clbench.scenario import Scenario
@@ -36,6 +37,8 @@ from clbench.stream import Stream
 NAIVE_MUST_FORGET = 0.05
 SHARE_FORGOTTEN = 0.9
 """A method that acts forgets at most this share of what naive fine-tuning does."""
+FEW = 0.01
+"""Of what is learned at a time, this share may differ from what is learned one by one: bytes of masks near a threshold."""
 SPARE_BYTES, SPARE_SHARE = 2048, 1.1
 """Memory may grow by this share of the growth of the state, and so many bytes a task: counters, not copies."""
 
@@ -161,6 +164,35 @@ def answers_together(trial: Trial) -> Result:
     return trial.result(answers_together, not changed, found, "predict_together must give what predict gives")
 
 
+def learns_together(trial: Trial) -> Result:
+    """Tasks that are learned at a time are learned as one after another."""
+    together, alone = trial.fresh(), trial.fresh()
+    if together.tasks_at_once == 1:
+        return trial.result(learns_together, True, "learns one task after another")
+    for taught in teach_together(together, stream(), range(together.tasks_at_once), SHORT):
+        trial.teach(alone, taught.learned - 1)
+        states = [{name: tensor.double() for name, tensor in both(each).items()} for each in (together, alone)]
+        changed = {n for n in states[0] | states[1] if not _close(*(state.get(n) for state in states))}
+        if changed:
+            break
+    found = (
+        f"after {taught.learned} tasks {some(changed)} differ"
+        if changed
+        else f"learns {taught.learned} tasks at a time as one by one"
+    )
+    remedy = (
+        "observe_tasks and observe must give the same but for rounding, and end_task must leave what only the tasks so far make"
+    )
+    return trial.result(learns_together, not changed, found, remedy)
+
+
+def _close(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether both are there and the same but for rounding, which may turn a few bits of packed masks."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return bool((~torch.isclose(one, other, rtol=1e-3, atol=1e-5)).double().mean() <= FEW)
+
+
 def reloads(trial: Trial) -> Result:
     """What is learned, put into a file and read into a fresh learner, predicts the same."""
     learner = trial.taught(3)
@@ -269,6 +301,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     ends_quietly,
     answers_alike,
     answers_together,
+    learns_together,
     reloads,
     resumes,
     states_its_bytes,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,11 @@ from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank
 from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
 from .training import LiveMask, MaskTraining
+
+SMALL = 2**19
+"""With so many weights or fewer, several tasks at a time are faster: larger masks in training do not stay in a cache together."""
+AT_ONCE = 2
+"""So many of them: a step of two takes three quarters of two steps, of more hardly less, and few numbers of tasks leave a rest."""
 
 PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
 
@@ -77,6 +83,7 @@ class SupSup(Method):
         self.live: LiveMask | None = None
         self.score_sum = torch.zeros(self.base.layout.size if self.transfer else 0, device=brief.device)
         self.allocation = None if told else Allocation(interval, offset, epsilon, budget)
+        self.ended: list[tuple[Tensor, Tensor]] = []
 
     def _begin_on(self, seed: int) -> None:
         """Make the random network of ``seed``, and the step that trains masks on it."""
@@ -104,12 +111,28 @@ class SupSup(Method):
             self.allocation.step += 1
         return None if self.live is None else self.live.update(inputs, labels)
 
-    def end_task(self, data: Split) -> None:
+    @cached_property
+    def tasks_at_once(self) -> int:
+        """Masks of different tasks have nothing to do with each other, unless one starts from the others (Transfer)."""
+        if self.allocation is not None or self.transfer or self.base.layout.size > SMALL:
+            return 1
+        return AT_ONCE if self.training.together(self.brief.input_shape) else 1
+
+    def begin_tasks(self, tasks: range, updates: int) -> None:
+        scores = torch.stack([self._random_scores(task) for task in tasks])
+        self.live = self._live(scores, self.base.fresh.expand(len(tasks), -1))
+
+    def observe_tasks(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         assert self.live is not None
-        self.bank.append(self.live.mask(), self.live.statistics)
-        if self.transfer:
-            self.score_sum += self.live.scores.detach()
-        self.live = None
+        return self.live.update(inputs, labels)
+
+    def end_task(self, data: Split) -> None:
+        if self.live is not None:
+            self.ended = self.live.finished()
+            if self.transfer:
+                self.score_sum += self.live.scores
+            self.live = None
+        self.bank.append(*self.ended.pop(0))
 
     def _live(self, scores: Tensor, statistics: Tensor) -> LiveMask:
         return LiveMask(self.training, scores, statistics)

@@ -40,11 +40,27 @@ class MaskTraining:
             return cross_entropy(logits.float(), labels), buffers
 
         self.step = Step(loss, optimiser, precision=precision, compiled=compiled, effective=effective)
+        self.step_together = Step(loss, optimiser, precision=precision, compiled=compiled, effective=effective, own=("buffers",))
         # A byte for each signed constant instead of four: a step's time is in large part that of moving its state.
         weights = base.layout.split(base.weights)
         self.signs = {name: weight.sign().to(torch.int8) for name, weight in weights.items()}
         self.scales = {name: weight.abs().max() for name, weight in weights.items()}
         self.fixed = {name: value for name, value in base.fixed.items() if value.is_floating_point()}
+
+    def together(self, input_shape: tuple[int, ...]) -> bool:
+        """Whether masks of several tasks can be trained at a time, with the result of one after another.
+
+        Not on a network that draws random numbers (dropout), nor where vmap cannot go (a branch on values): then a step raises.
+        """
+        scores = torch.zeros(2, self.base.layout.size, device=self.base.weights.device)
+        statistics = self.base.fresh.expand(2, -1)
+        inputs = torch.zeros(2, 2, *input_shape, device=scores.device)
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                LiveMask(self, scores, statistics).update(inputs, torch.zeros(2, 2, dtype=torch.int64, device=scores.device))
+        except RuntimeError:
+            return False
+        return True
 
 
 def straight_through(scores: Tensor) -> Tensor:
@@ -53,29 +69,39 @@ def straight_through(scores: Tensor) -> Tensor:
 
 
 class LiveMask:
-    """The mask in training: its scores [D], the statistics [F] that it gathers, and the optimiser's state. Others keep only bits."""
+    """The mask in training: its scores [D], the statistics [F] that it gathers, and the optimiser's state. Others keep only bits.
+
+    Or the masks of t tasks that are trained at a time: scores [t, D], statistics [t, F].
+    """
 
     def __init__(self, training: MaskTraining, scores: Tensor, statistics: Tensor) -> None:
         base = training.base
         self.training = training
         self.scores = scores.detach().to(base.weights.device, copy=True)
         self.statistics = statistics.clone()
-        self.counters = {name: value.clone() for name, value in base.fixed.items() if not value.is_floating_point()}
+        counters = {name: value for name, value in base.fixed.items() if not value.is_floating_point()}
+        self.counters = {name: value.expand(scores.shape[:-1] + value.shape).clone() for name, value in counters.items()}
         self._named = base.layout.split(self.scores)  # views: what changes them changes the scores
         self.optimiser = TrainingState(training.optimiser, self._named)
 
     def mask(self) -> Tensor:
-        """The present mask, booleans [D]."""
+        """The present mask, booleans [D] or [t, D]."""
         return self.scores >= 0
 
+    def finished(self) -> list[tuple[Tensor, Tensor]]:
+        """For each task its mask [D] and its statistics [F]."""
+        return list(zip(torch.atleast_2d(self.mask()), torch.atleast_2d(self.statistics), strict=True))
+
     def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """One step of the optimiser on one batch. Returns the loss before it."""
+        """One step of the optimiser on one batch, or on one for each task. Returns the loss before it, a scalar or [t]."""
         training, statistics = self.training, self.training.base.statistics
+        together = self.scores.ndim == 2
         buffers = statistics.split(self.statistics) | self.counters
         given = {"signs": training.signs, "scales": training.scales, "fixed": training.fixed, "buffers": buffers}
-        loss, buffers = training.step(self._named, given, self.optimiser, inputs, labels)
+        step = training.step_together if together else training.step
+        loss, buffers = step(self._named, given, self.optimiser, inputs, labels)
         if buffers:
-            self.statistics = statistics.join(buffers) if statistics.shapes else self.statistics
+            self.statistics = statistics.join(buffers, batched=together) if statistics.shapes else self.statistics
             self.counters = {name: buffers[name] for name in self.counters}
         return loss
 
