@@ -1,9 +1,9 @@
 """Backbones by name: plain PyTorch modules, of which no layer class is special.
 
-Four kinds of name are known: the paper's two networks, `mlp-AxB...` for a multilayer perceptron with biases, `swish-AxB...`
-for HopSupSup's, and the dotted name of anything importable that builds an ``nn.Module``. `resolve` turns a name into a factory
-from a number of outputs to a fresh module; `seeded` calls a factory so that its random initialisation follows from a seed and
-nothing else.
+Five kinds of name are known: the paper's two networks for digits, its residual networks (`resnets.py`), `mlp-AxB...` for a multilayer
+perceptron with biases, `swish-AxB...` for HopSupSup's, and the dotted name of anything importable that builds an ``nn.Module``.
+`resolve` turns a name into a factory from a number of outputs to a fresh module; `seeded` calls a factory so that its random
+initialisation follows from a seed and nothing else.
 """
 
 import copy
@@ -19,16 +19,26 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clbench.errors import UserError
+from clbench.resnets import ResNet18, ResNet50
 
 Factory = Callable[[int], nn.Module]
 
 # The paper's networks for MNIST (section 4.2), by the widths of their hidden layers. Neither has a bias anywhere.
 BIAS_FREE = {"lenet-300-100": (300, 100), "fc-1024-1024": (1024, 1024)}
 OUTPUT_KEYWORDS = ("outputs", "num_classes", "num_outputs")
-KNOWN = (*BIAS_FREE, "mlp-AxB... (as mlp-400x400)", "swish-AxB... (as swish-2048x2048)", "package.module:factory")
+ELEMENTS_AT_A_TIME = 2**20
+"""Of a batch of test inputs: 1337 digits, 341 images of 32 x 32 pixels in colour, 6 of 224 x 224."""
+KNOWN = (
+    *BIAS_FREE,
+    "mlp-AxB... (as mlp-400x400)",
+    "swish-AxB... (as swish-2048x2048)",
+    "resnet-18-W (as resnet-18-20)",
+    "resnet-50",
+    "package.module:factory",
+)
 
 
 class Row(NamedTuple):
@@ -64,6 +74,7 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     - ``mlp-AxB...``: hidden layers of A, B, ... units with biases, as ``mlp-400x400`` (van de Ven & Tolias 2019);
     - ``swish-AxB...``: hidden layers without biases, each with batch normalisation by the batch's own statistics and Swish
       (Wortsman et al. 2020, section 3.5: HopSupSup);
+    - ``resnet-18-W``: ResNet-18 for small images with W channels in its first stage, and ``resnet-50`` (see ``resnets.py``);
     - ``package.module:factory`` or ``package.module.factory``: any importable class or function that returns an
       ``nn.Module``. It gets the number of outputs by the keyword ``outputs``, ``num_classes`` or ``num_outputs``,
       whichever its signature has, else as its first positional argument (if that has a default and the signature
@@ -81,9 +92,13 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
         return partial(mlp, input_shape, _widths(name, "mlp"), bias=True)
     if name.startswith("swish-"):
         return partial(swish, input_shape, _widths(name, "swish"))
+    if name.startswith("resnet-18-"):
+        return partial(_resnet18, input_shape, _resnet_width(name))
+    if name == "resnet-50":
+        return ResNet50
     if "." in name or ":" in name:
         return _dotted(name, input_shape)
-    close = difflib.get_close_matches(name.lower(), [*BIAS_FREE, "mlp-400x400"], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), [*BIAS_FREE, "mlp-400x400", "resnet-18-20", "resnet-50"], n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
 
@@ -92,6 +107,16 @@ def _widths(name: str, kind: str) -> tuple[int, ...]:
     if not re.fullmatch(rf"{kind}-[1-9][0-9]*(x[1-9][0-9]*)*", name):
         raise UserError(f"malformed network {name!r}: give positive widths of hidden layers, as in {kind}-400x400")
     return tuple(map(int, name.removeprefix(f"{kind}-").split("x")))
+
+
+def _resnet_width(name: str) -> int:
+    if not re.fullmatch("resnet-18-[1-9][0-9]*", name):
+        raise UserError(f"malformed network {name!r}: give the channels of the first stage, as in resnet-18-20")
+    return int(name.rpartition("-")[2])
+
+
+def _resnet18(input_shape: tuple[int, ...], width: int, outputs: int) -> nn.Module:
+    return ResNet18(input_shape[0], width, outputs)
 
 
 def seeded(factory: Factory, outputs: int, seed: int) -> nn.Module:
@@ -126,8 +151,16 @@ def catalogue() -> list[Row]:
         ("mlp-400x400", "ReLU, with biases; mlp-AxB... for any number and widths of hidden layers"),
         ("swish-2048x2048", "Swish and batch normalisation, no biases (HopSupSup's); swish-AxB... for any hidden layers"),
     ]
+    small, large = resolve("resnet-18-20", (3, 32, 32)), resolve("resnet-50", (3, 224, 224))
+    residual = [
+        Row("resnet-18-20", "for small images, no biases; resnet-18-W for any number of channels", count_parameters(small, 10)),
+        Row("resnet-50", "torchvision's, for large images", count_parameters(large, 10)),
+    ]
     dotted = Row("package.module:factory", "any importable function or class that builds an nn.Module", None)
-    return [Row(name, description, count_parameters(resolve(name, (1, 28, 28)), 10)) for name, description in rows] + [dotted]
+    return [Row(name, description, count_parameters(resolve(name, (1, 28, 28)), 10)) for name, description in rows] + [
+        *residual,
+        dotted,
+    ]
 
 
 def count_parameters(factory: Factory, outputs: int) -> int:
@@ -186,6 +219,11 @@ def _call(name: str, build: Callable[..., Any], keyword: str, options: dict[str,
 
 def _oneline(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def in_parts(inputs: Tensor) -> tuple[Tensor, ...]:
+    """Test inputs [n, ...] in batches that a network can take without the memory for all of them."""
+    return inputs.split(max(1, ELEMENTS_AT_A_TIME * len(inputs) // max(1, inputs.numel())))
 
 
 def head_names(network: nn.Module, outputs: int) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ and the plain one do the same arithmetic in another order of operations, so that
 
 from __future__ import annotations  # as text: torch.compile cannot evaluate the annotations of an inner function
 
+import math
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,10 +46,11 @@ class Optimiser:
         return {name: {slot: torch.zeros_like(tensor) for slot in self.slots} for name, tensor in trained.items()}
 
 
-def rmsprop(learning_rate: float, *, alpha: float = 0.99, epsilon: float = 1e-8) -> Optimiser:
-    """RMSprop as in ``torch.optim.RMSprop``, without momentum (Tieleman & Hinton 2012)."""
+def rmsprop(learning_rate: float, *, alpha: float = 0.99, epsilon: float = 1e-8, weight_decay: float = 0.0) -> Optimiser:
+    """RMSprop as in ``torch.optim.RMSprop``, without momentum, weight decay added to the gradient (Tieleman & Hinton 2012)."""
 
     def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
+        gradient = gradient + weight_decay * parameter if weight_decay else gradient
         slots["square"].mul_(alpha).add_((1 - alpha) * gradient * gradient)
         parameter.sub_(learning_rate * factor * gradient / (slots["square"].sqrt() + epsilon))
 
@@ -83,7 +85,43 @@ def sgd(learning_rate: float, *, momentum: float = 0.0, weight_decay: float = 0.
     return Optimiser(("velocity",) if momentum else (), rule)
 
 
-OPTIMISERS: dict[str, Callable[[float], Optimiser]] = {"rmsprop": rmsprop, "adam": adam, "sgd": sgd}
+OPTIMISERS: dict[str, Callable[..., Optimiser]] = {"rmsprop": rmsprop, "adam": adam, "sgd": sgd}
+
+WARM_UP = 0.05
+"""The share of a task's updates in which the learning rate rises, where it does: the paper's 5 of 100 epochs."""
+
+
+def constant(done: float) -> float:
+    """The factor of a learning rate that stays what it is."""
+    return 1.0
+
+
+def cosine(done: float) -> float:
+    """The factor of a learning rate that falls to 0 along half a cosine, when so much of a task's updates is done, from 0 to 1."""
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def warm_cosine(done: float) -> float:
+    """The same after a linear rise in the first ``WARM_UP`` of the updates."""
+    return done / WARM_UP if done < WARM_UP else cosine((done - WARM_UP) / (1 - WARM_UP))
+
+
+Schedule = Literal["constant", "cosine", "warm-up-cosine"]
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine, "warm-up-cosine": warm_cosine}
+
+
+class LearningRate:
+    """The factor of the learning rate at each update of a task: call it once an update."""
+
+    def __init__(self, schedule: str, updates: int) -> None:
+        self.factor = SCHEDULES[schedule]
+        self.updates = updates
+        self.done = 0
+
+    def __call__(self) -> float:
+        factor = self.factor(min(1.0, (self.done + 0.5) / self.updates))
+        self.done += 1
+        return factor
 
 
 def compiler_found() -> bool:

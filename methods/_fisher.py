@@ -28,7 +28,7 @@ from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
-from clbench.training import OPTIMISERS, Tensors
+from clbench.training import Optimiser, Tensors
 
 from ._weights import WeightMethod
 
@@ -101,10 +101,10 @@ class FisherPenalty(WeightMethod):
         strength: float,
         fisher: Estimator,
         samples: int,
-        optimiser: Literal["rmsprop", "adam", "sgd"],
-        learning_rate: float,
+        optimiser: Optimiser,
+        restart: bool,
     ) -> None:
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        super().__init__(brief, optimiser=optimiser, restart=restart)
         if strength < 0:
             raise UserError(f"strength must be at least 0, not {strength}.")
         if samples < 1:

@@ -16,14 +16,12 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench.method import Brief, Method, Prediction
-from clbench.networks import bare_twin, head_names
+from clbench.networks import bare_twin, head_names, in_parts
 from clbench.scenarios import GG
 from clbench.seeding import derive
 from clbench.stream import Split
-from clbench.training import Optimiser, Step, Tensors, TrainingState
+from clbench.training import LearningRate, Optimiser, Schedule, Step, Tensors, TrainingState
 
-AT_A_TIME = 1000
-"""So many images are answered in one forward pass."""
 OWN = "own/"
 """Before the stored name of what is each task's own: [tasks, *shape]."""
 MASK, FREE, KEPT = ".mask", ".free", ".kept"
@@ -52,9 +50,16 @@ class PerTaskMethod(Method):
     learning_depends_on = frozenset({"task_given_in_training"})
 
     def __init__(
-        self, brief: Brief, *, optimiser: Optimiser, later: Optimiser | None = None, network: nn.Module | None = None
+        self,
+        brief: Brief,
+        *,
+        optimiser: Optimiser,
+        later: Optimiser | None = None,
+        network: nn.Module | None = None,
+        schedule: Schedule = "constant",
     ) -> None:
         super().__init__(brief)
+        self.schedule = schedule
         self.network = (network or brief.network(brief.classes)).to(brief.device).eval()
         self.initial: Tensors = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.fresh_buffers: Tensors = {name: b.detach().clone() for name, b in self.network.named_buffers()}
@@ -112,6 +117,7 @@ class PerTaskMethod(Method):
 
     def begin_task(self, task: int, updates: int) -> None:
         self.task = task
+        self.rate = LearningRate(self.schedule, updates)
         self.own = self.fresh_own(task)
         learns_shared = self.learns_shared(task)
         trained = self.own | (self.shared if learns_shared else {})
@@ -119,7 +125,7 @@ class PerTaskMethod(Method):
         self._train(trained, self.steps[0 if learns_shared else 1])
 
     def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
-        loss, self.given["buffers"] = self.step(self.trained, self.given, self.state, inputs, labels)
+        loss, self.given["buffers"] = self.step(self.trained, self.given, self.state, inputs, labels, self.rate())
         return loss
 
     def end_task(self, data: Split) -> None:
@@ -158,8 +164,7 @@ class PerTaskMethod(Method):
     def logits(self, inputs: Tensor, task: int) -> Tensor:
         """The outputs for a finished task, in evaluation mode."""
         state = self.state_of(task)
-        parts = inputs.to(self.brief.device).split(AT_A_TIME)
-        return torch.cat([functional_call(self.network, state, (part,)) for part in parts])
+        return torch.cat([functional_call(self.network, state, (part,)) for part in in_parts(inputs.to(self.brief.device))])
 
     def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
         assert task is not None

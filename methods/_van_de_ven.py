@@ -4,7 +4,8 @@ They come from the authors' grid searches, which score by the accuracies that th
 with biases, Adam at a constant rate, batches of 128; permuted MNIST with 2 x 1000 units and 5000 updates a task, split MNIST with 2 x 400
 units and 2000 updates. As here, their penalties are lambda/2 * F with F the mean over all training images of a task (of the gradient for
 the predicted label, squared), gamma acts in the merge and in the penalty, SI's c has no 1/2, and in GNu the outputs of the tasks so far
-compete. Unlike here, Adam's averages go on from task to task.
+compete. Adam's averages go on from task to task (``restart`` is off), which matters: in the class scenario of permuted MNIST, SI comes to
+18 % with an Adam that begins afresh.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,16 @@ OfScenario = Mapping[str, Mapping[str, Any]]
 def recipes(*, permuted: OfScenario, split: OfScenario, always: Mapping[str, Any] | None = None) -> tuple[Recipe, ...]:
     """A recipe for each stream and scenario of theirs; ``always`` is added to each."""
     streams = (("permuted-mnist-32", 1e-4, permuted), ("split-mnist-raw", 1e-3, split))
+    adam = {"optimiser": "adam", "restart": False, **(always or {})}
     return tuple(
-        Recipe(stream, "*", {"optimiser": "adam", "learning_rate": rate, **(always or {}), **strengths}, {}, SOURCE, scenario)
+        Recipe(
+            stream,
+            "*",
+            adam | {"learning_rate": rate} | dict(strengths),
+            {},
+            SOURCE,
+            scenario,
+        )
         for stream, rate, by_scenario in streams
         for scenario, strengths in by_scenario.items()
     )

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from clbench.method import Brief, Method, Prediction
 from clbench.networks import bare_twin, head_names
 from clbench.seeding import derive
-from clbench.training import Optimiser, Step, Tensors, TrainingState
+from clbench.training import LearningRate, Optimiser, Schedule, Step, Tensors, TrainingState
 
 TASKS_AT_A_TIME = 10
 """In GNu the last layer grows by this many tasks at a time: each growth compiles the step anew."""
@@ -31,8 +31,12 @@ class WeightMethod(Method):
     (GNu), or the only head (GNs, NNs). ``heads``: in GG, the heads of the tasks that are finished. ``task``: the present task.
     """
 
-    def __init__(self, brief: Brief, *, optimiser: Optimiser) -> None:
+    def __init__(self, brief: Brief, *, optimiser: Optimiser, schedule: Schedule = "constant", restart: bool = True) -> None:
+        """``restart``: whether the optimiser begins afresh with each task."""
         super().__init__(brief)
+        self.restart = restart
+        self.schedule = schedule
+        self.rate = LearningRate("constant", 1)
         scenario = brief.scenario
         self.head_per_task = scenario.task_given_in_training and scenario.task_given_in_inference
         self.tasks_compete = scenario.task_given_in_training and not scenario.task_given_in_inference and not scenario.labels_shared
@@ -75,13 +79,25 @@ class WeightMethod(Method):
     def begin_task(self, task: int, updates: int) -> None:
         """A new head or new outputs where the scenario wants them, and a fresh optimiser."""
         self.task = task
+        self.rate = LearningRate(self.schedule, updates)
         self.tasks_seen = max(self.tasks_seen, task + 1)
         if self.head_per_task and task > 0:
             self.heads.append({name: self.trained[name] for name in self.head})
             self.trained |= self.fresh_head(task)
         if self.tasks_compete:
             self._make_room(task + 1)
+        before = self.state
         self.state = TrainingState(self.optimiser, self.trained)
+        if not self.restart:
+            self._carry_over(before.tensors())
+
+    def _carry_over(self, state: Tensors) -> None:
+        """Go on with an optimiser's state of which the last layer may have been smaller, or in GG another: that begins with zeros."""
+        self.state.count.copy_(state["count"])
+        for name, slots in self.state.slots.items():
+            for slot in slots if name in self.lasting else ():
+                known = state[f"{name}.{slot}"]
+                slots[slot][: len(known)].copy_(known)
 
     def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         return self.update(inputs, labels + self.first_output)
@@ -91,7 +107,7 @@ class WeightMethod(Method):
         given = self.given() | {"buffers": self.buffers}
         if self.tasks_compete:
             given["competing"] = self.competing()
-        loss, self.buffers = self.step(self.trained, given, self.state, inputs, labels)
+        loss, self.buffers = self.step(self.trained, given, self.state, inputs, labels, self.rate())
         return loss
 
     @property
@@ -181,10 +197,12 @@ class WeightMethod(Method):
         return {name: tensor.clone() for name, tensor in kept.items()}
 
     def progress(self) -> Tensors:
-        """Where no task is given, the optimiser's state: elsewhere every task begins with a fresh one."""
-        if self.brief.scenario.task_given_in_training:
+        """The optimiser's state, unless every task begins with a fresh one."""
+        if self.brief.scenario.task_given_in_training and self.restart:
             return {}
-        return {f"optimiser.{name}": tensor for name, tensor in self.state.tensors().items()}
+        slots = {slot: {name: self.state.slots[name][slot] for name in self.lasting} for slot in self.optimiser.slots}
+        named = {f"{name}.{slot}": tensor for slot, each in slots.items() for name, tensor in self.narrowed(each).items()}
+        return {f"optimiser.{name}": tensor for name, tensor in (named | {"count": self.state.count}).items()}
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         held = {name: tensor.to(self.brief.device, copy=True) for name, tensor in learned.items()}
@@ -202,6 +220,7 @@ class WeightMethod(Method):
         if self.tasks_compete:
             self._make_room(self.tasks_seen)
         self.state = TrainingState(self.optimiser, self.trained)
-        if progress is not None and not self.brief.scenario.task_given_in_training:
-            prefix = "optimiser."
-            self.state.restore({name.removeprefix(prefix): t for name, t in progress.items() if name.startswith(prefix)})
+        prefix = "optimiser."
+        state = {name.removeprefix(prefix): t for name, t in (progress or {}).items() if name.startswith(prefix)}
+        if state:
+            self._carry_over(state)

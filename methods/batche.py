@@ -32,7 +32,7 @@ from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
-from clbench.training import Tensors, adam
+from clbench.training import Schedule, Tensors, adam
 
 from ._inference import (
     GRADIENT_BYTES,
@@ -75,18 +75,19 @@ class BatchE(PerTaskMethod):
         learning_rate: float = 1e-4,
         vector_learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
+        schedule: Schedule = "constant",
     ) -> None:
         """A learner without tasks.
 
         ``outputs``: the output size, superfluous neurons included (None: as many as classes); ``trunk``: where W comes from. Adam with
         ``learning_rate`` while W is trained, with ``vector_learning_rate`` where the vectors alone are, and ``weight_decay`` on what is
-        trained.
+        trained; both rates follow ``schedule`` over a task's updates.
         """
         self.outputs = outputs = brief.classes if outputs is None else outputs
         if outputs < brief.classes:
             raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
         optimiser, later = (adam(rate, weight_decay=weight_decay) for rate in (learning_rate, vector_learning_rate))
-        super().__init__(brief, optimiser=optimiser, later=later, network=brief.network(outputs))
+        super().__init__(brief, optimiser=optimiser, later=later, network=brief.network(outputs), schedule=schedule)
         self.frozen = trunk == "random"
         self.weights = {name: tensor.shape for name, tensor in self.initial.items() if tensor.ndim >= 2}
         self.shared = self.initial_shared()

@@ -7,7 +7,7 @@
 Deviations: none in what is learned. A sum of quadratics is one quadratic, so that two tensors hold all the tasks: with F = sum_t F_t and
 anchor = sum_t F_t theta_t / F the penalty above is strength/2 * sum_k F_k (theta_k - anchor_k)^2 plus a constant (Huszár 2018). The
 constant, which no gradient sees, is left out of the reported loss, and memory does not grow with tasks as in implementations that keep 2 t
-tensors. The optimiser begins afresh with each task.
+tensors. The optimiser begins afresh with each task, but for the recipes of van de Ven & Tolias.
 
 The sum pulls from where the last task ended back to a mean of all ends, so that with many tasks those in the middle suffer: online EWC,
 anchored at the last end, has no such pull. The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream
@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 
 from clbench.method import Brief
-from clbench.training import Tensors
+from clbench.training import OPTIMISERS, Tensors
 
 from ._fisher import Estimator, FisherPenalty
 from ._van_de_ven import recipes
@@ -48,10 +48,19 @@ class EWC(FisherPenalty):
         samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        restart: bool = True,
     ) -> None:
         """``strength``: lambda, before the 1/2; ``fisher``: how the information is estimated (``_fisher.py``), from ``samples`` training
-        images of a task (from all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``."""
-        super().__init__(brief, strength=strength, fisher=fisher, samples=samples, optimiser=optimiser, learning_rate=learning_rate)
+        images of a task (from all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``, begun afresh with each
+        task unless ``restart`` is off."""
+        super().__init__(
+            brief,
+            strength=strength,
+            fisher=fisher,
+            samples=samples,
+            optimiser=OPTIMISERS[optimiser](learning_rate),
+            restart=restart,
+        )
 
     def consolidate(self, fisher: Tensors) -> None:
         for name, new in fisher.items():

@@ -8,7 +8,7 @@ Stores, to predict: all parameters and batch-norm statistics for each task. To g
 from typing import Literal
 
 from clbench.method import Brief
-from clbench.training import OPTIMISERS, Tensors
+from clbench.training import OPTIMISERS, Schedule, Tensors
 
 from ._per_task import PerTaskMethod
 
@@ -19,10 +19,15 @@ class Independent(PerTaskMethod):
     name = "independent"
 
     def __init__(
-        self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4
+        self,
+        brief: Brief,
+        *,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+        schedule: Schedule = "constant",
     ) -> None:
-        """``optimiser`` with its defaults but for the ``learning_rate``."""
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        """``optimiser`` with its defaults but for the ``learning_rate``, which follows ``schedule`` over a task's updates."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), schedule=schedule)
 
     def fresh_own(self, task: int) -> Tensors:
         return self.fresh_parameters(self.initial, task)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from clbench.method import Brief
 from clbench.scenarios import GG
-from clbench.training import OPTIMISERS
+from clbench.training import OPTIMISERS, Schedule
 
 from ._weights import WeightMethod
 
@@ -23,7 +23,13 @@ class LowerBound(WeightMethod):
     acts_against_forgetting = False
 
     def __init__(
-        self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4
+        self,
+        brief: Brief,
+        *,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+        schedule: Schedule = "constant",
     ) -> None:
-        """``optimiser`` with its defaults but for the ``learning_rate``; begun afresh with each task."""
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        """``optimiser`` with its defaults but for the ``learning_rate``, which follows ``schedule`` over a task's updates; begun afresh
+        with each task."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), schedule=schedule)

@@ -11,6 +11,7 @@ from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.training import OPTIMISERS
 
+from ._van_de_ven import recipes
 from ._weights import WeightMethod
 
 
@@ -20,9 +21,15 @@ class Naive(WeightMethod):
     name = "naive"
     scenarios = frozenset({GG, GNS, GNU, NNS})
     acts_against_forgetting = False
+    recipes = recipes(permuted={"*": {}}, split={"*": {}})
 
     def __init__(
-        self, brief: Brief, *, optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop", learning_rate: float = 1e-4
+        self,
+        brief: Brief,
+        *,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
+        learning_rate: float = 1e-4,
+        restart: bool = True,
     ) -> None:
-        """``optimiser`` with its defaults but for the ``learning_rate``; begun afresh with each given task."""
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        """``optimiser`` with its defaults but for the ``learning_rate``; begun afresh with each given task unless ``restart`` is off."""
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)

@@ -6,7 +6,8 @@
 (Schwarz et al. 2018, section 3.2, with F_t the mean over samples of squared per-sample gradients: see ``_fisher.py``). ``gamma`` acts
 twice: in the merge, and in the penalty. With gamma = 1 it differs from offline EWC in its anchor alone.
 
-Deviations: without the knowledge base and the distillation of Progress & Compress; the optimiser begins afresh with each task.
+Deviations: without the knowledge base and the distillation of Progress & Compress; the optimiser begins afresh with each task,
+but for the recipes of van de Ven & Tolias.
 
 The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream seed 100, 500 updates a task).
 
@@ -18,7 +19,7 @@ from typing import Literal
 
 from clbench.errors import UserError
 from clbench.method import Brief
-from clbench.training import Tensors
+from clbench.training import OPTIMISERS, Tensors
 
 from ._fisher import Estimator, FisherPenalty
 from ._van_de_ven import recipes
@@ -53,11 +54,19 @@ class OnlineEWC(FisherPenalty):
         samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        restart: bool = True,
     ) -> None:
         """``strength``: lambda, before the 1/2; ``gamma``: decay of earlier tasks' Fisher, from 0 to 1; ``fisher``: how the information is
         estimated (``_fisher.py``), from ``samples`` training images of a task (from all, if it has fewer); ``optimiser`` with its defaults
-        but for the ``learning_rate``."""
-        super().__init__(brief, strength=strength, fisher=fisher, samples=samples, optimiser=optimiser, learning_rate=learning_rate)
+        but for the ``learning_rate``, begun afresh with each task unless ``restart`` is off."""
+        super().__init__(
+            brief,
+            strength=strength,
+            fisher=fisher,
+            samples=samples,
+            optimiser=OPTIMISERS[optimiser](learning_rate),
+            restart=restart,
+        )
         if not 0 <= gamma <= 1:
             raise UserError(f"gamma must be between 0 and 1, not {gamma}.")
         self.gamma = gamma

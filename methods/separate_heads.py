@@ -11,7 +11,7 @@ Stores, to predict: the trunk (a random one as its seed), and each task's head a
 from typing import Literal
 
 from clbench.method import Brief, Recipe
-from clbench.training import OPTIMISERS, Tensors
+from clbench.training import OPTIMISERS, Schedule, Tensors
 
 from ._per_task import PerTaskMethod, redrawn
 
@@ -31,12 +31,13 @@ class SeparateHeads(PerTaskMethod):
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
         head_learning_rate: float = 1e-3,
+        schedule: Schedule = "constant",
     ) -> None:
         """``trunk``: where it comes from; ``optimiser`` with ``learning_rate`` while the trunk is trained and with ``head_learning_rate``
-        where the head alone is (ten times as much, as in the paper's experiments).
+        where the head alone is (ten times as much, as in the paper's experiments); both follow ``schedule`` over a task's updates.
         """
         make = OPTIMISERS[optimiser]
-        super().__init__(brief, optimiser=make(learning_rate), later=make(head_learning_rate))
+        super().__init__(brief, optimiser=make(learning_rate), later=make(head_learning_rate), schedule=schedule)
         self.frozen = trunk == "random"
         self.shared = self.initial_shared()
 

@@ -7,9 +7,9 @@
 (Zenke, Poole & Ganguli 2017, equations 3 to 5), with g the gradient of the present batch's cross-entropy alone, without the penalty's, and
 the displacement that the optimiser really made. There is no 1/2 before c.
 
-Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (van de Ven & Tolias's code adds it as it
-is; there g is the gradient of the whole loss, and the optimiser does not begin afresh with each task as in the paper and here). The
-reported loss is the cross-entropy.
+Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (van de Ven & Tolias's code adds it as it is, and
+there g is the gradient of the whole loss). The optimiser begins afresh with each task, as in the paper, but for the recipes of van de Ven &
+Tolias. The reported loss is the cross-entropy.
 
 The default c is van de Ven & Tolias's for permuted MNIST.
 
@@ -64,10 +64,11 @@ class SI(WeightMethod):
         xi: float = 0.1,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        restart: bool = True,
     ) -> None:
         """``c``: the strength; ``xi``: damping, which bounds the importance of what hardly moved; ``optimiser`` with its defaults but for
-        the ``learning_rate``, begun afresh with each task."""
-        super().__init__(brief, optimiser=with_path_integral(OPTIMISERS[optimiser](learning_rate), c))
+        the ``learning_rate``, begun afresh with each task unless ``restart`` is off."""
+        super().__init__(brief, optimiser=with_path_integral(OPTIMISERS[optimiser](learning_rate), c), restart=restart)
         if c < 0 or xi <= 0:
             raise UserError(f"c must be at least 0 and xi above 0, not {c} and {xi}.")
         self.xi = xi
@@ -77,6 +78,7 @@ class SI(WeightMethod):
         super().begin_task(task, updates)
         self.importance = self.widened(self.importance)
         for name, slots in self.state.slots.items():
+            slots["path"].zero_()
             slots["anchor"].copy_(self.trained[name])
             if name in self.importance:
                 slots["importance"].copy_(self.importance[name])

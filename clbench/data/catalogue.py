@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from clbench._torchvision import import_torchvision
+from clbench.data.cifar import CIFAR_10, CIFAR_100
 from clbench.data.dataset import Dataset
 from clbench.data.mnist import FASHION_MNIST, MNIST
 from clbench.data.mnist_5k import MNIST_5K
 from clbench.data.source import DamagedData, File, MissingData, Source
 from clbench.errors import UserError
 
-SOURCES: dict[str, Source] = {source.name: source for source in (MNIST_5K, MNIST, FASHION_MNIST)}
+SOURCES: dict[str, Source] = {source.name: source for source in (MNIST_5K, MNIST, FASHION_MNIST, CIFAR_10, CIFAR_100)}
 """Every data set by name. A new one is a ``Source``, in the file of its family, and a name here."""
 
 

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def normalised(mean: tuple[float, ...], std: tuple[float, ...], images: Tensor) -> Tensor:
+    """``(images / 255 - mean) / std`` by channel, in float32: images uint8 ``[..., channels, height, width]``."""
+    means, stds = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
+    return images.to(torch.float32).div_(255).sub_(means).div_(stds)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images, split for training and testing once and for all.
@@ -32,9 +38,7 @@ class Dataset:
         ``images`` is a uint8 tensor ``[..., channels, height, width]``; the result is a new tensor of that shape on the
         same device.
         """
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
-        return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+        return normalised(self.mean, self.std, images)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,7 +9,8 @@ Deviations from the paper: masks that are not yet trained are no candidates of O
 include one untrained spare, and a new mask is allocated also if the spare wins (as written, the rule would allocate for ever); predictions
 are made among the task's own labels, never a superfluous output; "Transfer" averages earlier scores, not masks.
 
-Stores, to predict: a packed bit per maskable weight and task, batch-norm statistics per task, and the seed of the random weights. To go on:
+Stores, to predict: a packed bit per maskable weight and task (edge-popup's masks, which are sparser, as the coded gaps between kept
+weights: ``coding.py``), batch-norm statistics per task, and the seed of the random weights. To go on:
 nothing between tasks that are given (with Transfer the running mean of scores), else the live scores, optimiser state and counters.
 """
 

@@ -1,7 +1,7 @@
 """The mask bank: every task's mask as packed bits, and the two operations that task inference is made of."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -225,8 +225,8 @@ class MaskBank:
         return unpack(rows[: last - first], self.size).to(self.device)
 
 
-def restored_bank(empty: MaskBank, bits: Tensor, statistics: Tensor) -> MaskBank:
-    """``empty`` filled, so that its ``packed`` and ``all_statistics`` are these."""
-    for row, own in zip(bits, statistics, strict=True):
-        empty.append(unpack(row, empty.size).to(empty.device, torch.bool), own.to(empty.device))
+def restored_bank(empty: MaskBank, masks: Iterable[Tensor], statistics: Tensor) -> MaskBank:
+    """``empty`` filled with masks (bool [D]) and their statistics [k, F]."""
+    for mask, own in zip(masks, statistics, strict=True):
+        empty.append(mask.to(empty.device, torch.bool), own.to(empty.device))
     return empty

@@ -11,16 +11,19 @@ from torch.func import functional_call
 
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.networks import in_parts
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Split
-from clbench.training import rmsprop
+from clbench.training import OPTIMISERS, LearningRate, Schedule
 
 from .._inference import check_evidence, check_objective
 from .allocation import Allocation, uncertainty
-from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank
+from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank, unpack
+from .coding import Bytes, decoded, encoded, joined, parted
 from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
+from .masking import kept_weights
 from .training import LiveMask, MaskTraining
 
 SMALL = 2**19
@@ -50,7 +53,12 @@ class SupSup(Method):
         brief: Brief,
         *,
         outputs: int = 100,
+        density: float | None = None,
+        edges: float | None = None,
+        optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
         start: Literal["random", "transfer"] = "random",
         interval: int = 100,
         offset: int = 0,
@@ -59,10 +67,13 @@ class SupSup(Method):
     ) -> None:
         """A learner without masks.
 
-        ``outputs``: the output size s, superfluous neurons included; ``learning_rate`` of RMSprop; ``start``: new scores drawn at random
-        or from the running mean of earlier tasks' ("Transfer"). Where no task is given in training: a mask is chosen every ``interval``
-        batches, before the first and wherever the batch number modulo ``interval`` is ``offset`` (0: aligned with tasks whose length is a
-        multiple of the interval); a new one is allocated while there are fewer than ``budget`` if k * max(nu) < 1 + ``epsilon``.
+        ``outputs``: the output size s, superfluous neurons included. A mask keeps the weights whose scores are 0 or more; with ``density``
+        that share of each layer, or with ``edges`` that many times its inputs and outputs, of the largest scores (edge-popup).
+        ``optimiser`` with its ``learning_rate``, which follows ``schedule`` over a task's updates, and ``weight_decay`` of the scores;
+        ``start``: new scores drawn at random or from the running mean of earlier tasks' ("Transfer"). Where no task is given in training:
+        a mask is chosen every ``interval`` batches, before the first and wherever the batch number modulo ``interval`` is ``offset`` (0:
+        aligned with tasks whose length is a multiple of the interval); a new one is allocated while there are fewer than ``budget`` if
+        k * max(nu) < 1 + ``epsilon``.
         """
         super().__init__(brief)
         if outputs < brief.classes:
@@ -75,8 +86,12 @@ class SupSup(Method):
         told = brief.scenario.task_given_in_training
         if start == "transfer" and not told:
             raise UserError("start=transfer needs to know when a task ends, which is not given here: use start=random.")
+        if not told and (density is not None or edges is not None or schedule != "constant"):
+            raise UserError("density, edges and schedule need to know when a task begins, which is not given here: leave them out.")
         self.outputs = outputs
-        self.optimiser = rmsprop(learning_rate)
+        self.optimiser = OPTIMISERS[optimiser](learning_rate, weight_decay=weight_decay)
+        self.schedule = schedule
+        self.density, self.edges = density, edges
         self.transfer = start == "transfer"
         self._begin_on(brief.seed)
         self.bank = self._empty_bank()
@@ -84,13 +99,16 @@ class SupSup(Method):
         self.score_sum = torch.zeros(self.base.layout.size if self.transfer else 0, device=brief.device)
         self.allocation = None if told else Allocation(interval, offset, epsilon, budget)
         self.ended: list[tuple[Tensor, Tensor]] = []
+        self.codes: list[Bytes] = []
+        self.rate = LearningRate("constant", 1)
 
     def _begin_on(self, seed: int) -> None:
         """Make the random network of ``seed``, and the step that trains masks on it."""
         brief = self.brief
         self.seed = seed
         self.base = random_base(brief.network(self.outputs), seed, brief.device)
-        self.training = MaskTraining(self.base, self.optimiser, precision=brief.precision, compiled=brief.compiled)
+        self.kept = kept_weights(self.base.layout, self.density, self.edges)
+        self.training = MaskTraining(self.base, self.optimiser, kept=self.kept, precision=brief.precision, compiled=brief.compiled)
 
     def _empty_bank(self) -> MaskBank:
         device, layout = self.brief.device, self.base.layout
@@ -101,6 +119,7 @@ class SupSup(Method):
     # Learning
 
     def begin_task(self, task: int, updates: int) -> None:
+        self.rate = LearningRate(self.schedule, updates)
         mean = self.score_sum / len(self.bank) if self.transfer and len(self.bank) else None
         self.live = self._live(self._random_scores(task) if mean is None else mean, self.base.fresh)
 
@@ -109,22 +128,23 @@ class SupSup(Method):
             if self.allocation.due():
                 self._choose_mask(inputs)
             self.allocation.step += 1
-        return None if self.live is None else self.live.update(inputs, labels)
+        return None if self.live is None else self.live.update(inputs, labels, self.rate())
 
     @cached_property
     def tasks_at_once(self) -> int:
         """Masks of different tasks have nothing to do with each other, unless one starts from the others (Transfer)."""
-        if self.allocation is not None or self.transfer or self.base.layout.size > SMALL:
+        if self.allocation is not None or self.transfer or self.kept or self.base.layout.size > SMALL:
             return 1
         return AT_ONCE if self.training.together(self.brief.input_shape) else 1
 
     def begin_tasks(self, tasks: range, updates: int) -> None:
+        self.rate = LearningRate(self.schedule, updates)
         scores = torch.stack([self._random_scores(task) for task in tasks])
         self.live = self._live(scores, self.base.fresh.expand(len(tasks), -1))
 
     def observe_tasks(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         assert self.live is not None
-        return self.live.update(inputs, labels)
+        return self.live.update(inputs, labels, self.rate())
 
     def end_task(self, data: Split) -> None:
         if self.live is not None:
@@ -132,7 +152,15 @@ class SupSup(Method):
             if self.transfer:
                 self.score_sum += self.live.scores
             self.live = None
-        self.bank.append(*self.ended.pop(0))
+        mask, statistics = self.ended.pop(0)
+        self.bank.append(mask, statistics)
+        if self.kept:
+            self.codes.append(encoded(mask, self.layer_sizes))
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """The maskable weights of each layer."""
+        return [shape.numel() for shape in self.base.layout.shapes.values()]
 
     def _live(self, scores: Tensor, statistics: Tensor) -> LiveMask:
         return LiveMask(self.training, scores, statistics)
@@ -240,7 +268,8 @@ class SupSup(Method):
         """Equation 1, predicting among the task's own labels: a superfluous output is no answer."""
         state = self.base.state(self.base.weights * self.bank.mask(row), self.bank.statistics(row))
         with torch.no_grad():
-            return functional_call(self.base.network, state, (inputs,))[:, : self.brief.classes].argmax(1)
+            parts = [functional_call(self.base.network, state, (part,)) for part in in_parts(inputs)]
+        return torch.cat(parts)[:, : self.brief.classes].argmax(1)
 
     # State
 
@@ -255,7 +284,7 @@ class SupSup(Method):
 
     def learned(self) -> dict[str, Tensor]:
         self._bank_live_mask()
-        kept = {"seed": torch.tensor(self.seed), "masks": self.bank.packed()}
+        kept = {"seed": torch.tensor(self.seed)} | (joined(self.codes) if self.kept else {"masks": self.bank.packed()})
         return kept | ({"statistics": self.bank.all_statistics()} if self.base.statistics.size else {})
 
     def progress(self) -> dict[str, Tensor]:
@@ -267,8 +296,12 @@ class SupSup(Method):
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         self._begin_on(int(learned["seed"]))
-        statistics = learned.get("statistics", torch.empty(len(learned["masks"]), 0))
-        self.bank = restored_bank(self._empty_bank(), learned["masks"], statistics)
+        if self.kept:
+            self.codes = list(parted(learned))
+            masks = [decoded(code, self.layer_sizes) for code in self.codes]
+        else:
+            masks = [unpack(row, self.base.layout.size) for row in learned["masks"]]
+        self.bank = restored_bank(self._empty_bank(), masks, learned.get("statistics", torch.empty(len(masks), 0)))
         if progress is None:
             return
         if self.transfer:
@@ -283,4 +316,5 @@ class SupSup(Method):
     @classmethod
     def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:
         """A task's mask never changes once learned, so an earlier state is the first rows."""
-        return {key: value if key == "seed" else value[:tasks] for key, value in learned.items()}
+        earlier = {key: value if key == "seed" else value[:tasks] for key, value in learned.items()}
+        return earlier | ({"codes": learned["codes"][: int(learned["ends"][tasks - 1])]} if "codes" in learned else {})

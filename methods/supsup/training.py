@@ -1,7 +1,8 @@
-"""Training one supermask: real-valued scores, thresholded at 0, with the gradient passed straight through the threshold.
+"""Training supermasks: real-valued scores that decide which weights are kept, with the gradient passed straight through the decision.
 
-Mallya et al. 2018 with threshold 0, as in section 4.2. The effective weights are W * [score >= 0]; the gradient of the loss with respect
-to a score is W * dL/dW_eff, as if the threshold were the identity.
+Scores of 0 or more (Mallya et al. 2018 with threshold 0, as in section 4.2): the effective weights are W * [score >= 0], and the gradient
+of the loss with respect to a score is W * dL/dW_eff, as if the threshold were the identity. Or the largest by magnitude of each layer
+(Ramanujan et al. 2019, edge-popup, as in section 4.1), as if the mask were the magnitude.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from clbench.networks import bare_twin
 from clbench.training import Optimiser, Step, Tensors, TrainingState
 
 from .layout import Base
+from .masking import Kept, flat, mask_of, straight_through
 
 MULTIPLYING: tuple[type, ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -22,16 +24,26 @@ MULTIPLYING: tuple[type, ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class MaskTraining:
     """The training step of all masks on one random network: compiled once, whatever the number of tasks."""
 
-    def __init__(self, base: Base, optimiser: Optimiser, *, precision: torch.dtype = torch.float32, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        base: Base,
+        optimiser: Optimiser,
+        *,
+        kept: Kept | None = None,
+        precision: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
         self.base = base
         self.optimiser = optimiser
+        self.kept = kept
         twin = bare_twin(base.network)
         # What autocast would convert at each use anyway, and nothing else: the weights of layers that only multiply by them.
         multiplied = {f"{name}.weight".lstrip(".") for name, layer in twin.named_modules() if type(layer) in MULTIPLYING}
 
         def effective(scores: Tensors, given: dict[str, Any]) -> Tensors:
             weights = {name: given["scales"][name] * given["signs"][name] for name in scores}
-            masked = {name: weights[name] * straight_through(score) for name, score in scores.items()}
+            masks = {name: straight_through(score, None if kept is None else kept[name]) for name, score in scores.items()}
+            masked = {name: weights[name] * masks[name] for name in scores}
             return {name: weight.to(precision) if name in multiplied else weight for name, weight in masked.items()}
 
         def loss(weights: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
@@ -63,11 +75,6 @@ class MaskTraining:
         return True
 
 
-def straight_through(scores: Tensor) -> Tensor:
-    """1 where a score is at least 0, else 0, with the derivative of the identity."""
-    return (scores >= 0).to(scores.dtype) + (scores - scores.detach())
-
-
 class LiveMask:
     """The mask in training: its scores [D], the statistics [F] that it gathers, and the optimiser's state. Others keep only bits.
 
@@ -86,20 +93,20 @@ class LiveMask:
 
     def mask(self) -> Tensor:
         """The present mask, booleans [D] or [t, D]."""
-        return self.scores >= 0
+        return flat(mask_of(self._named, self.training.kept)) if self.training.kept else self.scores >= 0
 
     def finished(self) -> list[tuple[Tensor, Tensor]]:
         """For each task its mask [D] and its statistics [F]."""
         return list(zip(torch.atleast_2d(self.mask()), torch.atleast_2d(self.statistics), strict=True))
 
-    def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def update(self, inputs: Tensor, labels: Tensor, factor: float = 1.0) -> Tensor:
         """One step of the optimiser on one batch, or on one for each task. Returns the loss before it, a scalar or [t]."""
         training, statistics = self.training, self.training.base.statistics
         together = self.scores.ndim == 2
         buffers = statistics.split(self.statistics) | self.counters
         given = {"signs": training.signs, "scales": training.scales, "fixed": training.fixed, "buffers": buffers}
         step = training.step_together if together else training.step
-        loss, buffers = step(self._named, given, self.optimiser, inputs, labels)
+        loss, buffers = step(self._named, given, self.optimiser, inputs, labels, factor)
         if buffers:
             self.statistics = statistics.join(buffers, batched=together) if statistics.shapes else self.statistics
             self.counters = {name: buffers[name] for name in self.counters}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
 from clbench import networks, storage
 from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
@@ -17,6 +19,7 @@ from clbench.methods.online_ewc import OnlineEWC
 from clbench.methods.si import SI
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU
+from clbench.seeding import generator
 from clbench.stream import Stream
 
 Make = Callable[..., Any]
@@ -95,13 +98,15 @@ def test_at_no_strength_it_is_naive_training(name: str, scenario: Scenario, make
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-@pytest.mark.parametrize("network", ["plain", "batch norm"])
+@pytest.mark.parametrize("network", ["plain", "batch norm", "optimiser that goes on"])
 def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(
     name: str, scenario: Scenario, network: str, make_brief: Make, make_stream: Make, convolution: Make, tmp_path: Path
 ) -> None:
     def fresh() -> Any:
         brief = make_brief(scenario, *([convolution] if network == "batch norm" else []))
-        more = {"fisher": "sampled", "samples": 20} if "ewc" in name else {}
+        more: dict[str, Any] = {"fisher": "sampled", "samples": 20} if "ewc" in name else {}
+        if network == "optimiser that goes on" and name != "lwf":
+            more |= {"optimiser": "adam", "restart": False}
         return METHODS[name](brief, learning_rate=0.01, **more)
 
     def through_a_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,6 +131,35 @@ def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(
         assert torch.equal(mine.labels, its.labels)
         assert (mine.tasks is None) == (its.tasks is None) == (scenario is not GNU)
         assert mine.tasks is None or torch.equal(mine.tasks, its.tasks)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+def test_an_optimiser_goes_on_with_its_averages_or_restarts(
+    restart: bool, scenario: Scenario, make_brief: Make, make_stream: Make
+) -> None:
+    method = Naive(make_brief(scenario), optimiser="adam", learning_rate=0.01, restart=restart)
+    teach(method, make_stream(2)[0], 0, Schedule(6, 16))
+    before = {name: slots["square"].clone() for name, slots in method.state.slots.items() if name in method.lasting}
+    method.begin_task(1, 6)
+    assert method.state.count == (0 if restart else 6)
+    for name, square in before.items():
+        now = method.state.slots[name]["square"][: len(square)]
+        assert torch.equal(now, torch.zeros_like(square) if restart else square)
+
+
+def test_an_optimiser_that_goes_on_is_torch_s_own_on_all_tasks(make_brief: Make, make_stream: Make) -> None:
+    stream, method = make_stream(3), Naive(make_brief(GNS), optimiser="adam", learning_rate=0.01, restart=False)
+    reference = {name: tensor.clone().requires_grad_() for name, tensor in method.trained.items()}
+    optimiser = torch.optim.Adam(reference.values(), 0.01)
+    for index, task in enumerate(stream):
+        teach(method, task, index, Schedule(6, 16))
+        for inputs, labels in task.train.batches(6, 16, generator(0, "batches", index)):
+            optimiser.zero_grad()
+            cross_entropy(functional_call(method.network, reference, (inputs,)), labels).backward()
+            optimiser.step()
+    for name, tensor in reference.items():
+        torch.testing.assert_close(method.trained[name], tensor.detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -104,12 +104,13 @@ def test_the_mean_is_right_after_rows_are_added_and_replaced(held: tuple[MaskBan
 def test_a_restored_bank_computes_exactly_the_same(held: tuple[MaskBank, Tensor, Tensor]) -> None:
     """To the last bit, or a run that goes on would part from one that was never interrupted."""
     bank, _, statistics = held
-    twin = restored_bank(MaskBank(bank.size, bank.width, CPU), bank.packed(), bank.all_statistics())
+    kept = unpack(bank.packed(), bank.size)
+    twin = restored_bank(MaskBank(bank.size, bank.width, CPU), kept, bank.all_statistics())
     for mine, its in zip(bank.mean(), twin.mean(), strict=True):
         assert torch.equal(mine, its)
     ones = torch.ones(1, bank.size), torch.ones(1, statistics.shape[1])
     assert torch.equal(bank.inner(*ones), twin.inner(*ones))
-    assert len(restored_bank(MaskBank(bank.size, bank.width, CPU), bank.packed()[:0], bank.all_statistics()[:0])) == 0
+    assert len(restored_bank(MaskBank(bank.size, bank.width, CPU), kept[:0], bank.all_statistics()[:0])) == 0
 
 
 def test_a_deep_copy_and_its_original_are_independent() -> None:

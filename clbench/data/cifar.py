@@ -1,0 +1,114 @@
+"""CIFAR-10 and CIFAR-100: 50,000 and 10,000 colour images of 32 x 32 pixels, as Python pickles.
+
+A pickle may name any function to be called when it is read. These are read by an unpickler that knows how arrays, strings and
+containers are made and nothing else, so that nothing of a file is ever executed. The checksums are those of torchvision's own tables
+(a test compares them).
+"""
+
+import _codecs
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clbench.data.dataset import Dataset
+from clbench.data.source import DamagedData, File, Source
+
+SIDE = 32
+
+
+class _Plain(pickle.Unpickler):
+    """Makes arrays, strings and containers, and refuses all else by name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # The name of the module that makes arrays has an underscore since NumPy 2; these files are older.
+        known: dict[tuple[str, str], Any] = {
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+            ("_codecs", "encode"): _codecs.encode,
+        }
+        try:
+            return known[module.rpartition(".")[2] if name == "_reconstruct" else module, name]
+        except KeyError:
+            raise DamagedData(f"holds a foreign object, {module}.{name}, which was not loaded") from None
+
+
+def parse(content: bytes, what: str) -> dict[str, Any]:
+    """The dictionary in a pickle, nothing being executed; ``DamagedData`` says what is wrong with ``what`` if it is no such file."""
+    try:
+        found = _Plain(io.BytesIO(content), encoding="latin1").load()
+    except DamagedData as error:
+        raise DamagedData(f"{what} {error}: replace the file.") from None
+    except Exception as error:  # a damaged pickle raises anything
+        raise DamagedData(f"{what} is no file of this data set ({type(error).__name__}: {error}): replace the file.") from None
+    if not isinstance(found, dict) or not isinstance(found.get("data"), np.ndarray):
+        raise DamagedData(f"{what} holds no table of images: replace the file.")
+    return found
+
+
+def read(source: Source, root: Path) -> Dataset:
+    """The data set whose ``files`` are those for training and, the last, the one for testing."""
+    labels = "fine_labels" if source.classes == 100 else "labels"
+    parts = [parse(content, file.path) for file, content in zip(source.files, source.contents(root), strict=True)]
+    images = [torch.from_numpy(part["data"]).view(-1, 3, SIDE, SIDE) for part in parts]
+    truths = [torch.tensor(part[labels]) for part in parts]
+    return Dataset(
+        source.name,
+        torch.cat(images[:-1]),
+        torch.cat(truths[:-1]),
+        images[-1],
+        truths[-1],
+        source.classes,
+        source.mean,
+        source.std,
+    )
+
+
+CITATION = "A. Krizhevsky: Learning multiple layers of features from tiny images, University of Toronto, 2009"
+LICENCE = "no licence stated (A. Krizhevsky); for research"
+
+CIFAR_10 = Source(
+    name="cifar-10",
+    title="CIFAR-10",
+    description="Photographs of animals and vehicles, 10 classes.",
+    licence=LICENCE,
+    citation=CITATION,
+    train=50_000,
+    test=10_000,
+    classes=10,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    read=read,
+    files=(
+        File("cifar-10-batches-py/data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
+        File("cifar-10-batches-py/data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
+        File("cifar-10-batches-py/data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
+        File("cifar-10-batches-py/data_batch_4", md5="634d18415352ddfa80567beed471001a"),
+        File("cifar-10-batches-py/data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
+        File("cifar-10-batches-py/test_batch", md5="40351d587109b95175f43aff81a1287e"),
+    ),
+    torchvision="CIFAR10",
+)
+
+CIFAR_100 = Source(
+    name="cifar-100",
+    title="CIFAR-100",
+    description="Photographs of animals, plants, people, things and landscapes, 100 classes.",
+    licence=LICENCE,
+    citation=CITATION,
+    train=50_000,
+    test=10_000,
+    classes=100,
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    read=read,
+    files=(
+        File("cifar-100-python/train", md5="16019d7e3df5f24257cddd939b257f8d"),
+        File("cifar-100-python/test", md5="f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    ),
+    torchvision="CIFAR100",
+)

@@ -1,0 +1,74 @@
+"""Residual networks (He et al. 2016): ResNet-18 for small images in any width, and torchvision's ResNet-50.
+
+ResNet-18 is that of the paper's SplitCIFAR100 (section 4.1; Lopez-Paz & Ranzato 2017): a convolution of 3 x 3 without pooling, four stages
+of two blocks with W, 2 W, 4 W and 8 W channels, the mean over the image, and a linear layer. Nothing has a bias, and batch normalisation
+has no learned scale.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+
+def normalisation(channels: int) -> nn.BatchNorm2d:
+    """Batch normalisation with running statistics and nothing to learn."""
+    return nn.BatchNorm2d(channels, affine=False)
+
+
+def convolution(fan_in: int, channels: int, size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the image's size but for its stride."""
+    return nn.Conv2d(fan_in, channels, size, stride, padding=size // 2, bias=False)
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut, which is a convolution of 1 x 1 where the shape changes."""
+
+    def __init__(self, fan_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = convolution(fan_in, channels, 3, stride), normalisation(channels)
+        self.conv2, self.norm2 = convolution(channels, channels, 3), normalisation(channels)
+        alike = fan_in == channels and stride == 1
+        self.shortcut = nn.Identity() if alike else nn.Sequential(convolution(fan_in, channels, 1, stride), normalisation(channels))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[n, fan_in, height, width] -> [n, channels, height / stride, width / stride]."""
+        hidden = relu(self.norm1(self.conv1(inputs)))
+        return relu(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
+
+
+class ResNet18(nn.Module):
+    """From images [n, channels, height, width] to [n, outputs]; ``width`` is the number of channels of the first stage."""
+
+    def __init__(self, channels: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.norm = convolution(channels, width, 3), normalisation(width)
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        blocks = []
+        for stage in range(4):
+            blocks += [
+                Block(widths[stage], widths[stage + 1], 1 if stage == 0 else 2),
+                Block(widths[stage + 1], widths[stage + 1], 1),
+            ]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(8 * width, outputs, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits of a batch."""
+        # Channels last: convolutions are faster so, in bfloat16 by far.
+        hidden = images.contiguous(memory_format=torch.channels_last)
+        hidden = self.blocks(relu(self.norm(self.conv(hidden))))
+        return self.head(hidden.mean((2, 3)))
+
+
+class ResNet50(nn.Module):
+    """torchvision's ResNet-50, unchanged, on images in the memory format that it is fastest in."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        from clbench._torchvision import import_torchvision
+
+        self.resnet = import_torchvision().models.resnet50(num_classes=outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits of a batch."""
+        return self.resnet(images.contiguous(memory_format=torch.channels_last))
