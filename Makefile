@@ -11,7 +11,7 @@ STAMP := .venv/.set-up
 UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint check format reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 bench data wheel clean
+.PHONY: help setup test lint check format reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 bench data wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ check: setup ## Put every method of the zoo through the conformance suite
 format: setup ## Sort the imports and format the code
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
+
+reproduce-fig2: setup ## The paper's Figure 2: GG at image scale (laptop: real CIFAR-100 where it is found; left needs Tiny-ImageNet)
+	$(BIN)/clbench figure fig2-right --budget $(BUDGET)
+	$(if $(filter smoke paper,$(BUDGET)),$(BIN)/clbench figure fig2-left --budget $(BUDGET))
 
 reproduce-fig3: setup ## The paper's Figure 3: SupSup in GNu against methods that are told the task
 	$(BIN)/clbench figure fig3-left --budget $(BUDGET)

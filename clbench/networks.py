@@ -6,6 +6,7 @@ perceptron with biases, `swish-AxB...` for HopSupSup's, and the dotted name of a
 initialisation follows from a seed and nothing else.
 """
 
+import contextlib
 import copy
 import difflib
 import inspect
@@ -98,7 +99,9 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
         return ResNet50
     if "." in name or ":" in name:
         return _dotted(name, input_shape)
-    close = difflib.get_close_matches(name.lower(), [*BIAS_FREE, "mlp-400x400", "resnet-18-20", "resnet-50"], n=1, cutoff=0.5)
+    wanted, guesses = name.lower(), [*BIAS_FREE, "mlp-400x400", "resnet-18-20", "resnet-50"]
+    begun = [guess for guess in guesses if guess.startswith(wanted)]
+    close = begun[:1] or difflib.get_close_matches(wanted, guesses, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
 
@@ -167,6 +170,36 @@ def count_parameters(factory: Factory, outputs: int) -> int:
     """How many parameters the modules of a factory have. Builds no weights and draws no random numbers where the factory needs none."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return sum(parameter.numel() for parameter in factory(outputs).parameters())
+
+
+class Work(NamedTuple):
+    """What a step on a network costs: its parameters, the tensors that they come in, and what its layers put out for one input."""
+
+    parameters: int
+    tensors: int
+    outputs: int
+
+
+def work(factory: Factory, outputs: int, input_shape: tuple[int, ...]) -> Work:
+    """The work of a step on a factory's modules, reckoned without computing anything.
+
+    What the layers of a network put out that cannot be called without values (a branch on them) counts as nothing.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        module = factory(outputs).to("meta").eval()
+    sizes = [parameter.numel() for parameter in module.parameters()]
+    put_out: list[int] = []
+
+    def count(_: nn.Module, __: Any, result: Any) -> None:
+        put_out.append(result.numel() if isinstance(result, Tensor) else 0)
+
+    for layer in module.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(count)
+    with contextlib.suppress(Exception), torch.no_grad():  # other people's code
+        module(torch.empty(1, *input_shape, device="meta"))
+        return Work(sum(sizes), len(sizes), sum(put_out))
+    return Work(sum(sizes), len(sizes), 0)
 
 
 def _dotted(name: str, input_shape: tuple[int, ...]) -> Factory:

@@ -196,7 +196,9 @@ def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> S
     from clbench import data
 
     builder = registry.stream(learn.stream)
-    sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [data.data_root(data_root)]
+    root = data.data_root(data_root)
+    own = root / learn.data if builder.any_folder else root
+    sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [own]
     made = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
     if len(made) != learn.tasks:
         raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
@@ -220,7 +222,9 @@ def build_method(learn: Learn, scenario: Scenario, stream: Stream, device: torch
         seed=seed,
         device=device,
         precision=PRECISIONS[learn.precision],
-        compiled=compiling_pays(learn.updates * learn.tasks, networks.count_parameters(factory, stream.classes)),
+        compiled=compiling_pays(
+            learn.updates * learn.tasks, networks.work(factory, stream.classes, stream.input_shape), learn.batch_size
+        ),
     )
     make: Callable[..., Method] = registry.method(learn.method)
     return make(brief, **learn.parameters)
@@ -332,6 +336,8 @@ def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:
 
 def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
     offered = builder.data or (builder.full_data,)
+    if builder.any_folder:
+        return request.data or builder.full_data
     if request.data is None:
         return builder.full_data if budget.full_data else offered[0]
     if request.data not in offered:

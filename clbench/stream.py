@@ -18,9 +18,9 @@ def unchanged(images: Tensor) -> Tensor:
 class Split:
     """Labelled images of one task. Tasks share ``images``; what is their own is the ``view`` of them.
 
-    ``images``: float32, [n, *input_shape]; ``labels``: int64, [n], counted from 0 within the task; ``view`` maps a batch of images to
-    a batch of inputs of the same shape in fresh memory (a permutation of pixels, a rotation). ``augment`` (training only) is applied
-    to what a learner trains on, never to what it is asked about nor to ``whole``.
+    ``images``: [n, *input_shape], float32 (or bytes, of which the ``view`` makes float32); ``labels``: int64, [n], counted from 0 within
+    the task; ``view`` maps a batch of images to a batch of inputs of the same shape in fresh memory (a permutation of pixels, a rotation).
+    ``augment`` (training only) is applied to what a learner trains on, never to what it is asked about nor to ``whole``.
     """
 
     images: Tensor
@@ -35,11 +35,15 @@ class Split:
         """All inputs and labels in a fixed order (the first ``limit`` of them), as fresh copies and without augmentation."""
         return self.view(self.images[:limit]), self.labels[:limit].clone()
 
+    def order(self, updates: int, batch_size: int, generator: torch.Generator) -> Tensor:
+        """The rows of each batch, int64 [updates, batch_size]: shuffled passes over the data, laid end to end."""
+        passes = -(-updates * batch_size // len(self))
+        rows = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(passes)])
+        return rows[: updates * batch_size].view(updates, batch_size)
+
     def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, laid end to end."""
-        passes = -(-updates * batch_size // len(self))
-        order = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(passes)])
-        for rows in order[: updates * batch_size].view(updates, batch_size).to(self.labels.device):
+        for rows in self.order(updates, batch_size, generator).to(self.labels.device):
             inputs = self.view(self.images.index_select(0, rows))  # three times as fast as images[rows]
             yield (self.augment(inputs, generator) if self.augment else inputs), self.labels[rows]
 
@@ -91,8 +95,9 @@ class StreamBuilder:
 
     ``data`` names the data sets that it can be built from, the default first; several sets in one stream are joined by ``+``.
     ``full_data`` is the one of the paper's protocol. A builder without ``data`` brings its own, which ``full_data`` names: it is called
-    with the data root instead of data sets. ``most_tasks`` is the number of tasks that it has (None: any number), and ``usual_tasks`` how
-    many are made of them unless a number is given (None: all, or as many as the budget says).
+    with the data root instead of data sets, or, with ``any_folder``, with the folder below it that ``--data`` names. ``most_tasks`` is
+    the number of tasks that it has (None: any number), and ``usual_tasks`` how many are made of them unless a number is given (None: all,
+    or as many as the budget says).
     """
 
     name: str
@@ -100,6 +105,7 @@ class StreamBuilder:
     summary: str
     data: tuple[str, ...] = field(default=("mnist-5k", "mnist", "fashion-mnist"))
     full_data: str = "mnist"
+    any_folder: bool = False
     most_tasks: int | None = None
     usual_tasks: int | None = None
 

@@ -82,6 +82,8 @@ GREY = "0.45"
 """Chance lines and other references."""
 
 
+CHANCE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (1, 1.5)), "zorder": 1}
+"""How the accuracy of guessing is drawn."""
 LEGEND_ROW = 0.155
 """The height of a legend's row in inches."""
 

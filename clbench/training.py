@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
+from clbench.networks import Work
+
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors]]
 """(trained, given, inputs, labels) -> (the loss, whatever else the forward pass computed, such as batch-norm statistics).
@@ -28,10 +30,12 @@ Effective = Callable[[Tensors, dict[str, Any]], Tensors]
 Rule = Callable[[Tensor, Tensor, Tensors, Tensor, Tensor], None]
 """(parameter, gradient, slots, step number from 1, factor of the learning rate): updates parameter and slots in place."""
 
-COMPILE_SECONDS = 15
-"""What compiling a step costs, about."""
+COMPILE_SECONDS = 12
+"""What compiling a step costs, about, and a second more for each parameter tensor."""
 SAVED_SECONDS = 5e-9
 """What a compiled step saves on a CPU, about, for each parameter and update."""
+SAVED_BY_OUTPUT = 5e-10
+"""What it saves, about, for each number that a layer puts out: normalisation and activations are computed in one go."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,13 @@ def compiler_found() -> bool:
     return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++"))
 
 
-def compiling_pays(updates: int, parameters: int) -> bool:
-    """Whether ``updates`` steps of ``parameters`` parameters gain more by a compiled step than compiling costs, if it can be done.
+def compiling_pays(updates: int, work: Work, batch_size: int) -> bool:
+    """Whether ``updates`` steps on a network gain more by a compiled step than compiling costs, if it can be done.
 
     Depends on the work to be done and not on a measurement: equal runs must make equal decisions.
     """
-    return compiler_found() and updates * parameters * SAVED_SECONDS > COMPILE_SECONDS
+    saved = work.parameters * SAVED_SECONDS + batch_size * work.outputs * SAVED_BY_OUTPUT
+    return compiler_found() and updates * saved > COMPILE_SECONDS + work.tensors
 
 
 def product_type(device: torch.device) -> torch.dtype:

@@ -34,6 +34,7 @@ from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.training import Schedule, Tensors, adam
 
+from ._figure_2 import recipe
 from ._inference import (
     GRADIENT_BYTES,
     GRADIENT_OBJECTIVES,
@@ -62,6 +63,7 @@ class BatchE(PerTaskMethod):
     price = 0.06  # the trunk is the first task's
     recipes = (
         Recipe("check", "*", {"vector_learning_rate": 0.03}, source=SHORT, scenario="GG"),
+        recipe(vector_learning_rate=0.1),
         Recipe("check", "*", TO_INFER | {"outputs": 50, "vector_learning_rate": 0.03}, LARGE_BATCH, SHORT),
         Recipe("*", "*", TO_INFER, source=FIGURE_5, scenario="GN[su]"),
     )

@@ -12,6 +12,7 @@ from typing import Literal
 from clbench.method import Brief
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
+from ._figure_2 import recipe
 from ._per_task import PerTaskMethod
 
 
@@ -19,6 +20,7 @@ class UpperBound(PerTaskMethod):
     """Sequential fine-tuning, with a copy kept for each task."""
 
     name = "upper-bound"
+    recipes = (recipe(optimiser="adam"),)
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from typing import Literal
 from clbench.method import Brief
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
+from ._figure_2 import recipe
 from ._per_task import PerTaskMethod
 
 
@@ -17,6 +18,7 @@ class Independent(PerTaskMethod):
     """A network for each task."""
 
     name = "independent"
+    recipes = (recipe(optimiser="adam"),)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from clbench.method import Brief
 from clbench.scenarios import GG
 from clbench.training import OPTIMISERS, Schedule
 
+from ._figure_2 import recipe
 from ._weights import WeightMethod
 
 
@@ -21,6 +22,7 @@ class LowerBound(WeightMethod):
     name = "lower-bound"
     scenarios = frozenset({GG})
     acts_against_forgetting = False
+    recipes = (recipe(optimiser="adam"),)
 
     def __init__(
         self,

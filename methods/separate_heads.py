@@ -13,6 +13,7 @@ from typing import Literal
 from clbench.method import Brief, Recipe
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
+from ._figure_2 import recipe
 from ._per_task import PerTaskMethod, redrawn
 
 
@@ -21,7 +22,10 @@ class SeparateHeads(PerTaskMethod):
 
     name = "separate-heads"
     price = 0.1  # the trunk is the first task's
-    recipes = (Recipe("check", "*", {"head_learning_rate": 0.01}, source="for so short a stream"),)
+    recipes = (
+        Recipe("check", "*", {"head_learning_rate": 0.01}, source="for so short a stream"),
+        recipe(optimiser="adam", head_learning_rate=1e-2),
+    )
 
     def __init__(
         self,

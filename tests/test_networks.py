@@ -5,12 +5,15 @@ import random
 import sys
 import types
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from clbench import networks
+from clbench._torchvision import import_torchvision
 from clbench.errors import UserError
 from clbench.networks import catalogue, mlp, resolve, seeded
 
@@ -79,6 +82,12 @@ def test_every_call_builds_a_fresh_module() -> None:
 def test_malformed_widths_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"malformed network .*mlp-400x400"):
         resolve(name, MNIST)
+
+
+@pytest.mark.parametrize("name", ["resnet-18-", "resnet-18-0", "resnet-18-2x2"])
+def test_malformed_residual_networks_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"malformed network .*resnet-18-20"):
+        resolve(name, (3, 32, 32))
 
 
 @pytest.mark.parametrize(
@@ -281,5 +290,62 @@ def test_the_catalogue_counts_what_resolve_builds() -> None:
     assert rows["fc-1024-1024"].parameters == FC + 10240
     assert rows["mlp-400x400"].parameters == 478_410
     assert rows["package.module:factory"].parameters is None
-    assert len(rows) == 5
+    assert rows["resnet-50"].parameters == 25_557_032 - 990 * 2049
+    assert len(rows) == 7
     assert all(row.description for row in rows.values())
+
+
+# Residual networks
+
+
+def test_resnet_18_is_the_paper_s_for_small_images() -> None:
+    """20, 40, 80 and 160 channels in two blocks each, counted by hand; no bias, no learned scale."""
+    network = networks.resolve("resnet-18-20", (3, 32, 32))(5)
+    widths = [20, 40, 80, 160]
+    weights = 27 * 20 + 4 * 9 * 20 * 20 + 160 * 5
+    for before, width in pairwise(widths):
+        weights += 9 * before * width + 3 * 9 * width * width + before * width
+    assert sum(p.numel() for p in network.parameters()) == weights
+    assert all(name.endswith("weight") and p.ndim in (2, 4) for name, p in network.named_parameters())
+    shapes = []
+    for block in network.blocks:
+        block.register_forward_hook(lambda module, inputs, result: shapes.append(tuple(result.shape[1:])))
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+    assert shapes[1::2] == [(20, 32, 32), (40, 16, 16), (80, 8, 8), (160, 4, 4)]
+
+
+def test_resnet_18_is_torchvision_s_with_the_same_weights() -> None:
+    """Its blocks, stage by stage, between another stem and head."""
+    theirs = import_torchvision().models.resnet18().eval()  # scales of 1 and shifts of 0 do nothing
+    mine = networks.resolve("resnet-18-64", (3, 32, 32))(5).eval()
+    for stage in range(4):
+        for number, block in enumerate(getattr(theirs, f"layer{stage + 1}")):
+            own = mine.blocks[2 * stage + number]
+            own.conv1.load_state_dict(block.conv1.state_dict())
+            own.conv2.load_state_dict(block.conv2.state_dict())
+            if block.downsample is not None:
+                own.shortcut[0].load_state_dict(block.downsample[0].state_dict())
+    images = torch.randn(2, 64, 16, 16)
+    expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(images))))
+    assert torch.allclose(mine.blocks(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_resnet_50_is_torchvision_s() -> None:
+    assert networks.count_parameters(networks.resolve("resnet-50", (3, 224, 224)), 1000) == 25_557_032
+    network = networks.resolve("resnet-50", (3, 64, 64))(10).eval()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(network(images), network.resnet(images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_work_of_a_step_is_counted() -> None:
+    assert networks.work(networks.resolve("lenet-300-100", (1, 28, 28)), 10, (1, 28, 28)) == (
+        266_200,
+        3,
+        784 + 2 * 300 + 2 * 100 + 10,
+    )
+
+    class Branching(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return super().forward(inputs) if inputs.sum() > 0 else inputs
+
+    assert networks.work(lambda outputs: Branching(4, outputs), 3, (4,)) == (15, 2, 0)

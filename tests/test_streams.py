@@ -14,7 +14,9 @@ from clbench import registry
 from clbench._torchvision import import_torchvision
 from clbench.data import Dataset
 from clbench.errors import UserError
+from clbench.scenarios._classes import photographs
 from clbench.scenarios._mnist import pixel_map
+from clbench.scenarios.split_cifar import TINTS, tinted
 from clbench.stream import Split, Stream, StreamBuilder, unchanged
 
 Make = Callable[..., Any]
@@ -275,3 +277,75 @@ def test_the_most_tasks_can_be_built() -> None:
     stream = build("mixed", data, clothes, tasks=most)
     first = [tuple(task.test.whole(1)[0].flatten().tolist()) for task in stream]
     assert len(set(first)) == most
+
+
+# Classes dealt at random, and photographs
+
+
+@pytest.mark.parametrize(("name", "classes", "per_task", "tasks"), [("split-cifar100", 100, 5, 20), ("split-cifar10", 10, 2, 5)])
+def test_classes_are_dealt_to_tasks_at_random(name: str, classes: int, per_task: int, tasks: int) -> None:
+    data = random_images(classes, 32, 32, 3)
+    stream = build(name, data, tasks=tasks)
+    dealt = [[int(number) for number in task.name.removeprefix("classes ").split(", ")] for task in stream]
+    assert sorted(number for chosen in dealt for number in chosen) == list(range(classes))
+    assert dealt != [
+        [int(n) for n in task.name.removeprefix("classes ").split(", ")] for task in build(name, data, tasks=tasks, seed=1)
+    ]
+    for task, chosen in zip(stream, dealt, strict=True):
+        assert len(chosen) == per_task
+        for split, images, labels in (
+            (task.train, data.train_images, data.train_labels),
+            (task.test, data.test_images, data.test_labels),
+        ):
+            rows = [row for row in range(len(labels)) if int(labels[row]) in chosen]
+            inputs, own = split.whole()
+            assert torch.equal(inputs, data.inputs(images[rows]))
+            assert [chosen[label] for label in own.tolist()] == labels[rows].tolist()
+        assert task.test.augment is None
+
+
+def test_fewer_tasks_are_the_first_of_all() -> None:
+    data = random_images(100, 32, 32, 3)
+    few, all_ = build("split-cifar100", data, tasks=3), build("split-cifar100", data, tasks=20)
+    assert [task.name for task in few] == [task.name for task in all_][:3]
+
+
+def test_photographs_are_moved_and_mirrored_as_one_by_one() -> None:
+    """Against a loop over images that reads what was drawn off the result's position in a padded image."""
+    data = random_images(10, 8, 8, 3)
+    augment = photographs(data)
+    inputs = data.inputs(data.train_images[:20]).repeat(8, 1, 1, 1)
+    moved = augment(inputs, torch.Generator().manual_seed(0))
+    black = data.inputs(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
+    seen = set()
+    for before, after in zip(inputs, moved, strict=True):
+        padded = black[0].expand(3, 16, 16).clone()
+        padded[:, 4:12, 4:12] = before
+        places = [
+            (top, left, mirrored)
+            for top in range(9)
+            for left in range(9)
+            for mirrored in (False, True)
+            if torch.allclose(after.flip(-1) if mirrored else after, padded[:, top : top + 8, left : left + 8], atol=1e-6)
+        ]
+        assert len(places) == 1
+        seen.add(places[0])
+    assert len(seen) > 80
+    assert {place[2] for place in seen} == {False, True}
+    assert {place[0] for place in seen} == {place[1] for place in seen} == set(range(9))
+    assert torch.equal(augment(inputs, torch.Generator().manual_seed(0)), moved)
+
+
+def test_digits_in_ten_colours_are_a_hundred_classes() -> None:
+    digits = random_images()
+    whole = tinted(digits)
+    assert whole.classes == 100
+    assert whole.train_images.shape[1:] == (3, 32, 32)
+    for row in (0, 7, 13):
+        colour = row % 10
+        assert int(whole.train_labels[row]) == 10 * int(digits.train_labels[row]) + colour
+        grey = torch.nn.functional.pad(digits.train_images[row, 0], (2, 2, 2, 2)).double()
+        for channel in range(3):
+            expected = (grey / 255 * float(TINTS[colour, channel])).round()
+            assert (whole.train_images[row, channel].double() - expected).abs().max() <= 1
+    assert len({tuple(colour) for colour in TINTS.tolist()}) == 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench import training
+from clbench import networks, training
 from clbench.training import Optimiser, Step, TrainingState, adam, rmsprop, sgd
 
 CASES = [
@@ -94,7 +94,31 @@ def test_the_compiled_step_differs_by_rounding_alone() -> None:
 
 def test_compiling_pays_for_much_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "compiler_found", lambda: True)
-    assert training.compiling_pays(updates=50_000, parameters=300_000)
-    assert not training.compiling_pays(updates=1_500, parameters=300_000)
+    lenet, resnet = networks.Work(300_000, 3, 1_600), networks.Work(1_100_000, 21, 440_000)
+    assert training.compiling_pays(50_000, lenet, 128)
+    assert not training.compiling_pays(1_500, lenet, 128)
+    assert training.compiling_pays(1_500, resnet, 128)
+    assert not training.compiling_pays(1_500, resnet, 1)
     monkeypatch.setattr(training, "compiler_found", lambda: False)
-    assert not training.compiling_pays(updates=50_000, parameters=300_000)
+    assert not training.compiling_pays(50_000, lenet, 128)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "warm-up-cosine"])
+def test_learning_rates_follow_their_schedules(schedule: str) -> None:
+    """Against torch's own cosine and, for the rise, a straight line."""
+    rate = training.LearningRate(schedule, 200)
+    factors = [rate() for _ in range(200)]
+    if schedule == "constant":
+        assert set(factors) == {1.0}
+        return
+    rise = 10 if schedule == "warm-up-cosine" else 0
+    assert factors[:rise] == pytest.approx([(step + 0.5) / 10 for step in range(rise)])
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0), 2 * (200 - rise)
+    )
+    usual = []
+    for _ in range(2 * (200 - rise)):
+        usual.append(theirs.get_last_lr()[0])
+        theirs.optimizer.step()
+        theirs.step()
+    assert factors[rise:] == pytest.approx(usual[1::2])  # in the middle of each step

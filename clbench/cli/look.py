@@ -55,6 +55,21 @@ def show(
             console.print(text, markup=False, highlight=False)
 
 
+def bytes_(as_json: AsJson = False) -> None:
+    """The bytes of the paper's Figure 2 left, SplitImageNet with ResNet-50, by the paper's accounting and of clbench's files."""
+    from clbench.paper.sizes import sizes
+
+    found = sizes()
+    if as_json:
+        print(json.dumps([size._asdict() for size in found]))
+        return
+    names = {"paper_accounting": "paper's accounting, MB", "file": "clbench's file, MB", "paper": "the paper, MB"}
+    rows = [
+        {names.get(key, key): f"{value:.2f}" if key in names else value for key, value in size._asdict().items()} for size in found
+    ]
+    Console().print(_table(rows))
+
+
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     """Check this installation: versions, devices, whether torchvision and Avalanche load, and which data are found."""
     import torch

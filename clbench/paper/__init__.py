@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from clbench.errors import unknown
-from clbench.paper import fig3, fig5, fig6
+from clbench.paper import fig2, fig3, fig5, fig6
 from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwatched
 from clbench.paper.fig4 import FIG4
 from clbench.runs import Overwrite
@@ -17,7 +17,7 @@ from clbench.runs import Overwrite
 __all__ = ["FIGURES", "Curve", "Drawn", "PaperFigure", "figure", "reproduce"]
 
 FIGURES: dict[str, PaperFigure] = {
-    made.name: made for made in (fig3.LEFT, fig3.RIGHT, FIG4, fig5.LEFT, fig5.RIGHT, fig6.LEFT, fig6.RIGHT)
+    made.name: made for made in (fig2.LEFT, fig2.RIGHT, fig3.LEFT, fig3.RIGHT, FIG4, fig5.LEFT, fig5.RIGHT, fig6.LEFT, fig6.RIGHT)
 }
 """Every figure by name."""
 

@@ -40,7 +40,7 @@ from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.methods._inference import entropy
 from clbench.methods.supsup.layout import random_base
-from clbench.methods.supsup.training import straight_through
+from clbench.methods.supsup.masking import straight_through
 from clbench.networks import bare_twin
 from clbench.scenarios import GNS, GNU
 from clbench.stream import Split

@@ -31,7 +31,7 @@ def kept_weights(layout: Layout, density: float | None, edges: float | None) -> 
     return {name: max(1, min(shape.numel() // 2, int(edges * (shape[0] + shape[1])))) for name, shape in layout.shapes.items()}
 
 
-def selected(score: Tensor, kept: int | None) -> Tensor:
+def selected(score: Tensor, kept: int | None = None) -> Tensor:
     """The mask of a layer's scores, in booleans: where they are at least 0 (None), or where ``kept`` are largest by magnitude.
 
     Of equal magnitudes at the edge all are kept.
@@ -42,7 +42,7 @@ def selected(score: Tensor, kept: int | None) -> Tensor:
     return magnitude >= magnitude.flatten().kthvalue(score.numel() - kept + 1).values
 
 
-def straight_through(score: Tensor, kept: int | None) -> Tensor:
+def straight_through(score: Tensor, kept: int | None = None) -> Tensor:
     """The mask as 0 and 1, with the derivative of the score, or of its magnitude where that decides (edge-popup)."""
     proxy = score if kept is None else score.abs()
     return selected(score, kept).to(score.dtype) + (proxy - proxy.detach())

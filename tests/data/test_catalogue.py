@@ -146,6 +146,8 @@ def test_status_of_every_data_set(mnist: Any, fashion: Any, tmp_path: Path) -> N
         "mnist-5k": "present",
         "mnist": "present",
         "fashion-mnist": "missing",
+        "cifar-10": "missing",
+        "cifar-100": "missing",
     }
     assert all(status.source.licence and status.how for status in by_name.values())
     assert by_name["mnist"].problem == ""

@@ -1,0 +1,145 @@
+"""Trees of image files, as of ImageNet: ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``, read when they are needed.
+
+Images of any size are brought to one, in several processes: for testing the shorter side is scaled to 256/224 of it and the middle is cut
+out, for training a random part is scaled and mirrored at random (torchvision's usual transforms for ImageNet).
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clbench._torchvision import import_torchvision
+from clbench.data.source import DamagedData, MissingData
+from clbench.errors import UserError
+from clbench.stream import Split
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WORKERS = 4
+"""At most so many processes read images, and no more than there are processors."""
+AT_A_TIME = 64
+"""Images that a process reads for testing before it hands them over."""
+
+
+def tree(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
+    """The training and the test files of each class, in order; a ``UserError`` says what is missing."""
+    parts = []
+    for name in ("train", "val"):
+        if not (folder / name).is_dir():
+            raise MissingData(
+                f"There is no folder {folder / name}: a tree of images needs train/CLASS/ and val/CLASS/ with image files in them."
+            )
+        found = {}
+        for each in sorted(path for path in (folder / name).iterdir() if path.is_dir()):
+            files = sorted(path for path in each.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if files:
+                found[each.name] = files
+        parts.append(found)
+    train, test = parts
+    if train.keys() != test.keys():
+        (odd, *_) = sorted(train.keys() ^ test.keys())
+        lacking = "val" if odd in train else "train"
+        raise UserError(f"The class {odd} of {folder} has no images in {lacking}/: every class needs some in both.")
+    return {name: (train[name], test[name]) for name in train}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Image files in the place of a tensor of images: ``len``, a slice or rows of it, and the device that they are to be on."""
+
+    paths: Sequence[Path]
+    side: int
+    device: torch.device | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice | Tensor) -> "ImageFiles":
+        chosen = self.paths[rows] if isinstance(rows, slice) else [self.paths[row] for row in rows.tolist()]
+        return replace(self, paths=chosen)
+
+    def to(self, device: torch.device) -> "ImageFiles":
+        """The same files, to be read to ``device``."""
+        return replace(self, device=device)
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit(Split):
+    """Labelled image files of one task: a ``Split`` whose images are read when they are needed."""
+
+    def whole(self, limit: int | None = None) -> tuple[Tensor, Tensor]:
+        """All inputs, as for testing, and labels in a fixed order; the first ``limit`` of them."""
+        files: Any = self.images[:limit]
+        chunks = [list(range(first, min(first + AT_A_TIME, len(files)))) for first in range(0, len(files), AT_A_TIME)]
+        inputs = list(_read(files, [[(row, None) for row in chunk] for chunk in chunks]))
+        return torch.cat(inputs), self.labels[:limit].clone()
+
+    def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """As ``Split.batches``, each image a random part of itself."""
+        rows = self.order(updates, batch_size, generator)
+        seeds = torch.randint(2**62, rows.shape, generator=generator)
+        wanted = [list(zip(some.tolist(), own.tolist(), strict=True)) for some, own in zip(rows, seeds, strict=True)]
+        for some, inputs in zip(rows, _read(self.images, wanted), strict=True):
+            yield inputs, self.labels[some.to(self.labels.device)]
+
+
+class _Decoded(Dataset):
+    """Inputs by (row, seed of the random part, or None for the middle); a sentence where a file cannot be read."""
+
+    def __init__(self, files: ImageFiles) -> None:
+        transforms = import_torchvision().transforms
+        last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+        self.files = files
+        self.middle = transforms.Compose(
+            [transforms.Resize(round(files.side * 256 / 224)), transforms.CenterCrop(files.side), *last]
+        )
+        self.part = transforms.Compose([transforms.RandomResizedCrop(files.side), transforms.RandomHorizontalFlip(), *last])
+
+    def __getitem__(self, wanted: tuple[int, int | None]) -> Tensor | str:
+        from PIL import Image
+
+        row, seed = wanted
+        try:
+            with Image.open(self.files.paths[row]) as picture:
+                image = picture.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+            return f"The image {self.files.paths[row]} is damaged ({error}): replace or remove it."
+        if seed is None:
+            return self.middle(image)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self.part(image)
+
+
+def _read(files: Any, wanted: list[list[tuple[int, int | None]]]) -> Iterator[Tensor]:
+    """The inputs [n, 3, side, side] of each list of rows, read ahead by other processes."""
+    total = sum(map(len, wanted))
+    workers = min(WORKERS, os.cpu_count() or 1, len(wanted)) if total > AT_A_TIME else 0
+    loader = DataLoader(
+        _Decoded(files), batch_sampler=wanted, num_workers=workers, collate_fn=_gathered, generator=torch.Generator()
+    )
+    for inputs in loader:
+        if isinstance(inputs, str):
+            raise DamagedData(inputs)
+        yield inputs.to(files.device, non_blocking=True)
+
+
+def _gathered(samples: list[Tensor | str]) -> Tensor | str:
+    """A batch of inputs, or the first sentence about a file that could not be read."""
+    problem = next((sample for sample in samples if isinstance(sample, str)), None)
+    return problem or torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
+
+
+def file_split(files: Sequence[Path], labels: Sequence[int], side: int) -> FileSplit:
+    """Image files as a split."""
+    return FileSplit(ImageFiles(files, side), torch.tensor(labels), _as_they_are)  # type: ignore[arg-type]
+
+
+def _as_they_are(images: Any) -> Any:
+    return images

@@ -1,0 +1,105 @@
+"""Figure 2: scenario GG at image scale, accuracy against bytes. Left SplitImageNet with ResNet-50, right SplitCIFAR100 with ResNet-18.
+
+SupSup's masks keep the largest scores, for several densities (``edges``), with and without Transfer. What the baselines store, they store
+for all tasks at once; the upper bound is the paper's, sequential fine-tuning with each task scored right after it was learned.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from clbench import plots, style
+from clbench.paper.base import Curve, PaperFigure, Reference
+from clbench.paper.comparison import caption, told
+
+EMBEDDED = {"stream": "split-tinted-digits", "data": "mnist-5k"}
+# 2,500 images a task are 20 batches of 128 an epoch: 6 and 250 epochs.
+CIFAR: dict[str, dict[str, Any]] = {
+    "smoke": EMBEDDED | {"network": "resnet-18-4", "tasks": 3, "updates": 15, "batch_size": 32, "checkpoints": (3,)},
+    "laptop": {"stream": "split-cifar100", "network": "resnet-18-20", "tasks": 20, "updates": 120, "checkpoints": (20,)},
+    "paper": {"stream": "split-cifar100", "network": "resnet-18-20", "tasks": 20, "updates": 5000, "checkpoints": (20,)},
+}
+DENSITIES = {"smoke": (1.0, 4.0), "laptop": (4.0, 16.0), "paper": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)}
+# 13,000 images a task are 51 batches of 256 an epoch: 100 epochs.
+IMAGENET: dict[str, dict[str, Any]] = {
+    "smoke": EMBEDDED | {"network": "resnet-50", "tasks": 2, "updates": 3, "batch_size": 16, "checkpoints": (2,)},
+    "laptop": {"stream": "split-tiny-imagenet", "tasks": 4, "updates": 120, "checkpoints": (4,), "network": "resnet-50"},
+    "paper": {"stream": "split-imagenet", "tasks": 100, "updates": 5100, "batch_size": 256, "checkpoints": (100,)},
+}
+IMAGENET["paper"] |= {"network": "resnet-50"}
+BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "BatchE": ("batche", {}),
+    "BatchE, Rand W": ("batche", {"trunk": "random"}),
+    "separate heads": ("separate-heads", {}),
+    "separate heads, Rand W": ("separate-heads", {"trunk": "random"}),
+    "upper bound": ("upper-bound", {}),
+    "lower bound": ("lower-bound", {}),
+}
+
+
+def right(budget: str) -> Sequence[Curve]:
+    """SupSup and SupSup with Transfer for each density, and the baselines."""
+    shared = CIFAR[budget]
+    ours = [
+        told(f"{name}; edges {edges:g}", shared, "supsup", edges=edges, start=start)
+        for name, start in {"SupSup": "random", "SupSup Transfer": "transfer"}.items()
+        for edges in DENSITIES[budget]
+    ]
+    return ours + [told(name, shared, method, **set_) for name, (method, set_) in BASELINES.items()]
+
+
+def left(budget: str) -> Sequence[Curve]:
+    """SupSup for three densities, BatchE, and the upper bound."""
+    shared = IMAGENET[budget]
+    outputs = 5 if budget == "smoke" else 10
+    ours = [told(f"SupSup; edges {edges:g}", shared, "supsup", edges=edges, outputs=outputs) for edges in (4.0, 8.0, 16.0)]
+    return ours + [told(name, shared, BASELINES[name][0]) for name in ("BatchE", "upper bound")]
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Average accuracy after the last task against the bytes of what is needed to predict on all."""
+    figure = style.new(style.COLUMN, 2.2)
+    axes = figure.add_subplot()
+    frame = frame.assign(line=frame["curve"].str.partition(";")[0], megabytes=frame["stored_bytes"] / 1e6)
+    for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
+        plots.draw_line(axes, points, label=str(name), across="megabytes", **style.line(number))
+    axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
+    known = frame.dropna(subset="paper")
+    if len(known):
+        axes.plot(known["megabytes"], known["paper"], "*", color=style.BLACK, label="the paper's number, at clbench's bytes")
+    axes.set_xscale("log")
+    axes.set_xlabel("stored for all tasks (MB)")
+    style.accuracy_axis(axes, 0, 1)
+    plots.name_lines(figure, axes)
+    style.caption(figure, caption(frame))
+    return figure
+
+
+LEFT = PaperFigure(
+    "fig2-left",
+    "SplitImageNet in GG: accuracy against bytes",
+    10,
+    left,
+    draw,
+    tuple(
+        Reference(curve, 100, accuracy, "Figure 2 left")
+        for curve, accuracy in {
+            "SupSup; edges 4": 0.8637,
+            "SupSup; edges 8": 0.8868,
+            "SupSup; edges 16": 0.8958,
+            "BatchE": 0.8150,
+            "upper bound": 0.9255,
+        }.items()
+    ),
+)
+RIGHT = PaperFigure(
+    "fig2-right",
+    "SplitCIFAR100 in GG: accuracy against bytes",
+    5,
+    right,
+    draw,
+    (Reference("lower bound", 20, 0.245, "section 4.1"),),
+)

@@ -1,0 +1,55 @@
+"""SplitImageNet (the paper's section 4.1): 100 tasks of 10 classes, which the stream seed deals at random. From any tree of image files.
+
+A tree has a folder for each class in ``train`` and in ``val``; it lies below the data root, and ``--data`` names its folder. Images are
+224 pixels wide and high, those of ``split-tiny-imagenet``, which is the same but for that, 64.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from clbench.data.image_files import file_split, tree
+from clbench.stream import Split, Stream, StreamBuilder, Task
+
+from ._classes import dealt
+
+CLASSES = 10
+"""Classes of a task."""
+
+
+def split_files(name: str, side: int, folder: Path, *, tasks: int, seed: int) -> Stream:
+    """``tasks`` tasks of ten classes of the images below ``folder``."""
+    files = tree(folder)
+    names = list(files)
+
+    def part(chosen: list[int], which: int) -> Split:
+        labelled = [(path, label) for label, number in enumerate(chosen) for path in files[names[number]][which]]
+        paths, labels = zip(*labelled, strict=True)
+        return file_split(paths, labels, side)
+
+    made = [
+        Task(part(chosen, 0), part(chosen, 1), f"classes {', '.join(names[number] for number in chosen)}")
+        for chosen in dealt(len(names), CLASSES, tasks, seed, str(folder))
+    ]
+    return Stream(name, made, CLASSES, (3, side, side))
+
+
+STREAMS = (
+    StreamBuilder(
+        "split-imagenet",
+        partial(split_files, "split-imagenet", 224),
+        "ten classes per task of a tree of images, dealt at random",
+        data=(),
+        full_data="imagenet",
+        any_folder=True,
+        most_tasks=100,
+    ),
+    StreamBuilder(
+        "split-tiny-imagenet",
+        partial(split_files, "split-tiny-imagenet", 64),
+        "the same at 64 pixels, of Tiny-ImageNet's 200 classes",
+        data=(),
+        full_data="tiny-imagenet-200",
+        any_folder=True,
+        most_tasks=20,
+    ),
+)

@@ -1,0 +1,98 @@
+"""Figure 2 from real runs of a tiny budget, and the bytes of its left side against sums made by hand."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from clbench import paper, storage
+from clbench._torchvision import import_torchvision
+from clbench.errors import UserError
+from clbench.paper import base, fig2, sizes
+from clbench.runs import Run
+
+TINY = {"updates": 2, "batch_size": 16, "network": "resnet-18-2"}
+
+
+@pytest.fixture(scope="module", params=[fig2.LEFT, fig2.RIGHT], ids=["left", "right"])
+def made(request, tmp_path_factory):
+    def tiny(budget):
+        return [curve._replace(settings={**curve.settings, **TINY}) for curve in request.param.curves(budget)]
+
+    folder = tmp_path_factory.mktemp("results")
+    return base.reproduce(dataclasses.replace(request.param, curves=tiny), "smoke", folder), folder
+
+
+def test_every_point_is_drawn_where_the_table_says(made):
+    drawn, _ = made
+    (axes,) = drawn.figure.axes
+    lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
+    for name, points in drawn.frame.assign(line=drawn.frame["curve"].str.partition(";")[0]).groupby("line"):
+        assert lines[name] == list(zip(points["stored_bytes"] / 1e6, points["accuracy"], strict=True))
+
+
+def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(made):
+    drawn, folder = made
+    for row in drawn.frame.to_dict("records"):
+        run = Run(folder / "runs" / row["runs"])
+        scores = pd.read_csv(run.path / "scores.csv")
+        assert row["accuracy"] == pytest.approx(scores[scores["learned"] == row["learned"]]["accuracy"].mean(), abs=1e-12)
+        _, state = run.saved()
+        assert row["stored_bytes"] == (state / "learned.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["fig2-left", "fig2-right"])
+@pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
+def test_every_budget_asks_for_what_there_is(name, budget):
+    answers = base.needed(paper.FIGURES[name].curves(budget), (0,))
+    assert len({answer.curve for answer in answers}) == len(answers)
+    known = {reference.curve for reference in paper.FIGURES[name].reference}
+    assert known <= {answer.curve for answer in answers}
+    for answer in answers:
+        parameters = answer.job.learn.parameters
+        assert parameters.get("schedule", "cosine") in ("cosine", "warm-up-cosine")
+
+
+def test_without_cifar_the_laptop_budget_says_where_to_get_it(tmp_path):
+    with pytest.raises(UserError, match=r"data set cifar-100 is missing.*clbench data get cifar-100"):
+        paper.figure("fig2-right", "laptop", tmp_path / "results", data_root=str(tmp_path))
+
+
+def test_the_bounds_have_exactly_the_paper_s_bytes():
+    found = {size.name: size for size in sizes.sizes()}
+    assert round(found["upper bound"].paper_accounting, 2) == 10222.81
+    assert round(found["single model"].paper_accounting, 2) == 102.23
+    assert found["upper bound"].paper == 10222.81
+    resnet = import_torchvision().models.resnet50(num_classes=10)
+    weights = sum(p.numel() for p in resnet.parameters())
+    statistics = sum(b.numel() for b in resnet.buffers() if b.is_floating_point())
+    # A file is the tensors and a header of some kilobytes.
+    assert found["upper bound"].file * 1e6 == pytest.approx(400 * (weights + statistics), abs=100_000)
+    for edges, given in ((4, 62.17), (8, 101.84), (16, 180.39)):
+        size = found[f"SupSup; edges {edges}"]
+        kept = sum(min(p.numel() // 2, edges * (p.shape[0] + p.shape[1])) for p in resnet.parameters() if p.ndim > 1)
+        assert size.paper_accounting == pytest.approx((200 * kept + 400 * statistics) / 1e6)
+        assert round(size.paper_accounting, 2) == given
+        assert 400 * statistics / 1e6 < size.file < size.paper_accounting
+    vectors = sum(p.shape[0] + p.shape[1] for p in resnet.parameters() if p.ndim > 1)
+    assert found["BatchE"].paper_accounting == pytest.approx((4 * 25_557_032 + 400 * vectors) / 1e6)
+
+
+def test_the_bytes_of_many_tasks_are_those_of_a_file(tmp_path):
+    """Reckoned from two tasks, written for five."""
+    learner, states = None, []
+    import torch
+
+    from clbench import networks, registry
+    from clbench.method import Brief
+    from clbench.stream import Split
+
+    factory = networks.resolve("resnet-18-2", (3, 32, 32))
+    brief = Brief(registry.scenario("GG"), lambda outputs: networks.seeded(factory, outputs, 0), (3, 32, 32), 5, 0)
+    learner = registry.method("batche")(brief)
+    for task in range(5):
+        learner.begin_task(task, 1)
+        learner.end_task(Split(torch.empty(0, 3, 32, 32), torch.empty(0, dtype=torch.int64)))
+        states.append(learner.learned())
+    storage.save(states[4], tmp_path / "file")
+    assert storage.file_bytes(sizes.grown(states[0], states[1], 5)) == (tmp_path / "file").stat().st_size
