@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import figure4, inference, sparse, training
+from benchmarks import figure4, images, inference, sparse, training
 from clbench import style
 from clbench.data import status
 
@@ -29,6 +29,7 @@ def main() -> None:
 
     keep(training.rows(data, root))
     keep(inference.rows())
+    keep(images.rows())
     keep(figure4.rows(data, root))
     keep(sparse.rows(data, root))
     folder = Path("results/bench")

@@ -351,7 +351,12 @@ def test_the_record_is_complete_by_itself(tmp_path: Path) -> None:
     )
     assert record["learn"]["parameters"] == {
         "outputs": 20,
+        "density": None,
+        "edges": None,
+        "optimiser": "rmsprop",
         "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "schedule": "constant",
         "start": "random",
         "interval": 100,
         "offset": 0,
