@@ -10,11 +10,11 @@ Contexts are applied to the input of every linear layer, and by channel to that 
 Multiplying the input costs less than multiplying W. A task's contexts follow from the seed, the task's number and the layer's name, and are
 never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
 
-Deviations: every task begins with a fresh optimiser; batch-norm statistics are per task. Of the paper's contexts the complex ones are left
+Deviations: every task begins with a fresh optimiser unless ``restart`` is off; batch-norm statistics are per task. Of the paper's contexts the complex ones are left
 out.
 
 Stores, to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
-(n^2 floats a rotation, n bits of signs), as a learner would that cannot draw them again. To go on: nothing more.
+(n^2 floats a rotation, n bits of signs), as a learner would that cannot draw them again. To go on: nothing more, or RMSprop's averages.
 """
 
 from typing import Literal
@@ -25,6 +25,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from clbench.method import Brief
 from clbench.seeding import generator
+from clbench.stream import Split
 from clbench.training import Tensors, rmsprop
 
 from ._per_task import PerTaskMethod, Rows, pack, random_parameters, unpack
@@ -46,12 +47,16 @@ class PSP(PerTaskMethod):
         contexts: Literal["rotation", "binary"] = "rotation",
         store_contexts: bool = False,
         learning_rate: float = 1e-4,
+        restart: bool = True,
     ) -> None:
-        """``contexts``: what kind; ``store_contexts``: whether they are counted as tensors, not as a seed; RMSprop's ``learning_rate``."""
+        """``contexts``: what kind; ``store_contexts``: whether they are counted as tensors, not as a seed; RMSprop's ``learning_rate``;
+        ``restart``: whether RMSprop begins afresh with each task."""
         network, self.sizes = in_context(brief.network(brief.classes))
         super().__init__(brief, optimiser=rmsprop(learning_rate), network=network)
         self.draw = haar_rotation if contexts == "rotation" else random_signs
         self.stored = store_contexts
+        self.restart = restart
+        self.averages: Tensors = {}
         self.shared = self.initial_shared()
 
     def initial_shared(self) -> Tensors:
@@ -64,6 +69,15 @@ class PSP(PerTaskMethod):
         """The task's contexts, drawn from the seed."""
         draws = {name: generator(self.seed, "context", task, name) for name in self.sizes}
         return {name: self.draw(size, draws[name]).to(self.brief.device) for name, size in self.sizes.items()}
+
+    def begin_task(self, task: int, updates: int) -> None:
+        super().begin_task(task, updates)
+        if self.averages:
+            self.state.restore(self.averages)
+
+    def end_task(self, data: Split) -> None:
+        self.averages = {} if self.restart else self.state.tensors()
+        super().end_task(data)
 
     def finished(self, task: int) -> Tensors:
         contexts = self.given["fixed"] if self.stored else {}
@@ -79,8 +93,13 @@ class PSP(PerTaskMethod):
     def learned(self) -> Tensors:
         return super().learned() | {"seed": torch.tensor(self.seed), "tasks": torch.tensor(len(self.rows))}
 
+    def progress(self) -> Tensors:
+        return {f"optimiser.{name}": tensor for name, tensor in self.averages.items()}
+
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)
+        held = {name.removeprefix("optimiser."): tensor for name, tensor in (progress or {}).items()}
+        self.averages = {name: tensor.to(self.brief.device, copy=True) for name, tensor in held.items()}
         self.seed = int(learned["seed"])
         self.rows = self.rows or Rows({} for _ in range(int(learned["tasks"])))  # a task may have nothing of its own but a number
 

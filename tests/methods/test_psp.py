@@ -108,6 +108,25 @@ def test_contexts_are_never_trained_and_weights_always_are(kind: str, stored: bo
         assert all(torch.equal(kept[name], context) for name, context in drawn[task].items())
 
 
+@pytest.mark.parametrize("restart", [True, False])
+def test_an_optimiser_that_goes_on_is_kept_between_tasks_and_on_disk(restart: bool, make_brief: Make, make_stream: Make) -> None:
+    stream = make_stream(3)
+
+    def fresh() -> PSP:
+        return PSP(make_brief(GG), restart=restart, learning_rate=0.01)
+
+    whole, again = fresh(), fresh()
+    for index, task in enumerate(stream):
+        teach(whole, task, index, SCHEDULE)
+        teach(again, task, index, SCHEDULE)
+        state = again.learned(), again.progress()
+        again = fresh()
+        again.restore(*({name: tensor.clone() for name, tensor in part.items()} for part in state))
+    assert all(torch.equal(whole.shared[name], again.shared[name]) for name in whole.shared)
+    counts = [int(tensor) for name, tensor in whole.progress().items() if name.endswith("count")]
+    assert counts == ([] if restart else [3 * SCHEDULE.updates])
+
+
 def test_the_optimiser_sees_no_context(make_brief: Make) -> None:
     method = PSP(make_brief(GG))
     method.begin_task(0, 1)
