@@ -10,8 +10,8 @@ Contexts are applied to the input of every linear layer, and by channel to that 
 Multiplying the input costs less than multiplying W. A task's contexts follow from the seed, the task's number and the layer's name, and are
 never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
 
-Deviations: every task begins with a fresh optimiser unless ``restart`` is off; batch-norm statistics are per task. Of the paper's contexts the complex ones are left
-out.
+Deviations: every task begins with a fresh optimiser unless ``restart`` is off; batch-norm statistics are per task. Of the paper's contexts
+the complex ones are left out.
 
 Stores, to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
 (n^2 floats a rotation, n bits of signs), as a learner would that cannot draw them again. To go on: nothing more, or RMSprop's averages.
