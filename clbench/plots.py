@@ -13,7 +13,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from clbench import style, tables
+from clbench import renderers, style, tables
 from clbench.errors import UserError
 from clbench.evaluator import Ask
 from clbench.registry import scenarios
@@ -31,7 +31,7 @@ def plot_runs(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     scores = frame(runs)
     files = list(style.save(accuracy_by_tasks(scores), folder / "accuracy-by-tasks"))
     points = folder / "accuracy-by-tasks.csv"
-    with tables.writing(points):
+    with renderers.writing(points):
         tables.by_tasks(scores).to_csv(points, index=False)
     files.append(points)
     for run in runs:

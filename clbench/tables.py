@@ -4,14 +4,14 @@ This is the one place where numbers are formatted. The numbers themselves come f
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from clbench.errors import UserError
+from clbench.renderers import RENDERERS, is_number, writing
 from clbench.results import PROTOCOL, over_seeds, summarise
 
 if TYPE_CHECKING:
@@ -99,42 +99,36 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
     return made if made["settings"].any() else made.drop(columns="settings")
 
 
+def figure_table(points: pd.DataFrame) -> pd.DataFrame:
+    """A figure's table (``clbench.paper.base.COLUMNS``), formatted: a row for each point, without columns that hold nothing."""
+    rows = [
+        {
+            "curve": row["curve"],
+            "tasks": str(row["learned"]),
+            "n": str(row["n"]),
+            "accuracy %": percent(row["accuracy"], row["accuracy_interval"]),
+            "task accuracy %": percent(row["task_accuracy"], row["task_accuracy_interval"]),
+            "bytes to predict": bytes_(row["stored_bytes"]),
+            "the paper %": percent(row["paper"]),
+        }
+        for row in points.to_dict("records")
+    ]
+    made = pd.DataFrame(rows)
+    return made.drop(columns=[name for name in made.columns if (made[name] == NONE).all()])
+
+
 # Renderers
 
 
 def write(averages: pd.DataFrame, path: str | Path) -> Path:
-    """Write a table of runs to a .csv file (numbers, not rounded: accuracies from 0 to 1, bytes) or a .md file (as it is shown)."""
+    """Write a table of runs: to .csv as numbers, not rounded (accuracies from 0 to 1, bytes), to .md or .tex as it is shown."""
     path = Path(path)
-    if path.suffix not in (".csv", ".md"):
-        raise UserError(f"A table is written to a .csv or a .md file, not to {path.name}.")
-    text = averages.to_csv(index=False) if path.suffix == ".csv" else markdown(table(averages))
+    if path.suffix not in (".csv", *RENDERERS):
+        raise UserError(f"A table is written to a .csv, .md or .tex file, not to {path.name}.")
+    text = averages.to_csv(index=False) if path.suffix == ".csv" else RENDERERS[path.suffix](table(averages))
     with writing(path):
         path.write_text(text)
     return path
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """For writing a file: its folder is made, and what the file system refuses becomes a ``UserError``."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): name another place.") from None
-
-
-def markdown(shown: pd.DataFrame) -> str:
-    """A formatted table as Markdown, its columns aligned in plain text too."""
-    cells = [[str(name) for name in shown.columns], *([str(cell).replace("|", "\\|") for cell in row] for row in shown.to_numpy())]
-    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(cells[0]))]
-    right = [is_number(name) for name in shown.columns]
-
-    def line(row: Sequence[str]) -> str:
-        padded = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [f"{'-' * (width - 1)}{':' if r else '-'}" for width, r in zip(widths, right, strict=True)]
-    return "\n".join(line(row) for row in [cells[0], rule, *cells[1:]]) + "\n"
 
 
 def print_table(averages: pd.DataFrame) -> None:
@@ -178,19 +172,14 @@ def rich_table(shown: pd.DataFrame) -> "Table":
     last = "settings" if "settings" in rest else None
     rest = [name for name in rest if name != last] + ([last] if last else [])
     for name in rest:
-        whole = is_number(name) or name not in ("ask", "settings")
+        whole = is_number(shown[name]) or name not in ("ask", "settings")
         longest = max(len(cell) for cell in shown[name])
         width = longest if whole else min(16, longest)
-        justify: Literal["left", "right"] = "right" if is_number(name) else "left"
+        justify: Literal["left", "right"] = "right" if is_number(shown[name]) else "left"
         made.add_column(HEADINGS.get(name, name), justify=justify, no_wrap=whole, min_width=width, overflow="fold")
     for row in shown[rest].to_numpy():
         made.add_row(*map(Text, row))
     return made
-
-
-def is_number(column: object) -> bool:
-    """Whether a column of a table holds numbers."""
-    return column in COLUMNS[COLUMNS.index("tasks") :]
 
 
 # Numbers and words

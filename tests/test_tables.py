@@ -4,7 +4,7 @@ import io
 import pandas as pd
 import pytest
 
-from clbench import results, tables
+from clbench import renderers, results, tables
 from clbench.errors import UserError
 
 ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
@@ -98,7 +98,7 @@ def test_table_says_how_much_of_a_stream_was_learned():
 
 def test_markdown_is_a_table_with_all_cells(averages):
     table = tables.table(averages)
-    lines = tables.markdown(table).splitlines()
+    lines = renderers.markdown(table).splitlines()
     assert len(lines) == 2 + len(table)
     assert {len(line) for line in lines} == {len(lines[0])}
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -108,7 +108,7 @@ def test_markdown_is_a_table_with_all_cells(averages):
 
 def test_markdown_escapes_bars(averages):
     table = tables.table(averages.assign(method="a|b"))
-    assert "a\\|b" in tables.markdown(table)
+    assert "a\\|b" in renderers.markdown(table)
 
 
 def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages):
@@ -126,11 +126,11 @@ def test_csv_holds_the_numbers_unrounded(averages, tmp_path):
     file = tables.write(averages.assign(accuracy=1 / 3), tmp_path / "new" / "table.csv")
     assert pd.read_csv(file, dtype=str)["accuracy"].map(float).tolist() == [1 / 3] * 3
     shown = tables.write(averages, tmp_path / "table.md")
-    assert shown.read_text() == tables.markdown(tables.table(averages))
+    assert shown.read_text() == renderers.markdown(tables.table(averages))
 
 
 def test_writing_elsewhere_is_refused_in_a_sentence(averages, tmp_path):
-    with pytest.raises(UserError, match=r"\.csv or a \.md"):
+    with pytest.raises(UserError, match=r"\.csv, \.md or \.tex"):
         tables.write(averages, tmp_path / "table.xlsx")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
@@ -191,3 +191,18 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(averages, monke
         assert accuracy in shown
     assert "…" not in shown
     assert ("Not shown for want of room" in shown) == (width < 100)
+
+
+def test_latex_is_a_tabular_of_the_same_cells() -> None:
+    shown = pd.DataFrame({"method_name": ["a&b", "c"], "accuracy %": ["90.52 ± 0.21", "–"], "bytes": ["1.1 MB", "16 B"]})
+    lines = renderers.latex(shown).splitlines()
+    assert lines == [
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"method\_name & accuracy \% & bytes \\",
+        r"\midrule",
+        r"a\&b & 90.52 $\pm$ 0.21 & 1.1 MB \\",
+        r"c & -- & 16 B \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]

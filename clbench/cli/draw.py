@@ -65,7 +65,7 @@ def table(
         list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes [default: all].")
     ] = None,
     results: Results = Path("results"),
-    out: Annotated[Path | None, typer.Option(help="A .csv or .md file to write instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv, .md or .tex file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A table of runs: mean, t interval and number of seeds for each method, scenario and ask."""

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from clbench import plots, results, runs, spec, style, tables
+from clbench import plots, renderers, results, runs, spec, style, tables
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Score, Taught
 
@@ -90,7 +90,7 @@ class PaperFigure:
 
 
 class Drawn(NamedTuple):
-    """A figure that was made: its table, the drawing, and the files (.csv, .png, .pdf)."""
+    """A figure that was made: its table, the drawing, and the files (.csv, .png, .pdf, and the table as .md and .tex)."""
 
     frame: pd.DataFrame
     figure: Figure
@@ -144,12 +144,15 @@ def reproduce(
     table["paper"] = [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
     table = plots.with_chance(table, figure.classes)[list(COLUMNS)]
     file = folder / "figures" / f"{figure.name}.csv"
-    with tables.writing(file):
+    with renderers.writing(file):
         table.to_csv(file, index=False)
     # What is drawn is what stands in the file, to the last digit.
     table = read(file)
+    texts = {file.with_suffix(suffix): render(tables.figure_table(table)) for suffix, render in renderers.RENDERERS.items()}
+    for path, text in texts.items():
+        path.write_text(text)
     drawing = figure.draw(table)
-    return Drawn(table, drawing, (file, *style.save(drawing, file.with_suffix(""))))
+    return Drawn(table, drawing, (file, *style.save(drawing, file.with_suffix("")), *texts))
 
 
 def read(file: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clbench import tables
+from clbench import renderers, tables
 from clbench.errors import UserError
 from clbench.results import frame, over_seeds, summarise
 from clbench.runs import Run
@@ -85,8 +85,8 @@ def main(results: Path, out: Path) -> None:
         run for run in runs if run.complete and run.learn.stream in PUBLISHED and run.learn.method in PUBLISHED[run.learn.stream]
     ]
     found = beside(over_seeds(summarise(frame(wanted)))) if wanted else beside(pd.DataFrame())
-    for suffix, text in {".csv": found.to_csv(index=False), ".md": tables.markdown(shown(found))}.items():
-        with tables.writing(out.with_suffix(suffix)):
+    for suffix, text in {".csv": found.to_csv(index=False), ".md": renderers.markdown(shown(found))}.items():
+        with renderers.writing(out.with_suffix(suffix)):
             out.with_suffix(suffix).write_text(text)
 
 
