@@ -86,6 +86,30 @@ def table(
         tables.print_table(averages)
 
 
+def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
+    """Judge the paper's claims by the figures in RESULTS/figures: whether each holds, by which numbers, from which runs."""
+    from rich.table import Table
+
+    from clbench.paper.claims import judged
+
+    found = judged(results / "figures")
+    if as_json:
+        print(json.dumps([each._asdict() for each in found]))
+        return
+    words = {True: "holds", False: "does not hold", None: "not judged"}
+    table = Table("claim", "source", "figure", "budget", "verdict", "numbers", "runs")
+    for each in found:
+        numbers = "\n".join(f"{name}: {100 * number:.2f} %" for name, number in each.numbers.items())
+        table.add_row(
+            each.sentence, each.source, each.figure, each.budget, words[each.holds], numbers, "\n".join(each.runs), end_section=True
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+    for each in found:
+        if each.holds is None:
+            console.print(f"To judge by {each.figure}: clbench figure {each.figure}", style="dim")
+
+
 def compare(
     first: Annotated[str, typer.Argument(help="A line: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
     second: Annotated[str, typer.Argument(help="Another.")],

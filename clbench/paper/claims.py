@@ -1,0 +1,161 @@
+"""The paper's claims, judged by the tables of its figures as they were run here: ``clbench claims``.
+
+A claim is judged from the CSV file of one figure and from nothing else, after the last task. Beside what the paper shows stands what it
+admits or passes over.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from clbench.errors import UserError
+from clbench.paper import fig3, fig4, splits
+from clbench.paper.base import read
+
+CLOSE = 0.02
+"""Accuracies that differ by less are close, and those that differ by more are not."""
+FOUND = 0.95
+"""Tasks of which so many decisions are right are told apart."""
+
+
+class Verdict(NamedTuple):
+    """Whether a claim holds, by which numbers (accuracies from 0 to 1, bytes)."""
+
+    holds: bool
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, or about it, the figure that shows it, and how it is judged from the figure's last points."""
+
+    sentence: str
+    source: str
+    figure: str
+    judge: Callable[[pd.DataFrame], Verdict]
+
+
+class Judgement(NamedTuple):
+    """A claim as judged: ``holds`` is None where the figure was not made; ``runs`` are the hashes of the runs behind it."""
+
+    sentence: str
+    source: str
+    figure: str
+    budget: str
+    holds: bool | None
+    numbers: dict[str, float]
+    runs: tuple[str, ...]
+
+
+def judged(folder: Path) -> list[Judgement]:
+    """Every claim, judged by the figures in ``folder`` (results/figures); a ``UserError`` if none of them is there."""
+    found = []
+    for claim in CLAIMS:
+        file = folder / f"{claim.figure}.csv"
+        if not file.exists():
+            found.append(Judgement(claim.sentence, claim.source, claim.figure, "", None, {}, ()))
+            continue
+        points = read(file)
+        last = points[points["learned"] == points["learned"].max()]
+        verdict = claim.judge(last)
+        runs = tuple(dict.fromkeys(" ".join(last["runs"]).split()))
+        found.append(Judgement(claim.sentence, claim.source, claim.figure, points["budget"].iloc[0], *verdict, runs))
+    if all(each.holds is None for each in found):
+        raise UserError(f"There are no figures in {folder} to judge claims by: make some, as with `clbench figure fig3-left`.")
+    return found
+
+
+def value(points: pd.DataFrame, curve: str, column: str = "accuracy") -> float:
+    """A curve's last value."""
+    return float(points.set_index("curve").at[curve, column])
+
+
+def above(better: str, others: Sequence[str]) -> Callable[[pd.DataFrame], Verdict]:
+    """``better`` is more accurate than each of the others."""
+
+    def judge(points: pd.DataFrame) -> Verdict:
+        numbers = {curve: value(points, curve) for curve in (better, *others)}
+        return Verdict(all(numbers[better] > numbers[other] for other in others), numbers)
+
+    return judge
+
+
+def apart(first: str, second: str, *, close: bool) -> Callable[[pd.DataFrame], Verdict]:
+    """``second`` is less than ``CLOSE`` below ``first``, or it is more."""
+
+    def judge(points: pd.DataFrame) -> Verdict:
+        numbers = {curve: value(points, curve) for curve in (first, second)}
+        return Verdict((numbers[first] - numbers[second] < CLOSE) == close, numbers)
+
+    return judge
+
+
+def told_apart(curve: str, expected: bool) -> Callable[[pd.DataFrame], Verdict]:
+    """At least ``FOUND`` of the decisions about tasks are right, or they are not."""
+
+    def judge(points: pd.DataFrame) -> Verdict:
+        right = value(points, curve, "task_accuracy")
+        return Verdict((right >= FOUND) == expected, {f"{curve}, tasks inferred rightly": right})
+
+    return judge
+
+
+def outputs_help(points: pd.DataFrame) -> Verdict:
+    """With the most outputs tasks are found more often than with the fewest, or always."""
+    own = points[points["curve"].str.startswith("GNu H")].sort_values("at")
+    numbers = {row["curve"]: float(row["task_accuracy"]) for row in own.to_dict("records")}
+    first, *_, last = numbers.values()
+    return Verdict(last > first or last == 1.0, numbers)
+
+
+def cheaper_and_better(points: pd.DataFrame) -> Verdict:
+    """One of SupSup's points is above BatchE's, with fewer bytes."""
+    ours = points[points["curve"].str.startswith("SupSup; ")]
+    batche = points.set_index("curve").loc["BatchE"]
+    winners = ours[(ours["accuracy"] > batche["accuracy"]) & (ours["stored_bytes"] < batche["stored_bytes"])]
+    both = pd.concat([ours, points[points["curve"] == "BatchE"]])
+    numbers = {f"{row['curve']}, {row['stored_bytes'] / 1e6:.2f} MB": float(row["accuracy"]) for row in both.to_dict("records")}
+    return Verdict(len(winners) > 0, numbers)
+
+
+def transfer_helps(points: pd.DataFrame) -> Verdict:
+    """At every density, masks that start from earlier scores are more accurate than those that start at random."""
+    densities = [curve.removeprefix("SupSup; ") for curve in points["curve"] if curve.startswith("SupSup; ")]
+    pairs = [(f"SupSup Transfer; {density}", f"SupSup; {density}") for density in densities]
+    numbers = {curve: value(points, curve) for pair in pairs for curve in pair}
+    return Verdict(all(numbers[transfer] > numbers[random] for transfer, random in pairs), numbers)
+
+
+CLAIMS = (
+    *(
+        Claim(
+            f"SupSup infers the task and is above PSP and BatchE, which are told it ({network})",
+            "Figure 3, section 4.3",
+            figure,
+            above(fig3.GNU_H, ("PSP GG", "BatchE GG")),
+        )
+        for network, figure in (("LeNet", "fig3-left"), ("FC", "fig3-right"))
+    ),
+    Claim(
+        "Inferring the task costs SupSup almost nothing", "Figure 4, section 4.3", "fig4", apart(fig4.GG, fig4.GNU_H, close=True)
+    ),
+    Claim("NNs is close to GNu", "Figure 4, section 4.4", "fig4", apart(fig4.GNU_H, fig4.NNS, close=True)),
+    Claim("Binary tells rotations by 10 degrees apart", "Figure 5 left", "fig5-left", told_apart(fig3.GNU_H, True)),
+    Claim("One-Shot infers BatchE's tasks as well", "Figure 5 right", "fig5-right", told_apart("BatchE GNu H", True)),
+    *(
+        Claim(f"More outputs help to infer the task ({network})", "Figure 6, section 3.6", figure, outputs_help)
+        for network, figure in (("LeNet", "fig6-left"), ("FC", "fig6-right"))
+    ),
+    Claim("Sparse masks are above BatchE with fewer bytes", "Figure 2 right, section 4.1", "fig2-right", cheaper_and_better),
+    Claim("Transfer helps", "Figure 2 right, section 4.1", "fig2-right", transfer_helps),
+    Claim(
+        "NNs depends on checks that fall on the tasks' boundaries",
+        "passed over in section 3.4",
+        "fig4",
+        apart(fig4.NNS, fig4.UNALIGNED, close=False),
+    ),
+    Claim("Where tasks are not alike, inferring them fails", "admitted in section 5", "splits", told_apart(splits.GNU_H, False)),
+)

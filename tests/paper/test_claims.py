@@ -1,0 +1,86 @@
+"""Claims: judged by tables of figures, each for and against."""
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from clbench import paper
+from clbench.cli.main import app
+from clbench.errors import UserError
+from clbench.paper import base, claims
+
+# For each figure the last points of its curves when the paper is right: accuracy, task accuracy, place, bytes.
+RIGHT = {
+    "fig3-left": {"SupSup GNu H": (0.93,), "PSP GG": (0.9,), "BatchE GG": (0.88,)},
+    "fig3-right": {"SupSup GNu H": (0.96,), "PSP GG": (0.9,), "BatchE GG": (0.88,)},
+    "fig4": {"GG (task given)": (0.93,), "GNu H": (0.925,), "NNs H aligned": (0.92,), "NNs H unaligned": (0.6,)},
+    "fig5-left": {"SupSup GNu H": (0.95, 0.99)},
+    "fig5-right": {"BatchE GNu H": (0.9, 0.97)},
+    "fig6-left": {"GNu H, s = 10": (0.5, 0.6, 10), "GNu H, s = 50": (0.9, 0.95, 50), "GNu H, s = 100": (0.9, 0.99, 100)},
+    "fig6-right": {"GNu H, s = 10": (0.9, 1.0, 10), "GNu H, s = 100": (0.9, 1.0, 100)},
+    "fig2-right": {
+        "SupSup; edges 4": (0.7, None, None, 1e5),
+        "SupSup Transfer; edges 4": (0.75, None, None, 1e5),
+        "BatchE": (0.65, None, None, 2e6),
+    },
+    "splits": {"SupSup GNu H": (0.5, 0.5)},
+}
+WRONG = {
+    "fig3-left": {"PSP GG": (0.94,)},
+    "fig3-right": {"BatchE GG": (0.97,)},
+    "fig4": {"GNu H": (0.9,), "NNs H aligned": (0.87,), "NNs H unaligned": (0.86,)},
+    "fig5-left": {"SupSup GNu H": (0.5, 0.94)},
+    "fig5-right": {"BatchE GNu H": (0.5, 0.9)},
+    "fig6-left": {"GNu H, s = 100": (0.9, 0.6, 100)},
+    "fig6-right": {"GNu H, s = 100": (0.9, 0.9, 100)},
+    "fig2-right": {"SupSup; edges 4": (0.8, None, None, 3e6), "SupSup Transfer; edges 4": (0.6, None, None, 1e5)},
+    "splits": {"SupSup GNu H": (0.5, 0.99)},
+}
+
+
+def write(folder, figures):
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure, curves in figures.items():
+        rows = []
+        for number, (curve, values) in enumerate(curves.items()):
+            accuracy, task, at, size = (*values, *[None] * (4 - len(values)))
+            last = dict.fromkeys(base.COLUMNS) | {"figure": figure, "budget": "laptop", "curve": curve, "runs": f"run{number}"}
+            last |= {"learned": 20, "accuracy": accuracy, "task_accuracy": task, "at": at, "stored_bytes": size}
+            rows += [last | {"learned": 1, "accuracy": 0.0, "task_accuracy": 0.0}, last]
+        pd.DataFrame(rows)[list(base.COLUMNS)].to_csv(folder / f"{figure}.csv", index=False)
+
+
+def test_claims_hold_where_the_tables_say_so(tmp_path):
+    write(tmp_path, RIGHT)
+    found = claims.judged(tmp_path)
+    assert len(found) == len(claims.CLAIMS)
+    assert [each.sentence for each in found if not each.holds] == []
+    assert all(each.numbers and each.runs and each.budget == "laptop" for each in found)
+
+
+def test_claims_do_not_hold_where_the_tables_say_otherwise(tmp_path):
+    write(tmp_path, {figure: curves | WRONG[figure] for figure, curves in RIGHT.items()})
+    assert [each.sentence for each in claims.judged(tmp_path) if each.holds] == []
+
+
+def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path):
+    for claim in claims.CLAIMS:
+        curves = [curve.name for curve in paper.FIGURES[claim.figure].curves("smoke")]
+        written = {curve: (0.5, 0.5, 10 * number + 10, 1e6) for number, curve in enumerate(curves)}
+        write(tmp_path, {claim.figure: written})
+    assert all(each.holds is not None for each in claims.judged(tmp_path))
+
+
+def test_what_was_not_made_is_not_judged(tmp_path):
+    with pytest.raises(UserError, match=r"There are no figures in .* to judge claims by"):
+        claims.judged(tmp_path)
+    write(tmp_path / "figures", {"fig4": RIGHT["fig4"]})
+    result = CliRunner().invoke(app, ["claims", "--results", str(tmp_path), "--json"], catch_exceptions=False)
+    records = json.loads(result.stdout)
+    assert {record["figure"]: record["holds"] for record in records}["fig4"] is True
+    assert {record["holds"] for record in records if record["figure"] != "fig4"} == {None}
+    shown = CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False).stdout
+    assert "GNu H: 92.50 %" in shown
+    assert "clbench figure fig6-left" in shown
