@@ -70,7 +70,7 @@ def judged(folder: Path) -> list[Judgement]:
 
 def value(points: pd.DataFrame, curve: str, column: str = "accuracy") -> float:
     """A curve's last value."""
-    return float(points.set_index("curve").at[curve, column])
+    return float(dict(zip(points["curve"], points[column], strict=True))[curve])
 
 
 def above(better: str, others: Sequence[str]) -> Callable[[pd.DataFrame], Verdict]:
