@@ -110,6 +110,16 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
             console.print(f"To judge by {each.figure}: clbench figure {each.figure}", style="dim")
 
 
+def report(
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="The file to write [default: RESULTS/report.html].")] = None,
+) -> None:
+    """Write all that is in RESULTS as one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
+    from clbench import report as page
+
+    print(page.write(results, out or results / "report.html"))
+
+
 def compare(
     first: Annotated[str, typer.Argument(help="A line: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
     second: Annotated[str, typer.Argument(help="Another.")],

@@ -1,0 +1,131 @@
+"""``clbench report``: everything in a results folder as one HTML file that needs no network.
+
+What it shows is read from the run folders and the figures' tables; ``page.html`` lays it out, with its style and script inside.
+"""
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from clbench import registry, tables
+from clbench.errors import UserError
+from clbench.paper import FIGURES
+from clbench.paper.base import read
+from clbench.paper.claims import judged
+from clbench.renderers import is_number, writing
+from clbench.results import frame, over_seeds, summarise
+from clbench.runs import Run
+
+
+def write(results: Path, out: Path) -> Path:
+    """Write the report of the complete runs and the figures in ``results`` to ``out``; a ``UserError`` if there is nothing to show."""
+    runs = [run for run in (Run(path.parent) for path in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    figures = _figures(results / "figures")
+    if not runs and not figures:
+        raise UserError(f"There is nothing in {results} to report: do some runs first, or name another folder with --results.")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clbench.report", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    averages = over_seeds(summarise(frame(runs))) if runs else pd.DataFrame()
+    text = environment.get_template("page.html").render(
+        version=version("clbench"),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        streams=_overview(averages),
+        scenarios=list(registry.scenarios()),
+        table=_cells(_results_first(tables.table(averages))) if runs else None,
+        figures=figures,
+        claims=judged(results / "figures") if figures else [],
+        runs=[_provenance(run) for run in runs],
+    )
+    with writing(out):
+        out.write_text(text)
+    return out
+
+
+def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each stream, network and number of tasks: methods against scenarios, the best of their lines in each."""
+    found = []
+    places = averages.groupby(["stream", "data", "network", "tasks"], sort=False) if len(averages) else ()
+    for place, part in places:
+        rows = {}
+        for method, own in part.groupby("method", sort=False):
+            best = own.sort_values("accuracy").drop_duplicates("scenario", keep="last").set_index("scenario")
+            rows[method] = {
+                name: {"text": tables.percent(row["accuracy"], row["accuracy_interval"]), "share": row["accuracy"], "n": row["n"]}
+                for name, row in best.iterrows()
+            }
+        found.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks", "rows": rows})
+    return found
+
+
+def _figures(folder: Path) -> list[dict[str, Any]]:
+    """The figures that were made, with their tables and what the paper says."""
+    found = []
+    for figure in FIGURES.values():
+        table, picture = folder / f"{figure.name}.csv", folder / f"{figure.name}.png"
+        if table.exists() and picture.exists():
+            points = read(table)
+            shown = tables.figure_table(points)
+            if "the paper %" in shown:
+                gaps = 100 * (points["accuracy"] - points["paper"])
+                shown["difference"] = [tables.NONE if pd.isna(gap) else f"{gap:+.2f}" for gap in gaps]
+            found.append(
+                {
+                    "name": figure.name,
+                    "title": figure.title,
+                    "budget": points["budget"].iloc[0],
+                    "picture": base64.b64encode(picture.read_bytes()).decode(),
+                    "table": _cells(shown),
+                    "runs": list(dict.fromkeys(" ".join(points["runs"]).split())),
+                }
+            )
+    return found
+
+
+def _results_first(shown: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs with its results before what was run, and without columns that hold nothing."""
+    full = [name for name in shown.columns if not shown[name].isin(["", tables.NONE]).all()]
+    first = ["method", "scenario", *(name for name in full if is_number(shown[name]) and name != "tasks")]
+    return shown[[*first, *(name for name in full if name not in first)]]
+
+
+def _cells(shown: pd.DataFrame) -> dict[str, Any]:
+    """A formatted table for the page: names, whether a column is numbers, and rows of texts."""
+    return {
+        "names": list(shown.columns),
+        "numbers": [is_number(shown[name]) for name in shown.columns],
+        "rows": [[str(cell) for cell in row] for row in shown.to_numpy()],
+    }
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """What a run was, and where and with what it was done."""
+    record = run.record
+    learn: dict[str, Any] = record["learn"]
+    environment: dict[str, Any] = record["environment"]
+    return {
+        "hash": run.path.name,
+        "title": f"{learn['method']} {record['scenario']} · {learn['stream']} ({learn['data']}) · {learn['network']} · "
+        f"{learn['tasks']} tasks · seed {learn['seeds']['stream']}",
+        "spec": _flat(learn),
+        "asks": [ask.label for ask in run.asks],
+        "environment": _flat(environment) | {"started": record["started"], "finished": record.get("finished", "")},
+    }
+
+
+def _flat(record: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Nested settings as one level of ``a.b`` keys and texts."""
+    found: dict[str, str] = {}
+    for key, value in record.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": _text(value)}
+    return found
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

@@ -1,0 +1,93 @@
+"""The report: one page that holds what the run folders and the figures' tables hold, and works in a browser."""
+
+import base64
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from clbench import api, paper, report, tables
+from clbench.errors import UserError
+from clbench.results import frame, over_seeds, summarise
+from clbench.runs import Run
+
+BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    small = {"network": "mlp-8", "tasks": 2, "updates": 5, "data": "mnist-5k", "results": folder}
+    api.run(method="naive", scenario="gns", seeds=(0, 1), **small)
+    api.run(method="supsup", scenario="gnu", set={"outputs": 20}, **small)
+    paper.figure("splits", "smoke", folder)
+    report.write(folder, folder / "report.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(results: Path) -> str:
+    return (results / "report.html").read_text()
+
+
+def test_every_line_s_cells_stand_in_the_page(page: str, results: Path) -> None:
+    runs = [Run(path.parent) for path in sorted(results.glob("runs/*/run.json"))]
+    shown = tables.table(over_seeds(summarise(frame(runs))))
+    rows = [
+        [unescape(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", row)] for row in re.findall(r"<tr>(.*?)</tr>", page, re.S)
+    ]
+    for _, line in shown.iterrows():
+        wanted = {cell for cell in line.astype(str) if cell not in ("", tables.NONE)}
+        assert any(wanted <= set(row) for row in rows)
+
+
+def test_pictures_and_runs_are_inside(page: str, results: Path) -> None:
+    picture = base64.b64encode((results / "figures" / "splits.png").read_bytes()).decode()
+    assert picture in page
+    for path in results.glob("runs/*"):
+        assert f'id="run-{path.name}"' in page
+    assert Run(next(results.glob("runs/*"))).record["environment"]["packages"]["torch"] in page
+    assert "Where tasks are not alike, inferring them fails" in page
+
+
+def test_nothing_comes_from_elsewhere(page: str) -> None:
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    assert "http" not in re.sub(r"data:image/png;base64,[^\"]*", "", page)
+
+
+def test_what_is_written_is_escaped(tmp_path: Path, results: Path) -> None:
+    shutil.copytree(results, tmp_path / "copy")
+    for file in (tmp_path / "copy" / "runs").glob("*/run.json"):
+        file.write_text(file.read_text().replace('"mlp-8"', '"<script>alert(1)</script>"'))
+    text = report.write(tmp_path / "copy", tmp_path / "page.html").read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"There is nothing in .* to report"):
+        report.write(tmp_path, tmp_path / "report.html")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_click_on_a_heading_sorts_in_a_browser(page: str, tmp_path: Path) -> None:
+    click = """<script>
+    const heading = [...document.querySelectorAll("#lines ~ .wide th")].find(each => each.textContent === "accuracy %");
+    heading.click(); heading.click();
+    </script></body>"""
+    file = tmp_path / "clicked.html"
+    file.write_text(page.replace("</body>", click))
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{file}"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    after = shown[shown.index('id="lines"') :]
+    names = re.findall(r"<th[^>]*>([^<]*)</th>", after[: after.index("</thead>")])
+    assert 'aria-sort="descending">accuracy %' in after
+    body = after[after.index("<tbody>") : after.index("</tbody>")]
+    cells = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body, re.S)]
+    accuracies = [float(row[names.index("accuracy %")].split()[0]) for row in cells]
+    assert len(accuracies) > 2
+    assert accuracies == sorted(accuracies, reverse=True)
