@@ -17,7 +17,7 @@ from clbench.paper.comparison import caption, told
 EMBEDDED = {"stream": "split-tinted-digits", "data": "mnist-5k"}
 # 2,500 images a task are 20 batches of 128 an epoch: 6 and 250 epochs.
 CIFAR: dict[str, dict[str, Any]] = {
-    "smoke": EMBEDDED | {"network": "resnet-18-4", "tasks": 3, "updates": 15, "batch_size": 32, "checkpoints": (3,)},
+    "smoke": EMBEDDED | {"network": "resnet-18-8", "tasks": 3, "updates": 40, "batch_size": 64, "checkpoints": (3,)},
     "laptop": {"stream": "split-cifar100", "network": "resnet-18-20", "tasks": 20, "updates": 120, "checkpoints": (20,)},
     "paper": {"stream": "split-cifar100", "network": "resnet-18-20", "tasks": 20, "updates": 5000, "checkpoints": (20,)},
 }
