@@ -45,7 +45,7 @@ format: setup ## Sort the imports and format the code
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
 
-reproduce-fig2: setup ## The paper's Figure 2: GG at image scale (laptop: real CIFAR-100 where it is found; left needs Tiny-ImageNet)
+reproduce-fig2: setup ## The paper's Figure 2: GG at image scale (beyond BUDGET=smoke it needs CIFAR-100)
 	$(BIN)/clbench figure fig2-right --budget $(BUDGET)
 	$(if $(filter smoke paper,$(BUDGET)),$(BIN)/clbench figure fig2-left --budget $(BUDGET))
 
@@ -64,9 +64,13 @@ reproduce-fig6: setup ## Figure 6: the effect of the output size
 	$(BIN)/clbench figure fig6-left --budget $(BUDGET)
 	$(BIN)/clbench figure fig6-right --budget $(BUDGET)
 
-reproduce-all: reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 ## All of these, and the paper's claims judged
+# Without the photographs that Figure 2 needs beyond the smoke budget, the others are still made: it comes last and says what it lacks.
+reproduce-all: reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 ## All of these, the paper's claims judged, and a report
 	$(BIN)/clbench figure splits --budget $(BUDGET)
+	-$(BIN)/clbench figure fig2-right --budget $(BUDGET)
+	-$(BIN)/clbench figure fig2-left --budget $(BUDGET)
 	$(BIN)/clbench claims
+	$(BIN)/clbench report
 
 bench: setup ## Measure speed and memory
 	$(BIN)/python -m benchmarks

@@ -100,7 +100,7 @@ def evaluate(
     Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task). Between the tasks of a group that is taught at a
     time (``Method.tasks_at_once``) the method can be asked, but not be restored to go on.
     """
-    at_once = method.tasks_at_once
+    at_once = tasks_at_once(method)
     learned = start
     while learned < len(stream):
         # By whole groups from the first task on, wherever this begins: what is learned depends neither on that nor on checkpoints.
@@ -111,6 +111,11 @@ def evaluate(
             if learned in checkpoints:
                 for together in passes(method, asks):
                     yield from examine(method, stream, together, learned)
+
+
+def tasks_at_once(method: Method) -> int:
+    """How many tasks are taught at a time: one, unless the scenario gives the task in training."""
+    return method.tasks_at_once if method.brief.scenario.task_given_in_training else 1
 
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
@@ -126,8 +131,8 @@ def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
 
 
 def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:
-    """Teach the tasks of ``group``, at a time if they are as many as ``method.tasks_at_once``; they end one after another."""
-    if len(group) < max(2, method.tasks_at_once):
+    """Teach the tasks of ``group``, at a time if they are as many as the method takes; they end one after another."""
+    if not len(group) == tasks_at_once(method) > 1:
         for index in group:
             yield teach(method, stream[index], index, schedule)
         return

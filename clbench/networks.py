@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from clbench.errors import UserError
-from clbench.resnets import ResNet18, ResNet50
+from clbench.resnets import resnet_18, resnet_50
 
 Factory = Callable[[int], nn.Module]
 
@@ -94,9 +94,9 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     if name.startswith("swish-"):
         return partial(swish, input_shape, _widths(name, "swish"))
     if name.startswith("resnet-18-"):
-        return partial(_resnet18, input_shape, _resnet_width(name))
+        return partial(resnet_18, input_shape, _resnet_width(name))
     if name == "resnet-50":
-        return ResNet50
+        return partial(resnet_50, input_shape)
     if "." in name or ":" in name:
         return _dotted(name, input_shape)
     wanted, guesses = name.lower(), [*BIAS_FREE, "mlp-400x400", "resnet-18-20", "resnet-50"]
@@ -116,10 +116,6 @@ def _resnet_width(name: str) -> int:
     if not re.fullmatch("resnet-18-[1-9][0-9]*", name):
         raise UserError(f"malformed network {name!r}: give the channels of the first stage, as in resnet-18-20")
     return int(name.rpartition("-")[2])
-
-
-def _resnet18(input_shape: tuple[int, ...], width: int, outputs: int) -> nn.Module:
-    return ResNet18(input_shape[0], width, outputs)
 
 
 def seeded(factory: Factory, outputs: int, seed: int) -> nn.Module:
@@ -255,8 +251,13 @@ def _oneline(error: Exception) -> str:
 
 
 def in_parts(inputs: Tensor) -> tuple[Tensor, ...]:
-    """Test inputs [n, ...] in batches that a network can take without the memory for all of them."""
-    return inputs.split(max(1, ELEMENTS_AT_A_TIME * len(inputs) // max(1, inputs.numel())))
+    """Test inputs [n, ...] in batches that a network can take without the memory for all of them, images with channels last."""
+    return tuple(map(channels_last, inputs.split(max(1, ELEMENTS_AT_A_TIME * len(inputs) // max(1, inputs.numel())))))
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    """The same inputs; images [n, channels, height, width] in the memory format in which convolutions are fastest."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
 def head_names(network: nn.Module, outputs: int) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ of two blocks with W, 2 W, 4 W and 8 W channels, the mean over the image, and a 
 has no learned scale.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
+
+from clbench._torchvision import import_torchvision
+from clbench.errors import UserError
 
 
 def normalisation(channels: int) -> nn.BatchNorm2d:
@@ -54,21 +56,20 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of a batch."""
-        # Channels last: convolutions are faster so, in bfloat16 by far.
-        hidden = images.contiguous(memory_format=torch.channels_last)
-        hidden = self.blocks(relu(self.norm(self.conv(hidden))))
+        hidden = self.blocks(relu(self.norm(self.conv(images))))
         return self.head(hidden.mean((2, 3)))
 
 
-class ResNet50(nn.Module):
-    """torchvision's ResNet-50, unchanged, on images in the memory format that it is fastest in."""
+def resnet_18(input_shape: tuple[int, ...], width: int, outputs: int) -> nn.Module:
+    """ResNet-18 for images [channels, height, width]; a ``UserError`` for other inputs."""
+    if len(input_shape) != 3:
+        raise UserError(f"ResNet-18 is for images, not for inputs of shape {list(input_shape)}: choose another network.")
+    return ResNet18(input_shape[0], width, outputs)
 
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        from clbench._torchvision import import_torchvision
 
-        self.resnet = import_torchvision().models.resnet50(num_classes=outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The logits of a batch."""
-        return self.resnet(images.contiguous(memory_format=torch.channels_last))
+def resnet_50(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """torchvision's ResNet-50; a ``UserError`` for inputs other than images in three colours."""
+    if len(input_shape) != 3 or input_shape[0] != 3:
+        shape = list(input_shape)
+        raise UserError(f"ResNet-50 is for images in three colours, not for inputs of shape {shape}: choose another network.")
+    return import_torchvision().models.resnet50(num_classes=outputs)

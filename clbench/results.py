@@ -108,5 +108,5 @@ def over_seeds(summary: pd.DataFrame, values: Sequence[str] = ("accuracy", "task
             row |= {value: interval.mean, f"{value}_interval": interval.half_width}
         for value in ("components", "stored_bytes", "progress_bytes", "train_seconds", "eval_seconds"):
             row[value] = part[value].mean()
-        rows.append(row | {"n": len(part)})
+        rows.append(row | {"n": len(part), "transductive": bool(part["transductive"].any())})
     return pd.DataFrame(rows)

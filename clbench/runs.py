@@ -23,7 +23,7 @@ import torch
 from clbench import registry, storage
 from clbench.environment import environment
 from clbench.errors import UserError, unknown
-from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes
+from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.method import Method
 from clbench.run_files import SavingClock, Tables
 from clbench.scenario import Scenario
@@ -272,7 +272,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> 
             unscored -= 1
         watch(event)
         # Only between groups of tasks, when all scores of a checkpoint are in, do state and tables agree.
-        settled = learned % method.tasks_at_once == 0
+        settled = learned % tasks_at_once(method) == 0
         if unscored == 0 and (learned == learn.tasks or (settled and clock.due())):
             clock.time(partial(_save, run, method, learned, tables))
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}

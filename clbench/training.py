@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
-from clbench.networks import Work
+from clbench.networks import Work, channels_last
 
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors]]
@@ -227,7 +227,7 @@ class Step:
         with torch.no_grad():
             if self._effective is not None and state.effective is None:
                 state.effective = self._effective(trained, given)
-            return self._step(trained, state.effective, given, state.slots, state.count, rate, inputs, labels)
+            return self._step(trained, state.effective, given, state.slots, state.count, rate, channels_last(inputs), labels)
 
 
 class TrainingState:

@@ -9,4 +9,4 @@ SOURCE = "Wortsman et al. 2020, section 4.1 (Figure 2), and the authors' scripts
 
 def recipe(**own: Any) -> Recipe:
     """Adam at 1e-3, unless it is a method's ``own`` business, falling along a cosine."""
-    return Recipe("split-*", "resnet-*", {"learning_rate": 1e-3, "schedule": "cosine"} | own, source=SOURCE)
+    return Recipe("split-*", "resnet-*", {"learning_rate": 1e-3, "schedule": "cosine"} | own, source=SOURCE, scenario="GG")

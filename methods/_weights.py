@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench.method import Brief, Method, Prediction
-from clbench.networks import bare_twin, head_names
+from clbench.networks import bare_twin, head_names, in_parts
 from clbench.seeding import derive
 from clbench.training import LearningRate, Optimiser, Schedule, Step, Tensors, TrainingState
 
@@ -48,6 +48,7 @@ class WeightMethod(Method):
         self.task = 0
         self.tasks_seen = 0
         self.optimiser = optimiser
+        self.averages: tuple[str, ...] = optimiser.slots  # what of its state goes on, where it does not restart
         self.state = TrainingState(optimiser, self.trained)
         self.twin = bare_twin(self.network)
         self.step = Step(self.loss, optimiser, precision=brief.precision, compiled=brief.compiled)
@@ -95,7 +96,7 @@ class WeightMethod(Method):
         """Go on with an optimiser's state of which the last layer may have been smaller, or in GG another: that begins with zeros."""
         self.state.count.copy_(state["count"])
         for name, slots in self.state.slots.items():
-            for slot in slots if name in self.lasting else ():
+            for slot in self.averages if name in self.lasting else ():
                 known = state[f"{name}.{slot}"]
                 slots[slot][: len(known)].copy_(known)
 
@@ -170,7 +171,7 @@ class WeightMethod(Method):
         parameters = self.trained
         if self.head_per_task and task is not None and task < len(self.heads):
             parameters = self.trained | self.heads[task]
-        return self.evaluated(parameters, inputs.to(self.brief.device))
+        return torch.cat([self.evaluated(parameters, part) for part in in_parts(inputs.to(self.brief.device))])
 
     def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
         with torch.no_grad():
@@ -200,7 +201,7 @@ class WeightMethod(Method):
         """The optimiser's state, unless every task begins with a fresh one."""
         if self.brief.scenario.task_given_in_training and self.restart:
             return {}
-        slots = {slot: {name: self.state.slots[name][slot] for name in self.lasting} for slot in self.optimiser.slots}
+        slots = {slot: {name: self.state.slots[name][slot] for name in self.lasting} for slot in self.averages}
         named = {f"{name}.{slot}": tensor for slot, each in slots.items() for name, tensor in self.narrowed(each).items()}
         return {f"optimiser.{name}": tensor for name, tensor in (named | {"count": self.state.count}).items()}
 

@@ -63,7 +63,7 @@ class BatchE(PerTaskMethod):
     price = 0.06  # the trunk is the first task's
     recipes = (
         Recipe("check", "*", {"vector_learning_rate": 0.03}, source=SHORT, scenario="GG"),
-        recipe(vector_learning_rate=0.1),
+        recipe(vector_learning_rate=0.1, weight_decay=0.0),
         Recipe("check", "*", TO_INFER | {"outputs": 50, "vector_learning_rate": 0.03}, LARGE_BATCH, SHORT),
         Recipe("*", "*", TO_INFER, source=FIGURE_5, scenario="GN[su]"),
     )

@@ -14,7 +14,8 @@ anchored at the last end, has no such pull. The default strength was chosen on t
 seed 100, 500 updates a task).
 
 Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
-F and anchor, each of the size of the network (in GG: of the trunk).
+F and anchor, each of the size of the network (in GG: of the trunk), and the
+optimiser's averages where it goes on.
 """
 
 from typing import Literal

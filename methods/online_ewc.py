@@ -12,7 +12,8 @@ but for the recipes of van de Ven & Tolias.
 The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream seed 100, 500 updates a task).
 
 Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
-gamma F* and theta*, each of the size of the network (in GG: of the trunk).
+gamma F* and theta*, each of the size of the network (in GG: of the trunk), and the
+optimiser's averages where it goes on.
 """
 
 from typing import Literal

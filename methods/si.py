@@ -16,7 +16,8 @@ The default c is van de Ven & Tolias's for permuted MNIST.
 The sum is over the parameters that later tasks train: in GG the trunk (finished heads are frozen), in GNs and GNu the outputs too.
 
 Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
-Omega, of the size of the network (in GG: of the trunk); between tasks theta~ is the network itself and omega is 0.
+Omega, of the size of the network (in GG: of the trunk), and the optimiser's averages where it goes on; between tasks theta~ is the network
+itself and omega is 0.
 """
 
 from typing import Literal
@@ -68,7 +69,9 @@ class SI(WeightMethod):
     ) -> None:
         """``c``: the strength; ``xi``: damping, which bounds the importance of what hardly moved; ``optimiser`` with its defaults but for
         the ``learning_rate``, begun afresh with each task unless ``restart`` is off."""
-        super().__init__(brief, optimiser=with_path_integral(OPTIMISERS[optimiser](learning_rate), c), restart=restart)
+        inner = OPTIMISERS[optimiser](learning_rate)
+        super().__init__(brief, optimiser=with_path_integral(inner, c), restart=restart)
+        self.averages = inner.slots
         if c < 0 or xi <= 0:
             raise UserError(f"c must be at least 0 and xi above 0, not {c} and {xi}.")
         self.xi = xi

@@ -141,6 +141,12 @@ def test_tasks_taught_at_a_time_see_what_each_would_alone_and_end_in_turn(make_b
     assert [event.losses for event in events[2:5]] == [(10.0,) * 3, (20.0,) * 3, (30.0,) * 3]
 
 
+def test_where_no_task_is_given_nothing_is_taught_at_a_time(make_brief: Make, make_stream: Make) -> None:
+    method = Together(make_brief(NNS))
+    list(evaluate(method, make_stream(6), [], [], ONCE))
+    assert method.log == [("observe", 16, 16)] * 18
+
+
 def test_where_no_task_is_given_there_are_only_batches_of_one_size(make_brief: Make, make_stream: Make) -> None:
     method = Recorder(make_brief(NNS))
     list(evaluate(method, make_stream(3), [], [], Schedule(updates=15, batch_size=32)))  # 200 images a task: no whole passes

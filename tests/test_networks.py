@@ -332,9 +332,35 @@ def test_resnet_18_is_torchvision_s_with_the_same_weights() -> None:
 
 def test_resnet_50_is_torchvision_s() -> None:
     assert networks.count_parameters(networks.resolve("resnet-50", (3, 224, 224)), 1000) == 25_557_032
-    network = networks.resolve("resnet-50", (3, 64, 64))(10).eval()
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.allclose(network(images), network.resnet(images), rtol=1e-3, atol=1e-4)
+    assert networks.resolve("resnet-50", (3, 64, 64))(10)(torch.randn(2, 3, 64, 64)).shape == (2, 10)
+
+
+def test_residual_networks_refuse_other_inputs_than_images() -> None:
+    with pytest.raises(UserError, match=r"ResNet-50 is for images in three colours, not for inputs of shape \[1, 28, 28\]"):
+        networks.resolve("resnet-50", (1, 28, 28))(10)
+    with pytest.raises(UserError, match=r"ResNet-18 is for images, not for inputs of shape \[784\]"):
+        networks.resolve("resnet-18-20", (784,))(10)
+
+
+@pytest.mark.parametrize("method", ["supsup", "batche", "ewc"])
+def test_residual_networks_serve_methods_that_take_gradients_image_by_image(method: str) -> None:
+    from clbench import registry
+    from clbench.evaluator import Ask, Schedule, Score, evaluate
+    from clbench.method import Brief
+    from clbench.stream import Split, Stream, Task
+
+    draws = torch.Generator().manual_seed(0)
+
+    def split(images: int) -> Split:
+        return Split(torch.randn(images, 3, 8, 8, generator=draws), torch.arange(images) % 2)
+
+    stream = Stream("noise", [Task(split(20), split(6), str(task)) for task in range(2)], 2, (3, 8, 8))
+    scenario = registry.scenario("GNu")
+    factory = networks.resolve("resnet-18-2", (3, 8, 8))
+    brief = Brief(scenario, lambda outputs: seeded(factory, outputs, 0), (3, 8, 8), 2, 0)
+    made = registry.method(method)(brief, **({"outputs": 4} if method != "ewc" else {"samples": 8}))
+    events = list(evaluate(made, stream, [Ask(scenario)], [2], Schedule(2, 4)))
+    assert len([event for event in events if isinstance(event, Score)]) == 2
 
 
 def test_the_work_of_a_step_is_counted() -> None:

@@ -93,6 +93,8 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     from clbench.paper.claims import judged
 
     found = judged(results / "figures")
+    if all(each.holds is None for each in found):
+        raise UserError(f"There are no figures in {results} to judge claims by: make some, as with `clbench figure fig3-left`.")
     if as_json:
         print(json.dumps([each._asdict() for each in found]))
         return

@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100: 50,000 and 10,000 colour images of 32 x 32 pixels, as Python pickles.
 
 A pickle may name any function to be called when it is read. These are read by an unpickler that knows how arrays, strings and
-containers are made and nothing else, so that nothing of a file is ever executed. The checksums are those of torchvision's own tables
+containers are made and nothing else, so that nothing of a file is ever executed by clbench (torchvision, which downloads them, reads them
+with an ordinary one once their checksums agree). The checksums are those of torchvision's own tables
 (a test compares them).
 """
 
@@ -20,21 +21,32 @@ from clbench.data.source import DamagedData, File, Source
 SIDE = 32
 
 
+ARRAY = object()
+"""In the place of the class of arrays, which would make one of any memory if it were called."""
+
+
+def _array(kind: object, shape: object, code: object) -> np.ndarray:
+    """An empty array, into which its bytes are read next."""
+    if kind is not ARRAY:
+        raise DamagedData("makes an array of something else, which was not loaded")
+    return np.empty(0, np.uint8)
+
+
+def _bytes(name: str, *_: object) -> np.dtype:
+    """The type of bytes."""
+    if name not in ("u1", "|u1", "uint8"):
+        raise DamagedData(f"holds an array of type {name}, which was not loaded")
+    return np.dtype(np.uint8)
+
+
 class _Plain(pickle.Unpickler):
-    """Makes arrays, strings and containers, and refuses all else by name."""
+    """Makes arrays of bytes, strings and containers, and refuses all else by name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # The name of the module that makes arrays has an underscore since NumPy 2; these files are older.
-        known: dict[tuple[str, str], Any] = {
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-            ("_codecs", "encode"): _codecs.encode,
-        }
-        try:
-            return known[module.rpartition(".")[2] if name == "_reconstruct" else module, name]
-        except KeyError:
-            raise DamagedData(f"holds a foreign object, {module}.{name}, which was not loaded") from None
+        known: dict[str, Any] = {"ndarray": ARRAY, "dtype": _bytes, "_reconstruct": _array, "encode": _codecs.encode}
+        if name not in known or module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs"):
+            raise DamagedData(f"holds a foreign object, {module}.{name}, which was not loaded")
+        return known[name]
 
 
 def parse(content: bytes, what: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class _Decoded(Dataset):
         try:
             with Image.open(self.files.paths[row]) as picture:
                 image = picture.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+        except Exception as error:  # a damaged file raises anything
             return f"The image {self.files.paths[row]} is damaged ({error}): replace or remove it."
         if seed is None:
             return self.middle(image)

@@ -78,12 +78,13 @@ class PaperFigure:
     """A figure of the paper: what is run for it in each budget, and how its table is drawn.
 
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
-    task, for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file. ``reference``: the paper's numbers.
+    task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file.
+    ``reference``: the paper's numbers.
     """
 
     name: str
     title: str
-    classes: int
+    classes: int | Mapping[str, int]
     curves: Callable[[str], Sequence[Curve]]
     draw: Callable[[pd.DataFrame], Figure]
     reference: tuple[Reference, ...] = ()
@@ -142,7 +143,8 @@ def reproduce(
     table.insert(0, "figure", figure.name)
     known = {(each.curve, each.learned): each.accuracy for each in figure.reference} if budget == "paper" else {}
     table["paper"] = [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
-    table = plots.with_chance(table, figure.classes)[list(COLUMNS)]
+    classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
+    table = plots.with_chance(table, classes)[list(COLUMNS)]
     file = folder / "figures" / f"{figure.name}.csv"
     with renderers.writing(file):
         table.to_csv(file, index=False)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench.errors import UserError
 from clbench.paper import fig3, fig4, splits
 from clbench.paper.base import read
 
@@ -51,7 +50,7 @@ class Judgement(NamedTuple):
 
 
 def judged(folder: Path) -> list[Judgement]:
-    """Every claim, judged by the figures in ``folder`` (results/figures); a ``UserError`` if none of them is there."""
+    """Every claim, judged by the figures in ``folder`` (results/figures)."""
     found = []
     for claim in CLAIMS:
         file = folder / f"{claim.figure}.csv"
@@ -63,8 +62,6 @@ def judged(folder: Path) -> list[Judgement]:
         verdict = claim.judge(last)
         runs = tuple(dict.fromkeys(" ".join(last["runs"]).split()))
         found.append(Judgement(claim.sentence, claim.source, claim.figure, points["budget"].iloc[0], *verdict, runs))
-    if all(each.holds is None for each in found):
-        raise UserError(f"There are no figures in {folder} to judge claims by: make some, as with `clbench figure fig3-left`.")
     return found
 
 

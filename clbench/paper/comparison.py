@@ -56,4 +56,5 @@ def caption(frame: pd.DataFrame) -> str:
     last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
     inferred = "; ".join(f"{row['curve']}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
     found = f" Tasks inferred rightly at the end (%): {inferred}." if inferred else ""
-    return f"{name} of the paper as run by clbench, budget {budget}: {tables.describe(common, frame['n'])}{found}"
+    whose = f"{name} of the paper as run by clbench" if name.startswith("fig") else f"{name}, beyond the paper"
+    return f"{whose}, budget {budget}: {tables.describe(common, frame['n'])}{found}"

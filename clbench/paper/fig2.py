@@ -81,7 +81,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 LEFT = PaperFigure(
     "fig2-left",
     "SplitImageNet in GG: accuracy against bytes",
-    10,
+    {"smoke": 5, "laptop": 10, "paper": 10},
     left,
     draw,
     tuple(

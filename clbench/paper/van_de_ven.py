@@ -45,6 +45,8 @@ def beside(averages: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "stream": row["stream"],
+                "data": row["data"],
+                "network": row["network"],
                 "scenario": f"{row['scenario']} ({SCENARIOS[row['scenario']]})",
                 "method": row["method"],
                 "settings": row["settings"],
@@ -91,4 +93,9 @@ def main(results: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) != 3:
+        sys.exit("Give a results folder and the file to write, without its suffix.")
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except UserError as problem:
+        sys.exit(str(problem))

@@ -44,13 +44,15 @@ def write(results: Path, out: Path) -> Path:
         runs=[_provenance(run) for run in runs],
     )
     with writing(out):
-        out.write_text(text)
+        out.write_text(text, encoding="utf-8")
     return out
 
 
 def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
     """For each stream, network and number of tasks: methods against scenarios, the best of their lines in each."""
     found = []
+    if len(averages):
+        averages = averages[averages["learned"] == averages["tasks"]]
     places = averages.groupby(["stream", "data", "network", "tasks"], sort=False) if len(averages) else ()
     for place, part in places:
         rows = {}

@@ -26,7 +26,7 @@ def encode(mask: Bits) -> Bytes:
     packed = np.packbits(mask)
     kept = np.flatnonzero(mask)
     gaps = np.diff(kept, prepend=-1) - 1
-    bits, low = min(((int((gaps >> r).sum()) + len(gaps) * (1 + r), r) for r in range(32)), default=(0, 0))
+    bits, low = min((int((gaps >> r).sum()) + len(gaps) * (1 + r), r) for r in range(32))
     if bits // 8 + 10 >= len(packed):
         return np.concatenate([np.array([PACKED], np.uint8), packed])
     ends = np.cumsum((gaps >> low) + 1) - 1

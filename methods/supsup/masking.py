@@ -1,5 +1,7 @@
 """Which weights a mask keeps, by their scores: those of 0 or more, or the largest of each layer."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,8 +28,8 @@ def kept_weights(layout: Layout, density: float | None, edges: float | None) -> 
             raise UserError(f"density must be above 0 and below 1, not {density}.")
         return {name: max(1, round(density * shape.numel())) for name, shape in layout.shapes.items()}
     assert edges is not None
-    if not edges > 0:
-        raise UserError(f"edges must be above 0, not {edges}.")
+    if not 0 < edges < math.inf:
+        raise UserError(f"edges must be above 0 and finite, not {edges}.")
     return {name: max(1, min(shape.numel() // 2, int(edges * (shape[0] + shape[1])))) for name, shape in layout.shapes.items()}
 
 

@@ -31,7 +31,7 @@ SMALL = 2**19
 AT_ONCE = 2
 """So many of them: a step of two takes three quarters of two steps, of more hardly less, and few numbers of tasks leave a rest."""
 
-AT_IMAGE_SCALE = {"optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
+EDGE_POPUP = {"edges": 16.0, "optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
 FIGURE_2 = "Wortsman et al. 2020, section 4.1 (Figure 2), and the authors' scripts"
 PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
 
@@ -45,10 +45,9 @@ class SupSup(Method):
     citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
     learning_depends_on = frozenset({"task_given_in_training"})
     recipes = (
-        Recipe("split-*", "resnet-18-*", {"outputs": 5, "edges": 16.0, "schedule": "cosine"} | AT_IMAGE_SCALE, source=FIGURE_2),
-        Recipe(
-            "split-*", "resnet-50", {"outputs": 10, "edges": 16.0, "schedule": "warm-up-cosine"} | AT_IMAGE_SCALE, source=FIGURE_2
-        ),
+        Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
+        Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
+        Recipe("split-*", "resnet-50", {"outputs": 10, "schedule": "warm-up-cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
         Recipe("rotated-*", "fc-*", {"outputs": 200}, {"algorithm": "binary", "evidence": 128}, f"{PAPER} (Figure 5 left)"),
         Recipe("*", "fc-*", {"outputs": 500}, source=f"{PAPER} (Figure 3 right)"),
         Recipe("*", "*", {"outputs": 100}, source=f"{PAPER} (Figure 3 left)"),

@@ -68,6 +68,21 @@ def test_a_run_is_asked_again_plotted_and_tabled(clbench, tmp_path: Path) -> Non
     assert len(json.loads(out)) == 2
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--method", "naive", "--scenario", "gg"),
+        ("--scenario", "nns"),
+        ("--scenario", "gg", "--set", "density=0.2"),
+        ("--scenario", "gg", "--set", "start=transfer"),
+    ],
+)
+def test_every_kind_of_method_can_be_estimated(clbench, more) -> None:
+    code, out, err = clbench("run", "--dry-run", "--json", "--tasks", "3", "--updates", "5", "--network", "mlp-8", *more)
+    assert code == 0, err
+    assert json.loads(out)["train_seconds"] > 0
+
+
 def test_dry_run_trains_nothing(clbench, tmp_path: Path) -> None:
     code, out, _ = clbench("run", "--dry-run", "--json", *TINY)
     assert code == 0

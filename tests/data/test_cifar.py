@@ -88,6 +88,20 @@ def test_a_pickle_with_foreign_objects_is_refused_and_nothing_in_it_executed(tmp
     assert (tmp_path / "made").exists()  # the trap is one
 
 
+class Forged:
+    """An array of objects at addresses of one's choice."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.ndarray, ((1,), np.dtype("O"), bytes(8))
+
+
+@pytest.mark.parametrize("data", [Forged(), np.array([None, 1], dtype=object), np.zeros(3, np.float64)])
+def test_arrays_of_anything_but_bytes_are_refused(data: Any) -> None:
+    content = pickle.dumps({"data": data, "labels": []}, protocol=2)
+    with pytest.raises(DamagedData, match=r"^train (holds|makes|is no file).*: replace the file\.$"):
+        cifar.parse(content, "train")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"no pickle", pickle.dumps([1, 2]), pickle.dumps({"data": "text"}), pickle.dumps({"data": np.zeros(3)})[:40]]
 )

@@ -74,8 +74,9 @@ def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path):
 
 
 def test_what_was_not_made_is_not_judged(tmp_path):
+    assert {each.holds for each in claims.judged(tmp_path)} == {None}
     with pytest.raises(UserError, match=r"There are no figures in .* to judge claims by"):
-        claims.judged(tmp_path)
+        CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False)
     write(tmp_path / "figures", {"fig4": RIGHT["fig4"]})
     result = CliRunner().invoke(app, ["claims", "--results", str(tmp_path), "--json"], catch_exceptions=False)
     records = json.loads(result.stdout)

@@ -41,6 +41,14 @@ def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(made):
         assert row["stored_bytes"] == (state / "learned.safetensors").stat().st_size
 
 
+def test_chance_is_that_of_the_stream(made):
+    drawn, folder = made
+    for row in drawn.frame.to_dict("records"):
+        learn = Run(folder / "runs" / row["runs"]).learn
+        assert learn.stream == "split-tinted-digits"
+        assert row["chance"] == 1 / 5
+
+
 @pytest.mark.parametrize("name", ["fig2-left", "fig2-right"])
 @pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
 def test_every_budget_asks_for_what_there_is(name, budget):
