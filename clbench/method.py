@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from clbench.errors import UserError
 from clbench.scenario import Scenario
 from clbench.stream import Split
 
@@ -95,11 +96,11 @@ class Method(abc.ABC):
 
     def begin_tasks(self, tasks: range, updates: int) -> None:
         """These ``tasks_at_once`` tasks begin and bring ``updates`` batches each."""
-        raise NotImplementedError(f"{self.name} learns one task at a time.")
+        raise UserError(f"{self.name} declares more than one of tasks_at_once and does not define this method.")
 
     def observe_tasks(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         """Learn from a batch of each of t tasks: inputs [t, b, *input_shape], labels [t, b]. Returns losses [t], detached, or None."""
-        raise NotImplementedError(f"{self.name} learns one task at a time.")
+        raise UserError(f"{self.name} declares more than one of tasks_at_once and does not define this method.")
 
     @abc.abstractmethod
     def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
