@@ -6,7 +6,7 @@ import pandas as pd
 
 ROWS = (
     ("naive LeNet, updates per second against Avalanche's Naive", "naive_lenet_vs_avalanche", "{:.1f} times", "8"),
-    ("SupSup LeNet step (s=100): share of its roofline", "train_lenet_roofline_fraction", "{:.0%}", "80 %"),
+    ("SupSup LeNet step (s=100), two tasks at a time: share of its roofline", "train_lenet_roofline_fraction", "{:.0%}", "80 %"),
     ("the same with the data path", "train_lenet_with_data_roofline_fraction", "{:.0%}", ""),
     ("the same: share of the bfloat16 peak", "train_lenet_peak_fraction", "{:.0%}", "16 %"),
     ("SupSup FC step (s=500): share of its roofline", "train_fc_roofline_fraction", "{:.0%}", "80 %"),
@@ -20,6 +20,13 @@ ROWS = (
     ("a check for a new task at 2,500 masks (NNs)", "nns_check_2500_seconds", "{:.3f} s", ""),
     ("a mask on disk (LeNet, s=500)", "bytes_per_task", "{:,.0f} bytes", ""),
     ("peak resident memory at 2,500 masks", "figure4_peak_resident_megabytes", "{:,.0f} MB", "3,000 MB"),
+    (
+        "ResNet-18 (bfloat16): a supermask step against the dense step beside it",
+        "resnet18_supermask_step_vs_dense",
+        "{:.2f} times",
+        "1.3",
+    ),
+    ("a mask's share of a forward pass of ResNet-50", "resnet50_mask_overhead", "{:.1%}", ""),
     ("Figure 4 of 2,500 tasks (GNu and NNs), from slopes", "figure4_hours_from_slopes", "{:.1f} h", "5 h"),
 )
 """What it is, its name in the file, how it is written, and the target, if there is one."""
