@@ -76,6 +76,8 @@ class Method(abc.ABC):
     """False for naive fine-tuning and lower bounds; of all others ``clbench check`` demands less forgetting than naive fine-tuning's."""
     price: ClassVar[float] = 0.03
     """How far its accuracy on a task just learned may lie below naive fine-tuning's in ``clbench check``: more on a frozen trunk, say."""
+    trial_network: ClassVar[str | None] = None
+    """A network that it needs something of (normalised activations, say): ``clbench check`` judges it and naive fine-tuning on that."""
     trains_at_end: ClassVar[bool] = False
     """True if the data that ``end_task`` gets change ``learned`` (joint training, class means); otherwise it may only measure."""
 

@@ -4,7 +4,7 @@ This is the one place where numbers are formatted. The numbers themselves come f
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,18 +99,23 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
     return made if made["settings"].any() else made.drop(columns="settings")
 
 
-def figure_table(points: pd.DataFrame) -> pd.DataFrame:
-    """A figure's table (``clbench.paper.base.COLUMNS``), formatted: a row for each point, without columns that hold nothing."""
+def figure_table(points: pd.DataFrame, measured: Sequence[str] = ()) -> pd.DataFrame:
+    """A figure's table (``clbench.paper.base.COLUMNS``), formatted: a row for each point, without columns that hold nothing.
+
+    ``measured`` are columns of the figure's own, each with another of half widths (``_interval``).
+    """
     rows = [
         {
             "curve": row["curve"],
             "tasks": str(row["learned"]),
+            "at": number(row["at"]),
             "n": str(row["n"]),
             "accuracy %": percent(row["accuracy"], row["accuracy_interval"]),
             "task accuracy %": percent(row["task_accuracy"], row["task_accuracy_interval"]),
             "bytes to predict": bytes_(row["stored_bytes"]),
             "the paper %": percent(row["paper"]),
         }
+        | {name: measure(row[name], row[f"{name}_interval"]) for name in measured}
         for row in points.to_dict("records")
     ]
     made = pd.DataFrame(rows)
@@ -195,6 +200,15 @@ def percent(share: float, interval: float = float("nan")) -> str:
         return NONE
     text = f"{100 * share:.2f}".replace("-0.00", "0.00")
     return text if pd.isna(interval) else f"{text} ± {100 * interval:.2f}"
+
+
+def measure(value: float, interval: float) -> str:
+    """A real number with the half width of its interval, where there is one.
+
+    >>> measure(0.123456, 0.05), measure(2048.0, float("nan"))
+    ('0.1235 ± 0.05', '2048')
+    """
+    return f"{value:.4g}" if pd.isna(interval) else f"{value:.4g} ± {interval:.4g}"
 
 
 def number(value: float) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench import registry, storage
+from clbench import networks, registry, storage
 from clbench.check.compare import (
     both,
     changes,
@@ -25,7 +25,21 @@ from clbench.check.compare import (
     some,
     through_a_file,
 )
-from clbench.check.trial import CLASSES, LONG, LONG_TASKS, NAME, SHORT, SIDE, TASKS, Backbone, Result, Trial, plain, stream, trials
+from clbench.check.trial import (
+    CLASSES,
+    LONG,
+    LONG_TASKS,
+    NAME,
+    SHORT,
+    SIDE,
+    TASKS,
+    Backbone,
+    Result,
+    Trial,
+    stream,
+    trial_network,
+    trials,
+)
 from clbench.errors import UserError
 from clbench.evaluator import Score, evaluate, examine, teach_together
 from clbench.method import parameters
@@ -50,21 +64,21 @@ class Curve(NamedTuple):
     learned: float
 
 
-def curve(trial: Trial) -> Curve:
-    """Teach the long stream, and ask about all tasks so far after each."""
+def curve(trial: Trial, backbone: networks.Factory) -> Curve:
+    """Teach the long stream with that network, and ask about all tasks so far after each."""
     long = Stream(NAME, stream().tasks[:LONG_TASKS], CLASSES, (1, SIDE, SIDE))
     accuracies = np.full((LONG_TASKS, LONG_TASKS), np.nan)
-    for event in evaluate(trial.fresh(plain), long, [trial.ask], range(1, LONG_TASKS + 1), LONG):
+    for event in evaluate(trial.fresh(backbone), long, [trial.ask], range(1, LONG_TASKS + 1), LONG):
         if isinstance(event, Score):
             accuracies[event.learned - 1, event.task] = event.accuracy
     return Curve(forgetting(accuracies), float(np.diagonal(accuracies).mean()))
 
 
 @cache
-def naive_curve(scenario: Scenario, shared: tuple[tuple[str, Any], ...]) -> Curve:
-    """How naive fine-tuning fares with the parameters that a method shares with it."""
+def naive_curve(scenario: Scenario, shared: tuple[tuple[str, Any], ...], network: str | None) -> Curve:
+    """How naive fine-tuning fares with the parameters and the network that a method shares with it."""
     (naive,) = trials(registry.method("naive"), dict(shared), [scenario])
-    found = curve(naive)
+    found = curve(naive, trial_network(network))
     if found.forgotten < NAIVE_MUST_FORGET:
         raise UserError(f"With {dict(shared)} naive fine-tuning forgets nothing in {scenario.name}: nothing can be said.")
     return found
@@ -76,7 +90,8 @@ def acts(trial: Trial) -> Result:
         return trial.result(acts, True, "declares that it does nothing against forgetting")
     own = parameters(registry.method("naive").__init__)
     shared = tuple(sorted((key, value) for key, value in trial.learning.items() if key in own))
-    naive, mine = naive_curve(trial.scenario, shared), curve(trial)
+    network = trial.method.trial_network
+    naive, mine = naive_curve(trial.scenario, shared, network), curve(trial, trial_network(network))
     found = (
         f"forgets {mine.forgotten:.1%} where naive fine-tuning forgets {naive.forgotten:.1%}; "
         f"right after a task its accuracy is {mine.learned:.1%}, naive's {naive.learned:.1%}"

@@ -136,8 +136,13 @@ def normalised(outputs: int) -> nn.Module:
 
 
 def plain(outputs: int) -> nn.Module:
-    """The network of the long stream."""
+    """The network of the long stream, for methods that ask for no other."""
     return networks.mlp((1, SIDE, SIDE), (100, 100), outputs, bias=False)
+
+
+def trial_network(name: str | None) -> networks.Factory:
+    """The network of the long stream: the one that a method asks for by name, or a plain one."""
+    return networks.resolve(name, (1, SIDE, SIDE)) if name else plain
 
 
 def trials(method: type[Method], settings: Mapping[str, Any], scenarios: list[Scenario] | None = None) -> list[Trial]:

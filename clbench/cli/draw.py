@@ -90,7 +90,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     """Judge the paper's claims by the figures in RESULTS/figures: whether each holds, by which numbers, from which runs."""
     from rich.table import Table
 
-    from clbench.paper.claims import judged
+    from clbench.paper.claims import BENCH, judged, shown
 
     found = judged(results / "figures")
     if all(each.holds is None for each in found):
@@ -101,7 +101,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     words = {True: "holds", False: "does not hold", None: "not judged"}
     table = Table("claim", "source", "figure", "budget", "verdict", "numbers", "runs")
     for each in found:
-        numbers = "\n".join(f"{name}: {100 * number:.2f} %" for name, number in each.numbers.items())
+        numbers = "\n".join(f"{name}: {shown(name, number)}" for name, number in each.numbers.items())
         table.add_row(
             each.sentence, each.source, each.figure, each.budget, words[each.holds], numbers, "\n".join(each.runs), end_section=True
         )
@@ -109,7 +109,8 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     (console if console.is_terminal else Console(width=200)).print(table)
     for each in found:
         if each.holds is None:
-            console.print(f"To judge by {each.figure}: clbench figure {each.figure}", style="dim")
+            how = "make bench" if each.figure == BENCH else f"clbench figure {each.figure}"
+            console.print(f"To judge by {each.figure}: {how}", style="dim")
 
 
 def report(

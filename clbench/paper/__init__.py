@@ -9,17 +9,33 @@ from pathlib import Path
 import torch
 
 from clbench.errors import unknown
-from clbench.paper import fig2, fig3, fig5, fig6
+from clbench.paper import fig2, fig3, fig5, fig6, fig7, splits
 from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwatched
-from clbench.paper.fig4 import FIG4
-from clbench.paper.splits import SPLITS
+from clbench.paper.fig4 import FIG4, MASKS_OUT
+from clbench.paper.inference import INFERENCE
+from clbench.paper.matrix import MATRIX
 from clbench.runs import Overwrite
 
 __all__ = ["FIGURES", "Curve", "Drawn", "PaperFigure", "figure", "reproduce"]
 
 FIGURES: dict[str, PaperFigure] = {
     made.name: made
-    for made in (fig2.LEFT, fig2.RIGHT, fig3.LEFT, fig3.RIGHT, FIG4, fig5.LEFT, fig5.RIGHT, fig6.LEFT, fig6.RIGHT, SPLITS)
+    for made in (
+        *(
+            fig2.LEFT,
+            fig2.RIGHT,
+            fig2.TRANSFER,
+            fig3.LEFT,
+            fig3.RIGHT,
+            FIG4,
+            fig5.LEFT,
+            fig5.RIGHT,
+            fig6.LEFT,
+            fig6.RIGHT,
+            fig7.FIG7,
+        ),
+        *(fig7.HOPFIELD, splits.SPLITS, splits.CIFAR, splits.MIXED, MASKS_OUT, INFERENCE, MATRIX),
+    )
 }
 """Every figure by name."""
 

@@ -49,8 +49,9 @@ COLUMNS = (
 their 95 % t intervals; ``at`` is where a point stands that is not drawn against tasks learned; ``paper`` is the accuracy that the paper
 gives for it, if it does; ``runs`` are the hashes of the runs that the point comes from."""
 
-NUMBERS = ("at", *COLUMNS[COLUMNS.index("accuracy") : -1])
-"""The columns of real numbers."""
+
+NAMES = (*COLUMNS[: COLUMNS.index("at")], "n", "runs")
+"""The columns of words and counts; all others hold real numbers."""
 
 
 class Curve(NamedTuple):
@@ -78,8 +79,9 @@ class PaperFigure:
     """A figure of the paper: what is run for it in each budget, and how its table is drawn.
 
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
-    task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file.
-    ``reference``: the paper's numbers.
+    task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file, and
+    so does ``beside``, which draws what the paper's figure leaves out. ``reference``: the paper's numbers. ``rows`` makes the table of the
+    runs, and may add the columns ``measured``, with their half widths.
     """
 
     name: str
@@ -88,10 +90,13 @@ class PaperFigure:
     curves: Callable[[str], Sequence[Curve]]
     draw: Callable[[pd.DataFrame], Figure]
     reference: tuple[Reference, ...] = ()
+    beside: Callable[[pd.DataFrame], Figure] | None = None
+    rows: Callable[[Sequence["Answer"], Mapping[str, runs.Run]], pd.DataFrame] | None = None
+    measured: tuple[str, ...] = ()
 
 
 class Drawn(NamedTuple):
-    """A figure that was made: its table, the drawing, and the files (.csv, .png, .pdf, and the table as .md and .tex)."""
+    """A figure that was made: its table, the drawing, and the files (.csv, .png, .pdf, the table as .md and .tex, what is beside)."""
 
     frame: pd.DataFrame
     figure: Figure
@@ -138,28 +143,37 @@ def reproduce(
     else:
         where: dict[str, Any] = {"data_root": data_root, "device": device, "overwrite": overwrite}
         done = {job.learn.hash: runs.execute(job, folder, watch=partial(watch, job), **where) for job in jobs}
-    table = points(answers, done)
+    table = (figure.rows or points)(answers, done)
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
     known = {(each.curve, each.learned): each.accuracy for each in figure.reference} if budget == "paper" else {}
     table["paper"] = [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
-    table = plots.with_chance(table, classes)[list(COLUMNS)]
+    table = plots.with_chance(table, classes)[
+        [*COLUMNS, *(f"{name}{end}" for name in figure.measured for end in ("", "_interval"))]
+    ]
     file = folder / "figures" / f"{figure.name}.csv"
     with renderers.writing(file):
         table.to_csv(file, index=False)
     # What is drawn is what stands in the file, to the last digit.
     table = read(file)
-    texts = {file.with_suffix(suffix): render(tables.figure_table(table)) for suffix, render in renderers.RENDERERS.items()}
+    texts = {
+        file.with_suffix(suffix): render(tables.figure_table(table, figure.measured))
+        for suffix, render in renderers.RENDERERS.items()
+    }
     for path, text in texts.items():
         path.write_text(text)
     drawing = figure.draw(table)
-    return Drawn(table, drawing, (file, *style.save(drawing, file.with_suffix("")), *texts))
+    files = [file, *style.save(drawing, file.with_suffix("")), *texts]
+    if figure.beside:
+        files += style.save(figure.beside(table), file.with_name(f"{figure.name}-beside"))
+    return Drawn(table, drawing, tuple(files))
 
 
 def read(file: Path) -> pd.DataFrame:
     """A figure's table from its file, to the last digit: pandas' own reading of numbers may round."""
-    numbers: dict[Any, Callable[[str], float]] = dict.fromkeys(NUMBERS, lambda text: float(text or "nan"))
+    real = set(pd.read_csv(file, nrows=0).columns) - set(NAMES)
+    numbers: dict[Any, Callable[[str], float]] = dict.fromkeys(real, lambda text: float(text or "nan"))
     return pd.read_csv(file, dtype={"runs": str}, converters=numbers)
 
 

@@ -1,6 +1,6 @@
 """The paper's claims, judged by the tables of its figures as they were run here: ``clbench claims``.
 
-A claim is judged from the CSV file of one figure and from nothing else, after the last task. Beside what the paper shows stands what it
+A claim is judged from the CSV file of one figure, or of the benchmarks, and from nothing else. Beside what the paper shows stands what it
 admits or passes over.
 """
 
@@ -11,13 +11,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench.paper import fig3, fig4, splits
+from clbench.paper import fig3, fig4, fig7, splits
 from clbench.paper.base import read
 
 CLOSE = 0.02
 """Accuracies that differ by less are close, and those that differ by more are not."""
 FOUND = 0.95
 """Tasks of which so many decisions are right are told apart."""
+SAME_MASK, STEPS = 0.01, 30
+"""A mask is found if so few of its units differ after fewer steps than that."""
+BENCH = "bench"
+"""Where another claim has its figure: the measurements of ``make bench``."""
 
 
 class Verdict(NamedTuple):
@@ -29,7 +33,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, or about it, the figure that shows it, and how it is judged from the figure's last points."""
+    """A sentence of the paper, or about it, the figure that shows it, and how it is judged from the figure's table."""
 
     sentence: str
     source: str
@@ -50,24 +54,35 @@ class Judgement(NamedTuple):
 
 
 def judged(folder: Path) -> list[Judgement]:
-    """Every claim, judged by the figures in ``folder`` (results/figures)."""
+    """Every claim, judged by the figures in ``folder`` (results/figures) and the benchmarks beside it (results/bench)."""
     found = []
     for claim in CLAIMS:
-        file = folder / f"{claim.figure}.csv"
+        measured = claim.figure == BENCH
+        file = folder.parent / BENCH / "bench.csv" if measured else folder / f"{claim.figure}.csv"
         if not file.exists():
             found.append(Judgement(claim.sentence, claim.source, claim.figure, "", None, {}, ()))
             continue
-        points = read(file)
-        last = points[points["learned"] == points["learned"].max()]
-        verdict = claim.judge(last)
-        runs = tuple(dict.fromkeys(" ".join(last["runs"]).split()))
-        found.append(Judgement(claim.sentence, claim.source, claim.figure, points["budget"].iloc[0], *verdict, runs))
+        points = pd.read_csv(file) if measured else read(file)
+        runs = () if measured else tuple(dict.fromkeys(" ".join(points["runs"]).split()))
+        budget = "" if measured else points["budget"].iloc[0]
+        found.append(Judgement(claim.sentence, claim.source, claim.figure, budget, *claim.judge(points), runs))
     return found
+
+
+def shown(name: str, number: float) -> str:
+    """A number of a verdict as it is read: milliseconds, or a share in percent."""
+    return f"{number:.2f} ms" if name.startswith("ms ") else f"{100 * number:.2f} %"
+
+
+def last(points: pd.DataFrame) -> pd.DataFrame:
+    """The points after the last task."""
+    return points[points["learned"] == points["learned"].max()]
 
 
 def value(points: pd.DataFrame, curve: str, column: str = "accuracy") -> float:
     """A curve's last value."""
-    return float(dict(zip(points["curve"], points[column], strict=True))[curve])
+    ends = last(points)
+    return float(dict(zip(ends["curve"], ends[column], strict=True))[curve])
 
 
 def above(better: str, others: Sequence[str]) -> Callable[[pd.DataFrame], Verdict]:
@@ -102,14 +117,16 @@ def told_apart(curve: str, expected: bool) -> Callable[[pd.DataFrame], Verdict]:
 
 def outputs_help(points: pd.DataFrame) -> Verdict:
     """With the most outputs tasks are found more often than with the fewest, or always."""
-    own = points[points["curve"].str.startswith("GNu H")].sort_values("at")
+    own = last(points)
+    own = own[own["curve"].str.startswith("GNu H")].sort_values("at")
     numbers = {row["curve"]: float(row["task_accuracy"]) for row in own.to_dict("records")}
-    first, *_, last = numbers.values()
-    return Verdict(last > first or last == 1.0, numbers)
+    fewest, *_, most = numbers.values()
+    return Verdict(most > fewest or most == 1.0, numbers)
 
 
 def cheaper_and_better(points: pd.DataFrame) -> Verdict:
     """One of SupSup's points is above BatchE's, with fewer bytes."""
+    points = last(points)
     ours = points[points["curve"].str.startswith("SupSup; ")]
     batche = points.set_index("curve").loc["BatchE"]
     winners = ours[(ours["accuracy"] > batche["accuracy"]) & (ours["stored_bytes"] < batche["stored_bytes"])]
@@ -120,10 +137,31 @@ def cheaper_and_better(points: pd.DataFrame) -> Verdict:
 
 def transfer_helps(points: pd.DataFrame) -> Verdict:
     """At every density, masks that start from earlier scores are more accurate than those that start at random."""
-    densities = [curve.removeprefix("SupSup; ") for curve in points["curve"] if curve.startswith("SupSup; ")]
+    densities = [curve.removeprefix("SupSup; ") for curve in points["curve"].unique() if curve.startswith("SupSup; ")]
     pairs = [(f"SupSup Transfer; {density}", f"SupSup; {density}") for density in densities]
     numbers = {curve: value(points, curve) for pair in pairs for curve in pair}
     return Verdict(all(numbers[transfer] > numbers[random] for transfer, random in pairs), numbers)
+
+
+def masks_found(points: pd.DataFrame) -> Verdict:
+    """Before step ``STEPS`` less than ``SAME_MASK`` of the units differ from the task's mask, for every task, with masks at outputs."""
+    own = points[(points["curve"] == fig7.EQUATION_5) & (points["at"] == STEPS - 1)]
+    numbers = {f"task {row['learned']}, units that differ": float(row["distance"]) for row in own.to_dict("records")}
+    return Verdict(all(distance < SAME_MASK for distance in numbers.values()), numbers)
+
+
+def dips(points: pd.DataFrame) -> Verdict:
+    """With fewer masks than tasks accuracy ends below what it is with enough."""
+    numbers = {curve: value(points, curve) for curve in (fig4.ENOUGH, fig4.TOO_FEW)}
+    return Verdict(numbers[fig4.ENOUGH] - numbers[fig4.TOO_FEW] > CLOSE, numbers)
+
+
+def grows(points: pd.DataFrame) -> Verdict:
+    """One-Shot with five times the masks takes more than twice the time."""
+    measured = dict(zip(points["name"], points["value"], strict=True))
+    numbers = {f"ms an image with {k} masks": float(measured[f"oneshot_{k}_milliseconds_per_image"]) for k in (500, 2500)}
+    few, many = numbers.values()
+    return Verdict(many > 2 * few, numbers)
 
 
 CLAIMS = (
@@ -154,5 +192,15 @@ CLAIMS = (
         "fig4",
         apart(fig4.NNS, fig4.UNALIGNED, close=False),
     ),
-    Claim("Where tasks are not alike, inferring them fails", "admitted in section 5", "splits", told_apart(splits.GNU_H, False)),
+    Claim("HopSupSup finds the mask in fewer than 30 steps", "Figure 7, section 4.3", "fig7", masks_found),
+    Claim("When the masks run out, accuracy dips", "Figure 4, section 4.4", "masks-out", dips),
+    Claim("One-Shot is one gradient, and its arithmetic grows with the masks", "passed over in section 3.3", BENCH, grows),
+    *(
+        Claim(f"Where tasks are not alike, inferring them fails ({stream})", "admitted in section 5", figure, judge)
+        for stream, figure, judge in (
+            ("SplitMNIST", "splits", told_apart(splits.GNU_H, False)),
+            ("SplitCIFAR100", "splits-cifar100", told_apart(splits.GNU_H, False)),
+            ("digits and clothes", "mixed", told_apart(splits.GNU_H, False)),
+        )
+    ),
 )

@@ -42,6 +42,36 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.house
+def draw_beside(frame: pd.DataFrame, across: str = "learned") -> Figure:
+    """What the paper leaves out: tasks inferred rightly, and what is stored to predict, against tasks learned (or ``across``)."""
+    figure = style.new(style.COLUMN, 3.4)
+    above, below = figure.subplots(2, 1, sharex=True)
+    inferred = frame.dropna(subset="task_accuracy")
+    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+        look = style.line(number)
+        right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
+        if name in set(inferred["curve"]):
+            plots.draw_line(above, right, label="_", across=across, **look)
+        below.plot(part[across], part["stored_bytes"] / 1e6, label=str(name), markevery=max(1, len(part) // 8), **look)
+    low = float(inferred["task_accuracy"].min())
+    style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred rightly (%)")
+    if frame["stored_bytes"].max() > 20 * frame["stored_bytes"].min():
+        below.set_yscale("log")
+    else:
+        below.set_ylim(bottom=0)
+    below.set_ylabel("stored to predict (MB)")
+    if across == "learned":
+        style.tasks_axis(below, frame["learned"].tolist())
+    names = list(dict.fromkeys(frame["curve"]))
+    columns = plots.columns(names, figure)
+    figure.set_size_inches(style.COLUMN, 3.4 + style.LEGEND_ROW * -(-len(names) // columns))
+    figure.legend(loc="outside upper left", ncols=columns)
+    figure.align_ylabels()
+    style.caption(figure, f"Beside {caption(frame)} Only methods that infer the task have a line above.")
+    return figure
+
+
 def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:
     """Stars where the paper gives a number."""
     known = frame.dropna(subset="paper")

@@ -4,14 +4,17 @@ SupSup's masks keep the largest scores, for several densities (``edges``), with 
 for all tasks at once; the upper bound is the paper's, sequential fine-tuning with each task scored right after it was learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from clbench import plots, style
-from clbench.paper.base import Curve, PaperFigure, Reference
+from clbench import plots, results, runs, style
+from clbench.metrics import mean_t_interval
+from clbench.paper.base import Answer, Curve, PaperFigure, Reference, points
 from clbench.paper.comparison import caption, told
 
 EMBEDDED = {"stream": "split-tinted-digits", "data": "mnist-5k"}
@@ -64,8 +67,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
     frame = frame.assign(line=frame["curve"].str.partition(";")[0], megabytes=frame["stored_bytes"] / 1e6)
-    for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
-        plots.draw_line(axes, points, label=str(name), across="megabytes", **style.line(number))
+    for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
+        plots.draw_line(axes, part, label=str(name), across="megabytes", **style.line(number))
     axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
     known = frame.dropna(subset="paper")
     if len(known):
@@ -95,6 +98,50 @@ LEFT = PaperFigure(
         }.items()
     ),
 )
+
+
+def transfer(budget: str) -> Sequence[Curve]:
+    """SupSup with and without Transfer, for each density: trainings of ``right``."""
+    return [curve for curve in right(budget) if curve.settings["method"] == "supsup"]
+
+
+def by_task(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+    """A row for each curve and task (``at``, from 1): the accuracy on that task after the last, over seeds."""
+    rows = []
+    for end in points(answers, done).to_dict("records"):
+        own = results.frame([done[answer.job.learn.hash] for answer in answers if answer.curve == end["curve"]])
+        last = own[(own["ask"] == end["ask"]) & (own["learned"] == end["learned"])]
+        for task, part in last.groupby("task"):
+            interval = mean_t_interval(part["accuracy"].to_numpy())
+            place = {"at": float(str(task)) + 1, "accuracy": interval.mean, "accuracy_interval": interval.half_width}
+            rows.append(end | place)
+    return pd.DataFrame(rows)
+
+
+@style.house
+def draw_by_task(frame: pd.DataFrame) -> Figure:
+    """Accuracy on each task against its number, with straight lines fitted: whether later tasks gain."""
+    figure = style.new(style.COLUMN, 2.2)
+    axes = figure.add_subplot()
+    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+        look = style.line(number)
+        axes.plot(part["at"], part["accuracy"], label=str(name), **(look | {"linestyle": "none"}))
+        slope, start = np.polyfit(part["at"], part["accuracy"], 1)
+        axes.plot(
+            part["at"], start + slope * part["at"], color=look["color"], linestyle=look["linestyle"], linewidth=0.8, label="_"
+        )
+    axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("task (in the order learned)")
+    style.accuracy_axis(axes, 0, 1, "accuracy on the task (%)")
+    plots.name_lines(figure, axes)
+    style.caption(
+        figure, caption(frame.drop_duplicates("curve")) + " Lines are least-squares fits. Tasks are the same for all curves."
+    )
+    return figure
+
+
+TRANSFER = PaperFigure("transfer", "Transfer by task", 5, transfer, draw_by_task, rows=by_task)
 RIGHT = PaperFigure(
     "fig2-right",
     "SplitCIFAR100 in GG: accuracy against bytes",

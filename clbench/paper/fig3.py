@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from clbench.paper.base import Curve, PaperFigure, Reference
-from clbench.paper.comparison import CLASSES, ONE_SHOT, draw, inferring, told
+from clbench.paper.comparison import CLASSES, ONE_SHOT, draw, draw_beside, inferring, told
 
 PAPER = {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (10, 50, 100, 150, 200, 250)}
 LENET: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def made(
     """One side of the figure."""
     lines: Callable[[str], Sequence[Curve]] = partial(curves, network, outputs, budgets)
     title = f"PermutedMNIST with {network}: SupSup in GNu against PSP and BatchE in GG"
-    return PaperFigure(f"fig3-{side}", title, CLASSES, lines, draw, reference)
+    return PaperFigure(f"fig3-{side}", title, CLASSES, lines, draw, reference, beside=draw_beside)
 
 
 LEFT = made("left", "lenet-300-100", 100, LENET, ())

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clbench import plots, style, tables
+from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure
 
 GG, GNU_H, GNU_G, NNS, UNALIGNED = "GG (task given)", "GNu H", "GNu G", "NNs H aligned", "NNs H unaligned"
@@ -101,4 +102,33 @@ def caption(frame: pd.DataFrame) -> str:
     )
 
 
-FIG4 = PaperFigure("fig4", "Accuracy against tasks learned, the task inferred: GNu with H and G, NNs with H", CLASSES, curves, draw)
+FIG4 = PaperFigure(
+    "fig4",
+    "Accuracy against tasks learned, the task inferred: GNu with H and G, NNs with H",
+    CLASSES,
+    curves,
+    draw,
+    beside=comparison.draw_beside,
+)
+
+
+# Beyond the paper's figure, whose 2,500 masks last for nearly all of its tasks: fewer masks than tasks.
+FEW: dict[str, dict[str, Any]] = {
+    "smoke": {"tasks": 5, "updates": 300, "data": "mnist-5k", "checkpoints": (1, 2, 3, 4, 5)},
+    "laptop": {"tasks": 20, "updates": 1000, "data": "mnist-5k", "checkpoints": (1, 4, 8, 12, 14, 16, 18, 20)},
+    "paper": {"tasks": 100, "updates": 1000, "data": "mnist", "checkpoints": (1, 20, 40, 60, 70, 80, 90, 100)},
+}
+MASKS = {"smoke": 3, "laptop": 12, "paper": 60}
+ENOUGH, TOO_FEW = "enough masks", "fewer masks than tasks"
+
+
+def few_masks(budget: str) -> list[Curve]:
+    """NNs with as many masks as it wants, and with 60 % of the tasks' number."""
+    shared = FEW[budget] | {"method": "supsup", "stream": "permuted-mnist", "network": "lenet-300-100", "scenario": "NNs"}
+    budgets = {ENOUGH: 2500, TOO_FEW: MASKS[budget]}
+    return [Curve(name, shared | {"set": {"outputs": 500, "budget": masks}}) for name, masks in budgets.items()]
+
+
+MASKS_OUT = PaperFigure(
+    "masks-out", "NNs when the masks run out", CLASSES, few_masks, comparison.draw, beside=comparison.draw_beside
+)

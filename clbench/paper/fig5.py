@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clbench.paper.base import Curve, PaperFigure
-from clbench.paper.comparison import CLASSES, ONE_SHOT, draw, inferring, told
+from clbench.paper.comparison import CLASSES, ONE_SHOT, draw, draw_beside, inferring, told
 
 BINARY = {"algorithm": "binary", "group": 128, "evidence": 128, "objective": "H"}
 
@@ -47,5 +47,7 @@ def permuted(budget: str) -> Sequence[Curve]:
     ]
 
 
-LEFT = PaperFigure("fig5-left", "RotatedMNIST: SupSup in GNu by Binary from full batches", CLASSES, rotated, draw)
-RIGHT = PaperFigure("fig5-right", "PermutedMNIST: One-Shot task inference for BatchE", CLASSES, permuted, draw)
+LEFT = PaperFigure(
+    "fig5-left", "RotatedMNIST: SupSup in GNu by Binary from full batches", CLASSES, rotated, draw, beside=draw_beside
+)
+RIGHT = PaperFigure("fig5-right", "PermutedMNIST: One-Shot task inference for BatchE", CLASSES, permuted, draw, beside=draw_beside)

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clbench import plots, style
+from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure
 from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring
 
@@ -42,6 +44,15 @@ def curves(network: str, budgets: dict[str, dict[str, Any]], budget: str) -> Seq
     return points
 
 
+def sizes_axis(axes: Axes, frame: pd.DataFrame) -> None:
+    """Let the x axis show the output sizes."""
+    sizes = sorted(frame["at"].unique())
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    axes.set_xlabel("output size s")
+
+
 @style.house
 def draw(frame: pd.DataFrame) -> Figure:
     """Average accuracy after the last task against the output size."""
@@ -50,18 +61,34 @@ def draw(frame: pd.DataFrame) -> Figure:
     frame = frame.assign(line=frame["curve"].str.partition(",")[0])
     for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
         plots.draw_line(axes, points, label=str(name), across="at", **style.line(number))
-    sizes = sorted(frame["at"].unique())
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
-    axes.minorticks_off()
-    axes.set_xlabel("output size s")
+    sizes_axis(axes, frame)
     style.accuracy_axis(axes, 0, 1)
     plots.name_lines(figure, axes)
     style.caption(figure, f"{caption(frame)} After {frame['learned'].max()} tasks.")
     return figure
 
 
+@style.house
+def draw_beside(frame: pd.DataFrame) -> Figure:
+    """Tasks inferred rightly and what is stored, against the output size."""
+    figure = comparison.draw_beside(frame.assign(curve=frame["curve"].str.partition(",")[0]), across="at")
+    sizes_axis(figure.axes[-1], frame)
+    return figure
+
+
 LEFT = PaperFigure(
-    "fig6-left", "The effect of the output size, LeNet 300-100", CLASSES, partial(curves, "lenet-300-100", LENET), draw
+    "fig6-left",
+    "The effect of the output size, LeNet 300-100",
+    CLASSES,
+    partial(curves, "lenet-300-100", LENET),
+    draw,
+    beside=draw_beside,
 )
-RIGHT = PaperFigure("fig6-right", "The effect of the output size, FC 1024-1024", CLASSES, partial(curves, "fc-1024-1024", FC), draw)
+RIGHT = PaperFigure(
+    "fig6-right",
+    "The effect of the output size, FC 1024-1024",
+    CLASSES,
+    partial(curves, "fc-1024-1024", FC),
+    draw,
+    beside=draw_beside,
+)

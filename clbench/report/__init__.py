@@ -17,7 +17,7 @@ from clbench import registry, tables
 from clbench.errors import UserError
 from clbench.paper import FIGURES
 from clbench.paper.base import read
-from clbench.paper.claims import judged
+from clbench.paper.claims import judged, shown
 from clbench.renderers import is_number, writing
 from clbench.results import frame, over_seeds, summarise
 from clbench.runs import Run
@@ -41,6 +41,7 @@ def write(results: Path, out: Path) -> Path:
         table=_cells(_results_first(tables.table(averages))) if runs else None,
         figures=figures,
         claims=judged(results / "figures") if figures else [],
+        shown=shown,
         runs=[_provenance(run) for run in runs],
     )
     with writing(out):
@@ -73,17 +74,17 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
         table, picture = folder / f"{figure.name}.csv", folder / f"{figure.name}.png"
         if table.exists() and picture.exists():
             points = read(table)
-            shown = tables.figure_table(points)
-            if "the paper %" in shown:
+            table_shown = tables.figure_table(points, figure.measured)
+            if "the paper %" in table_shown:
                 gaps = 100 * (points["accuracy"] - points["paper"])
-                shown["difference"] = [tables.NONE if pd.isna(gap) else f"{gap:+.2f}" for gap in gaps]
+                table_shown["difference"] = [tables.NONE if pd.isna(gap) else f"{gap:+.2f}" for gap in gaps]
             found.append(
                 {
                     "name": figure.name,
                     "title": figure.title,
                     "budget": points["budget"].iloc[0],
                     "picture": base64.b64encode(picture.read_bytes()).decode(),
-                    "table": _cells(shown),
+                    "table": _cells(table_shown),
                     "runs": list(dict.fromkeys(" ".join(points["runs"]).split())),
                 }
             )

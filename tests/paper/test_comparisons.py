@@ -44,7 +44,7 @@ def test_numbers_are_those_of_the_run_folders(made):
 
 def test_files_are_there(made):
     drawn, _ = made
-    assert [path.suffix for path in drawn.files] == [".csv", ".png", ".pdf", ".md", ".tex"]
+    assert [path.suffix for path in drawn.files] == [".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
     assert all(path.stat().st_size > 0 for path in drawn.files)
 
 

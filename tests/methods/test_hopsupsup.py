@@ -1,24 +1,20 @@
 """HopSupSup: both rules of storage against double loops, recovery, and a method that keeps the same memory however many tasks there are."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench import networks, registry
+from clbench import networks
 from clbench.errors import UserError
 from clbench.evaluator import Schedule, teach
+from clbench.methods.hopsupsup.hopfield import descend, hebb, storkey
+from clbench.methods.hopsupsup.hopsupsup import HopSupSup, Masked
 from clbench.scenarios import GNS, GNU
 
 Make = Callable[..., Any]
-FILE = Path(__file__).parents[1] / "docs" / "examples" / "hopsupsup.py"
-HopSupSup: Any = registry.method(f"{FILE}:HopSupSup")
-module = sys.modules[HopSupSup.__module__]
-Masked, descend, hebb, storkey = module.Masked, module.descend, module.hebb, module.storkey
 
 
 def strings(count: int, size: int, seed: int = 0) -> Tensor:
@@ -61,14 +57,14 @@ def test_stored_strings_are_minima_and_are_recovered(rule: Callable[[Tensor, Ten
     for z in stored:
         states = descend(
             psi,
-            stored.mean(0),
-            lambda mask, z=z: -(mask * z).sum() / size,  # lowest where mask and z agree
+            stored.mean(0)[None],
+            lambda masks, z=z: -(masks * z).sum(1) / size,  # lowest where mask and z agree
             steps=40,
-            step_size=20.0,
+            step_size=0.1,
             momentum=0.9,
-            strength=0.02,
+            strength=4.0,
         )
-        assert torch.equal(torch.sign(states[-1].z), z)
+        assert torch.equal(torch.sign(states[-1].z[0]), z)
         assert len(states) == 41
         assert states[-1].energy < states[0].energy
 
@@ -104,7 +100,7 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     tasks, labels_right = [], []
     for index in range(3):
         inputs, labels = stream[index].test.whole()
-        found = method.predict(inputs, group=60, step_size=100.0, strength=5e-3)
+        found = method.predict(inputs, group=60)
         assert found.tasks is not None
         tasks.append((found.tasks == index).float().mean())
         labels_right.append((found.labels == labels).float().mean())
@@ -113,6 +109,23 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     rows = method.tables()["recovery"]
     assert [row["step"] for row in rows] == list(range(31)) * 3
     assert method.tables() == {}
+
+
+def test_what_is_left_of_the_first_mask_is_told(make_brief: Make, make_stream: Make) -> None:
+    """Against a loop over its units, and again after a resumption."""
+    method, stream = made(make_brief, storage="hebb"), make_stream(3)
+    for index in range(2):
+        teach(method, stream[index], index, Schedule(5, 32, 0))
+    twin = made(make_brief, storage="hebb")
+    twin.restore(method.learned(), method.progress())
+    for each in (method, twin):
+        teach(each, stream[2], 2, Schedule(5, 32, 0))
+        *_, last = each.tables()["retention"]
+        first = [float(unit) for unit in method.first]
+        psi = method.psi.tolist()
+        fields = [sum(psi[u][v] * first[v] for v in range(len(first)) if v != u) for u in range(len(first))]
+        lost = sum((field >= 0) != (unit > 0) for field, unit in zip(fields, first, strict=True)) / len(first)
+        assert last == {"stored": 3, "lost": pytest.approx(lost)}
 
 
 def test_a_task_too_many_is_refused(make_brief: Make) -> None:

@@ -1,39 +1,11 @@
-"""HopSupSup: supermasks as attractors of a Hopfield network of fixed size (section 3.5 of the paper; Hopfield 1982; Storkey 1997).
+"""The method: masks of hidden units learned, written into the Hopfield network, and found again for the images of an ask."""
 
-A mask m, of hidden units and not of weights, is learned for each task on a random frozen network, and written as z = 2 m - 1 into
-Psi [d, d], d being the number of hidden units; the mask itself is then forgotten. ``hebb``, as the paper writes it, and ``storkey``, as
-the authors' code does (h = Psi z):
-
-    Psi <- Psi + z z' / d
-    Psi_uv <- Psi_uv + (z_u z_v - z_u h_vu - h_uv z_v) / d,    h_uv = h_u - Psi_uu z_u - Psi_uv z_v
-
-To answer, a mask is found for each group of test images by T steps of gradient descent with momentum, from the mean of all stored z, on
-
-    strength (t / T) (-z' Psi z / 2) + (1 - t / T) H(p(x, (z + 1) / 2))
-
-the energy, whose minima are stored masks, and the entropy, which is low for the right one. (The paper's energy lacks the minus: stored
-strings would be its maxima.) The signs of z at the end are the mask. Every class of every task has an output of its own.
-
-Where the mask acts: on each hidden layer's activations (``output``, equation 5), or on what goes into them (``normalised``, as the authors'
-code masks the normalised pre-activations). It needs a network that is an ``nn.Sequential``, such as ``swish-2048x2048``.
-
-Deviations: z is clipped to [-1, 1] after each step. Batch normalisation uses the batch's statistics, in training and in answering, which
-makes the method transductive, as in the authors' code.
-
-A first version, and therefore no part of the zoo yet: on the short stream and the plain network of ``clbench check`` it does not learn
-enough to be judged. On SplitMNIST with its own network it finds the masks.
-
-Stores, to predict: Psi, the sum of all z, their number, and the seed of the weights: the same however many tasks there are. To go on:
-nothing more. The table ``recovery`` has, for each task just learned, how a mask is found for its first training images: the share of units
-that differ from the true mask, entropy (nats) and energy, by step.
-"""
-
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench.errors import UserError
@@ -43,12 +15,20 @@ from clbench.methods.supsup.layout import random_base
 from clbench.methods.supsup.masking import straight_through
 from clbench.networks import bare_twin
 from clbench.scenarios import GNS, GNU
+from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Step, Tensors, TrainingState, sgd
+
+from .hopfield import RULES, State, descend, unstable
 
 ACTIVATIONS = (nn.ReLU, nn.SiLU)
 TRACED = 64
 """Images for which the recovery of a mask is traced."""
+TOGETHER = 16
+"""Groups of images for which masks are sought at a time."""
+AUTHORS_UNITS = 4096
+STEPS, STEP_SIZE, MOMENTUM, STRENGTH = 30, 500 / AUTHORS_UNITS, 0.9, 1.5e-3 * AUTHORS_UNITS
+"""The authors' descent."""
 
 
 class Masked(nn.Module):
@@ -84,52 +64,6 @@ class Masked(nn.Module):
         return x
 
 
-def hebb(psi: Tensor, z: Tensor) -> Tensor:
-    """Psi [d, d] with z [d] of -1 and 1 stored by Hebb's rule."""
-    return psi + torch.outer(z, z) / len(z)
-
-
-def storkey(psi: Tensor, z: Tensor) -> Tensor:
-    """Psi [d, d] with z [d] of -1 and 1 stored by Storkey's rule, whose local fields leave out both units of a pair."""
-    field = psi @ z - psi.diagonal() * z
-    pull = torch.outer(z, field)
-    return psi + (torch.outer(z, z) - pull - pull.T + 2 * psi) / len(z)
-
-
-RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"hebb": hebb, "storkey": storkey}
-
-
-class State(NamedTuple):
-    """Where a descent is: z [d], the entropy (nats) and the energy there."""
-
-    z: Tensor
-    entropy: Tensor
-    energy: Tensor
-
-
-def descend(
-    psi: Tensor,
-    start: Tensor,
-    doubt: Callable[[Tensor], Tensor],
-    *,
-    steps: int,
-    step_size: float,
-    momentum: float,
-    strength: float,
-) -> list[State]:
-    """The states before each of ``steps`` steps and after the last; ``doubt`` gives the entropy for a mask [d] from 0 to 1."""
-    z, velocity, states = start, torch.zeros_like(start), []
-    value = grad_and_value(lambda z: doubt((z + 1) / 2))
-    for step in range(steps + 1):
-        slope, found = value(z)
-        field = psi @ z
-        states.append(State(z, found, -(z @ field) / 2))
-        share = step / steps
-        velocity = momentum * velocity + (1 - share) * slope - strength * share * field
-        z = (z - step_size * velocity).clamp(-1, 1)
-    return states
-
-
 class HopSupSup(Method):
     """Supermasks of hidden units in a Hopfield network of fixed size."""
 
@@ -138,7 +72,12 @@ class HopSupSup(Method):
     citation = "Wortsman et al.: Supermasks in Superposition. NeurIPS 2020, section 3.5"
     learning_depends_on = frozenset({"task_given_in_training"})
     transductive = True
-    recipes = (Recipe("*", "*", source="the authors' scripts (Figure 7): SplitMNIST, swish-2048x2048, one pass over each task"),)
+    trial_network = "swish-1000x1000"
+    price = 0.1  # masks of units leave less to choose from than masks of weights
+    recipes = (
+        Recipe("check", "*", {"outputs": 30}, source="six tasks of five classes"),
+        Recipe("*", "*", source="the authors' scripts (Figure 7): SplitMNIST, swish-2048x2048, one pass over each task"),
+    )
 
     def __init__(
         self,
@@ -162,11 +101,12 @@ class HopSupSup(Method):
         self._begin_on(brief.seed)
         self.psi = torch.zeros(self.size, self.size, device=brief.device)
         self.sum = torch.zeros(self.size, device=brief.device)
+        self.first = torch.zeros(self.size, dtype=torch.int8, device=brief.device)
         self.tasks = 0
         self.task = 0
         self.scores = torch.zeros(self.size, device=brief.device)
         self.state = TrainingState(self.optimiser, {"scores": self.scores})
-        self._rows: list[dict[str, Any]] = []
+        self._rows: dict[str, list[dict[str, Any]]] = {"recovery": [], "retention": []}
 
     def _begin_on(self, seed: int) -> None:
         """Make the random network of ``seed``, and the step that trains masks on it."""
@@ -174,7 +114,9 @@ class HopSupSup(Method):
         self.seed = seed
         self.base = random_base(self.masked, seed, brief.device)
         self.twin = bare_twin(self.masked)  # in training mode: batch normalisation uses the batch's statistics
-        self.fixed = self.base.state(self.base.weights, self.base.fresh)
+        # What autocast would convert at each use.
+        multiplied, state = self.base.layout.shapes, self.base.state(self.base.weights, self.base.fresh)
+        self.fixed = {name: tensor.to(brief.precision) if name in multiplied else tensor for name, tensor in state.items()}
         twin = self.twin
 
         def loss(trained: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
@@ -205,16 +147,20 @@ class HopSupSup(Method):
         self.psi = self.store(self.psi, z)
         self.sum = self.sum + z
         self.tasks += 1
-        inputs, _ = data.whole(TRACED)
-        for step, (found, doubt, energy) in enumerate(self._recover(inputs.to(self.brief.device))):
+        if self.tasks == 1:
+            self.first = z.to(torch.int8)
+        self._rows["retention"].append({"stored": self.tasks, "lost": float(unstable(self.psi, self.first.float()))})
+        inputs, _ = next(data.batches(1, TRACED, generator(self.seed, "traced", self.task)))
+        for step, (found, doubt, energy) in enumerate(self._recover(inputs.to(self.brief.device)[None])):
             distance = ((found >= 0) != (z >= 0)).float().mean()
             row = {"step": step, "distance": float(distance), "entropy": float(doubt), "energy": float(energy)}
-            self._rows.append({"task": self.task} | row)
+            self._rows["recovery"].append({"task": self.task} | row)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """``recovery``: how masks are found, for each task just learned."""
-        rows, self._rows = self._rows, []
-        return {"recovery": rows} if rows else {}
+        """``recovery``: how masks are found, for each task just learned; ``retention``: what is left of the first."""
+        rows = {name: found for name, found in self._rows.items() if found}
+        self._rows = {"recovery": [], "retention": []}
+        return rows
 
     # Answering
 
@@ -229,35 +175,46 @@ class HopSupSup(Method):
         task: int | None = None,
         *,
         group: int = 64,
-        steps: int = 30,
-        step_size: float = 500.0,
-        momentum: float = 0.9,
-        strength: float = 1.5e-3,
+        steps: int = STEPS,
+        step_size: float = STEP_SIZE,
+        momentum: float = MOMENTUM,
+        strength: float = STRENGTH,
     ) -> Prediction:
-        """Find a mask for each ``group`` of consecutive images by that many ``steps`` of that size and momentum, and answer with it.
+        """Find a mask for each ``group`` of images, drawn at random, by that many ``steps``, and answer with it.
 
-        ``strength``: of the Hopfield network's energy against the entropy.
+        ``step_size`` (by hidden unit), ``momentum`` of the descent; ``strength``: of the Hopfield network's energy against the entropy.
         """
-        how = {"steps": steps, "step_size": step_size, "momentum": momentum, "strength": strength}
+        how: dict[str, Any] = {"steps": steps, "step_size": step_size, "momentum": momentum, "strength": strength}
+        # At random, for batch statistics of images of one class, as in data that are sorted, would hide the class.
+        order = torch.randperm(len(inputs), generator=generator(self.seed, "groups"))
+        whole = len(inputs) // group * group
+        queries = list(inputs[order[:whole]].unflatten(0, (-1, group)).split(TOGETHER)) if whole else []
+        queries += [inputs[None, order[whole:]]] if whole < len(inputs) else []
         best = []
-        for images in inputs.to(self.brief.device).split(group):
-            mask = (self._recover(images, **how)[-1].z >= 0).float()
-            best.append(self._logits(images, mask)[:, : self.brief.classes * self.tasks].argmax(1))
-        found = torch.cat(best)
+        for query in queries:
+            images = query.to(self.brief.device)
+            masks = (self._recover(images, **how)[-1].z >= 0).float()
+            best.append(self._logits(images, masks)[..., : self.brief.classes * self.tasks].argmax(-1).flatten())
+        found = torch.cat(best)[order.argsort()]
         return Prediction(found % self.brief.classes, found // self.brief.classes)
 
     def _recover(self, images: Tensor, **how: Any) -> list[State]:
-        """The descent to a mask for one group of images."""
-        usual = {"steps": 30, "step_size": 500.0, "momentum": 0.9, "strength": 1.5e-3}
+        """The descents to masks for groups of images [q, b, *input_shape]."""
+        usual = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
 
-        def doubt(mask: Tensor) -> Tensor:
-            return entropy(self._logits(images, mask), self.outputs).mean()
+        def doubt(masks: Tensor) -> Tensor:
+            return entropy(self._logits(images, masks), self.outputs).mean(1)
 
-        return descend(self.psi, self.sum / max(1, self.tasks), doubt, **(usual | how))
+        start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
+        return descend(self.psi, start, doubt, **(usual | how))
 
-    def _logits(self, images: Tensor, mask: Tensor) -> Tensor:
-        """All outputs [n, outputs] with a mask [d]."""
-        return functional_call(self.twin, {name: value.clone() for name, value in self.fixed.items()}, (images, mask))
+    def _logits(self, images: Tensor, masks: Tensor) -> Tensor:
+        """All outputs [q, b, outputs] for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""
+        # Of copies, for batch normalisation counts its batches in place.
+        network = partial(functional_call, self.twin, {name: tensor.clone() for name, tensor in self.fixed.items()})
+        with torch.autocast(images.device.type, dtype=self.brief.precision, enabled=self.brief.precision != torch.float32):
+            # One after another: mapped over groups, products in bfloat16 take three times as long.
+            return torch.stack([network(given) for given in zip(images, masks, strict=True)]).float()
 
     # State
 
@@ -277,8 +234,13 @@ class HopSupSup(Method):
             "tasks": torch.tensor(self.tasks),
         }
 
+    def progress(self) -> dict[str, Tensor]:
+        return {"first": self.first.clone()}
+
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         self._begin_on(int(learned["seed"]))
         self.psi = learned["psi"].to(self.brief.device, copy=True)
         self.sum = learned["sum"].to(self.brief.device, copy=True)
         self.tasks = int(learned["tasks"])
+        if progress:
+            self.first = progress["first"].to(self.brief.device, copy=True)

@@ -1,0 +1,149 @@
+"""Figure 7, HopSupSup: how a stored mask is found by gradient descent; and, beyond the paper, how long masks last in the memory.
+
+Recovery is traced for each task right after it was learned, on 64 of its training images, with as many masks stored as tasks were
+learned. ``hopfield`` teaches more permutations than a small Hopfield network can hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from clbench import plots, runs, style, tables
+from clbench.metrics import mean_t_interval
+from clbench.paper.base import Answer, Curve, PaperFigure, Reference, points
+from clbench.paper.comparison import caption
+
+TRACED = ("distance", "entropy", "energy")
+EQUATION_5 = "output (equation 5)"
+PLACES = {EQUATION_5: "output", "normalised (the authors' code)": "normalised"}
+# 12,000 images a task are 94 batches of 128: one pass.
+SPLIT: dict[str, dict[str, Any]] = {
+    "smoke": {"network": "swish-256x256", "updates": 40, "data": "mnist-5k"},
+    "laptop": {"network": "swish-2048x2048", "updates": 94, "data": "mnist-5k"},
+    "paper": {"network": "swish-2048x2048", "updates": 94, "data": "mnist"},
+}
+RULES = {"Hebb's rule": "hebb", "Storkey's rule": "storkey"}
+PERMUTED: dict[str, dict[str, Any]] = {
+    "smoke": {"network": "swish-16x16", "tasks": 20, "updates": 5},
+    "laptop": {"network": "swish-100x100", "tasks": 120, "updates": 20},
+    "paper": {"network": "swish-100x100", "tasks": 120, "updates": 100},
+}
+
+
+def curves(budget: str) -> Sequence[Curve]:
+    """HopSupSup on SplitMNIST in GNu, its masks at either place."""
+    shared = {"method": "hopsupsup", "scenario": "GNu", "stream": "split-mnist", "tasks": 5, "checkpoints": (5,)}
+    return [Curve(name, shared | SPLIT[budget] | {"set": {"masked": place}}) for name, place in PLACES.items()]
+
+
+def recovery(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+    """A row for each curve, task and step (``at``): what was traced, over seeds; the accuracies are those after the last task."""
+    rows = []
+    for end in points(answers, done).to_dict("records"):
+        own = [done[answer.job.learn.hash] for answer in answers if answer.curve == end["curve"]]
+        traced = pd.concat([run.table("recovery") for run in own])
+        for place, part in traced.groupby(["learned", "step"]):
+            intervals = {name: mean_t_interval(part[name].to_numpy()) for name in TRACED}
+            means = {name: interval.mean for name, interval in intervals.items()}
+            means |= {f"{name}_interval": interval.half_width for name, interval in intervals.items()}
+            row: dict[Any, Any] = {**end, **dict(zip(("learned", "at"), place, strict=True)), **means}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Distance, entropy and energy by step, a line for each task; the places of the masks side by side."""
+    figure = style.new(style.DOUBLE, 3.6)
+    names = list(dict.fromkeys(frame["curve"]))
+    panels = figure.subplots(len(TRACED), len(names), sharex=True, sharey="row")
+    labels = {"distance": "units that differ (%)", "entropy": "entropy (nats)", "energy": "energy"}
+    for column, name in enumerate(names):
+        for row, measured in enumerate(TRACED):
+            axes = panels[row, column]
+            for number, (learned, part) in enumerate(frame[frame["curve"] == name].groupby("learned")):
+                look = style.line(number)
+                axes.plot(part["at"], part[measured], label=f"task {learned}", markevery=5, **look)
+                low, high = (part[measured] + sign * part[f"{measured}_interval"] for sign in (-1, 1))
+                axes.fill_between(part["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
+            if column == 0:
+                axes.set_ylabel(labels[measured])
+            if measured == "distance":
+                axes.set_title(f"masked: {name}")
+                axes.set_ylim(0, 0.5)
+                style.percent(axes.yaxis)
+            if measured == "entropy":
+                axes.set_ylim(bottom=0)
+        panels[-1, column].set_xlabel("gradient steps")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=5)
+    known = frame["paper"].dropna()
+    paper = f" (an independent rerun of the authors' code: {100 * known.iloc[0]:.2f}, 20 seeds)" if len(known) else ""
+    reached = "; ".join(
+        f"{row['curve']}: {tables.percent(row['accuracy'], row['accuracy_interval'])}"
+        for row in frame.drop_duplicates("curve").to_dict("records")
+    )
+    traced = "Traced on 64 training images of a task right after it was learned, when as many masks are stored."
+    style.caption(figure, f"{caption(frame.drop_duplicates('curve'))} Accuracy (%): {reached}{paper}. {traced}")
+    return figure
+
+
+def forgetful(budget: str) -> Sequence[Curve]:
+    """HopSupSup on more permutations than its memory holds, written by either rule; asked once, as it is not the answers that count."""
+    shared = PERMUTED[budget] | {"stream": "permuted-mnist", "data": "mnist-5k", "checkpoints": (1,)}
+    shared |= {"method": "hopsupsup", "scenario": "GNu"}
+    return [
+        Curve(name, shared | {"set": {"storage": rule, "outputs": 10 * PERMUTED[budget]["tasks"]}}) for name, rule in RULES.items()
+    ]
+
+
+def retention(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+    """A row for each curve and number of masks stored (``at``): how much of the first is lost, over seeds."""
+    rows = []
+    for end in points(answers, done).to_dict("records"):
+        own = [done[answer.job.learn.hash] for answer in answers if answer.curve == end["curve"]]
+        kept = pd.concat([run.table("retention") for run in own])
+        for stored, part in kept.groupby("stored"):
+            interval = mean_t_interval(part["lost"].to_numpy())
+            rows.append({**end, "at": stored, "lost": interval.mean, "lost_interval": interval.half_width})
+    return pd.DataFrame(rows)
+
+
+@style.house
+def draw_retention(frame: pd.DataFrame) -> Figure:
+    """The share of the first mask's units that is lost, against masks stored, with the capacity of Hebb's rule for random strings."""
+    figure = style.new(style.COLUMN, 2.0)
+    axes = figure.add_subplot()
+    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+        look = style.line(number)
+        axes.plot(part["at"], part["lost"], label=str(name), markevery=max(1, len(part) // 8), **look)
+        low, high = (part["lost"] + sign * part["lost_interval"] for sign in (-1, 1))
+        axes.fill_between(part["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
+    units = sum(int(width) for width in frame["network"].iloc[0].rpartition("-")[2].split("x"))
+    axes.axvline(0.138 * units, label=f"0.138 d = {0.138 * units:.0f} (random strings)", **style.CHANCE)
+    axes.set_xlabel("masks stored")
+    axes.set_ylabel("units of the first mask lost (%)")
+    axes.set_ylim(0, max(0.1, 1.2 * frame["lost"].max()))
+    style.percent(axes.yaxis)
+    plots.name_lines(figure, axes)
+    memory = f" The memory of d = {units} units takes {tables.bytes_(frame['stored_bytes'].iloc[0])}, however many masks it holds."
+    _, common = tables.labels(frame.drop_duplicates("curve"))
+    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
+    style.caption(figure, what + memory)
+    return figure
+
+
+FIG7 = PaperFigure(
+    "fig7",
+    "HopSupSup finds masks in a Hopfield network of fixed size",
+    2,
+    curves,
+    draw,
+    tuple(Reference(name, 5, 0.9743, "independent work, 20 seeds") for name in PLACES),
+    rows=recovery,
+    measured=TRACED,
+)
+HOPFIELD = PaperFigure(
+    "hopfield", "Past the capacity of the Hopfield network", 10, forgetful, draw_retention, rows=retention, measured=("lost",)
+)

@@ -1,0 +1,76 @@
+"""Beyond the paper: the four ways to infer the task side by side, from the paper's protocol and from single images, with what they cost.
+
+All answers come from one training, and are asked about the same images.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from clbench import plots, results, runs, style, tables
+from clbench.metrics import mean_t_interval
+from clbench.paper.base import Answer, Curve, PaperFigure, points
+from clbench.paper.comparison import CLASSES, ONE_SHOT, inferring
+
+BUDGETS: dict[str, dict[str, Any]] = {
+    "smoke": {"tasks": 5, "updates": 100, "data": "mnist-5k", "checkpoints": (2, 5)},
+    "laptop": {"tasks": 50, "updates": 500, "data": "mnist-5k", "checkpoints": (2, 10, 20, 30, 40, 50)},
+    "paper": {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (10, 50, 100, 150, 200, 250)},
+}
+IMAGES = {"smoke": 128, "laptop": 256, "paper": 512}
+"""Test images of each task that are asked about."""
+ALGORITHMS = ("one-shot", "binary", "gradient", "exhaustive")
+SINGLE = "each image by itself"
+
+
+def curves(budget: str) -> Sequence[Curve]:
+    """The paper's protocol, and each algorithm from every image by itself, with H."""
+    shared = BUDGETS[budget] | {"stream": "permuted-mnist", "network": "lenet-300-100"}
+    ask: dict[str, Any] = {"objective": "H", "images": IMAGES[budget]}
+    asks = {"one-shot, one image for 128": ask | ONE_SHOT}
+    asks |= {f"{name}, {SINGLE}": ask | {"algorithm": name, "group": 1, "evidence": 1} for name in ALGORITHMS}
+    return [inferring(name, shared, "supsup", {"outputs": 100}, **asked) for name, asked in asks.items()]
+
+
+def cost(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+    """The points with milliseconds by test image, over seeds."""
+    made = points(answers, done)
+    scores = results.frame(list(done.values()))
+    labels = {answer.curve: answer.ask.label for answer in answers}
+    rows = []
+    for row in made.to_dict("records"):
+        asked = scores[(scores["ask"] == labels[row["curve"]]) & (scores["learned"] == row["learned"])]
+        by_run = asked.groupby("path")[["eval_seconds", "images"]].sum()
+        interval = mean_t_interval((1000 * by_run["eval_seconds"] / by_run["images"]).to_numpy())
+        rows.append(row | {"milliseconds": interval.mean, "milliseconds_interval": interval.half_width})
+    return pd.DataFrame(rows)
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Two panels against the number of masks: tasks inferred rightly, and the time that an answer takes."""
+    figure = style.new(style.COLUMN, 3.4)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+        look = style.line(number)
+        right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
+        plots.draw_line(above, right, label=str(name), **look)
+        below.plot(part["learned"], part["milliseconds"], **look)
+    low = float(frame["task_accuracy"].min())
+    style.accuracy_axis(above, plots.nice_below(low, 1.0), 1.0, "tasks inferred rightly (%)")
+    below.set_yscale("log")
+    below.set_ylabel("milliseconds an image")
+    style.tasks_axis(below, frame["learned"].tolist())
+    below.set_xlabel("masks")
+    figure.legend(loc="outside upper left", ncols=1)
+    _, common = tables.labels(frame.drop_duplicates("curve"))
+    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
+    style.caption(figure, f"{what} {common['images']} test images of each task; answering included, many at a time.")
+    return figure
+
+
+INFERENCE = PaperFigure(
+    "inference", "Inferring the task: accuracy and cost", CLASSES, curves, draw, rows=cost, measured=("milliseconds",)
+)
