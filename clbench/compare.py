@@ -55,7 +55,7 @@ def compare(summary: pd.DataFrame, first: str, second: str, value: str = "accura
     ``summary`` is that of ``clbench.results.summarise``. A line is ``METHOD``, ``METHOD/SCENARIO`` or ``METHOD/SCENARIO/key=value,…``,
     where the settings are of learning or of asking. Raises a ``UserError`` if a line is not one, or if nothing is shared.
     """
-    lines = [_line(summary, text, value) for text in (first, second)]
+    lines = [line(summary, text, value) for text in (first, second)]
     both = lines[0].merge(lines[1], on=[*PAIR, *SEEDS], suffixes=("_first", "_second"))
     if both.empty:
         raise UserError(
@@ -69,8 +69,8 @@ def compare(summary: pd.DataFrame, first: str, second: str, value: str = "accura
     return pd.DataFrame(rows)
 
 
-def _line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
-    """The rows of one line, one for each place and seed."""
+def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
+    """The rows of one line, one for each place and seed: the columns ``PAIR``, ``SEEDS`` and ``value``."""
     method, scenario, *settings = [*text.split("/", 2), ""][:3] if "/" in text else [text, "", ""]
     known = sorted(summary["method"].unique())
     if method not in known:

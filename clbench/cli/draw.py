@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,6 +10,9 @@ from rich.console import Console
 from clbench.cli import options
 from clbench.cli.options import AsJson, DataRoot, Device, Overwrite, Results
 from clbench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPARED = ("accuracy", "task_accuracy", "forgetting")
 
@@ -65,11 +68,15 @@ def table(
         list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes [default: all].")
     ] = None,
     results: Results = Path("results"),
+    rows: Annotated[str, typer.Option(help="Group by these (method, outputs, ...), commas between them: a pivoted table.")] = "",
+    columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind.")] = "scenario",
+    value: Annotated[str, typer.Option(help="What stands in its cells: accuracy, task_accuracy, stored_bytes, ...")] = "accuracy",
     out: Annotated[Path | None, typer.Option(help="A .csv, .md or .tex file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A table of runs: mean, t interval and number of seeds for each method, scenario and ask."""
+    """A table of runs: mean, t interval and number of seeds for each method, scenario and ask; or, with --rows, pivoted."""
     from clbench import tables
+    from clbench.pivots import pivot
     from clbench.results import frame, over_seeds, summarise
     from clbench.runs import Run, find
 
@@ -78,6 +85,15 @@ def table(
     if not found:
         raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
     averages = over_seeds(summarise(frame(found)))
+    if rows:
+        pivoted = pivot(averages, rows.split(","), columns.split(","), value)
+        if as_json:
+            print(json.dumps(json.loads(pivoted.numbers.to_json(orient="records"))))
+        elif out is not None:
+            print(pivoted.write(out))
+        else:
+            pivoted.show()
+        return
     if out is not None:
         print(tables.write(averages, out))
     elif as_json:
@@ -124,29 +140,41 @@ def report(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A line: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
-    second: Annotated[str, typer.Argument(help="Another.")],
+    lines: Annotated[list[str], typer.Argument(help="Lines: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
     results: Results = Path("results"),
     value: Annotated[str, typer.Option(help="accuracy, task_accuracy or forgetting.")] = "accuracy",
+    out: Annotated[Path | None, typer.Option(help="A .png or .pdf file for the diagram of three lines or more.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two lines on the same seeds: mean paired difference with its t interval, effect (Cohen's d_z) and p-value."""
-    from rich.table import Table
-
-    from clbench import tables
-    from clbench.compare import compare as compared
+    """Compare two lines on the same seeds (paired difference, t interval, Cohen's d_z, p), or rank three or more on many streams."""
     from clbench.errors import unknown
     from clbench.results import frame, summarise
     from clbench.runs import Run
 
     if value not in COMPARED:
         raise unknown("value to compare", value, COMPARED)
+    if len(lines) < 2 or (len(lines) == 2 and out is not None):
+        raise UserError("Name two lines to compare, or three or more to rank and to draw with --out.")
     found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
     if not found:
         raise UserError(
             f"There are no complete runs in {results}: do some with clbench run, or name another folder with --results."
         )
-    lines = compared(summarise(frame(found)), first, second, value)
+    summary = summarise(frame(found))
+    if len(lines) == 2:
+        _compare_two(summary, *lines, value=value, as_json=as_json)
+    else:
+        _rank(summary, lines, value, out, as_json)
+
+
+def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, value: str, as_json: bool) -> None:
+    """Show what two lines differ by on each stream that they share."""
+    from rich.table import Table
+
+    from clbench import tables
+    from clbench.compare import compare as compared
+
+    lines = compared(summary, first, second, value)
     if as_json:
         print(json.dumps(json.loads(lines.to_json(orient="records", double_precision=15))))
         return
@@ -160,3 +188,22 @@ def compare(
         table.add_row(*place, *means, f"{100 * row['difference']:+.2f}{width}", effect, p)
     console = Console()
     (console if console.is_terminal else Console(width=tables.WIDE)).print(table)
+
+
+def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | None, as_json: bool) -> None:
+    """Show the mean ranks of lines, and draw them."""
+    from rich.table import Table
+
+    from clbench.ranking import rank, save
+
+    found = rank(summary, lines, value)
+    if as_json:
+        print(json.dumps(found._replace(ranks=found.ranks.tolist())._asdict()))
+    else:
+        table = Table("line", "mean rank", title=f"{value}, {found.blocks} streams")
+        for name, place in zip(found.lines, found.ranks, strict=True):
+            table.add_row(name, f"{place:.2f}")
+        Console().print(table)
+        print(f"Critical difference (Nemenyi, 5 %): {found.critical_difference:.2f}. Friedman: p = {found.p_value:.2g}.")
+    if out is not None:
+        print(save(found, value, out))
