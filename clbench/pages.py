@@ -1,6 +1,7 @@
-"""A page for each method, written from what it declares: ``python -m clbench.pages docs/methods``.
+"""A page for each method and scenario, written from what they declare: ``python -m clbench.pages docs``.
 
-Nothing in the pages is written by hand: a method's docstrings, scenarios, parameters and recipes are all that they hold.
+Nothing in the pages is written by hand: a method's docstrings, scenarios, parameters and recipes, a scenario's questions, and the streams'
+summaries are all that they hold.
 """
 
 import inspect
@@ -11,15 +12,63 @@ from typing import Any
 
 from clbench import registry
 from clbench.method import Method, Parameter, parameters
+from clbench.scenario import Scenario
 
 INDEX = "README.md"
-WRITTEN = "<!-- Written by `python -m clbench.pages docs/methods`: change the method, not this page. -->"
+WRITTEN = "<!-- Written by `python -m clbench.pages docs`: change what it tells of, not this page. -->"
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its file's name: the index, and one for each of clbench's own methods."""
+    """The text of each page by its path: for clbench's own methods, and for the scenarios, an index and one for each."""
     zoo = {name: method for name, method in sorted(registry.methods().items()) if method.__module__.startswith("clbench.methods.")}
-    return {INDEX: index(zoo)} | {f"{name}.md": page(method) for name, method in zoo.items()}
+    made = {f"methods/{INDEX}": index(zoo)} | {f"methods/{name}.md": page(method) for name, method in zoo.items()}
+    made |= {f"scenarios/{INDEX}": scenarios_index()}
+    return made | {f"scenarios/{s.name.lower()}.md": scenario_page(s, zoo) for s in registry.scenarios().values()}
+
+
+def scenarios_index() -> str:
+    """The paper's Table 1, and the streams."""
+    rows = [
+        [f"[{s.name}]({s.name.lower()}.md)", s.description(), s.task_space(), s.examples] for s in registry.scenarios().values()
+    ]
+    streams = [
+        [b.name, str(b.most_tasks or "any"), " or ".join(b.data) or b.full_data, b.summary] for b in registry.streams().values()
+    ]
+    return _joined(
+        WRITTEN,
+        "# Scenarios and streams",
+        "A scenario says what the learner is told; a stream is the tasks. Any stream can be put in any scenario.",
+        _table(["scenario", "", "task space", "example methods, task names"], rows),
+        "## No scenarios",
+        "\n".join(f"- {reason}" for reason in dict.fromkeys(registry.INVALID_SCENARIOS.values())),
+        "## Streams",
+        _table(["stream", "tasks at most", "data", ""], streams),
+    )
+
+
+def scenario_page(scenario: Scenario, zoo: dict[str, type[Method]]) -> str:
+    """What a learner is told in a scenario, how it is scored, and which methods serve it."""
+    told = [
+        ["the task while it learns", "yes" if scenario.task_given_in_training else "no"],
+        ["the task when it is asked", "yes" if scenario.task_given_in_inference else "no"],
+        ["labels shared by all tasks", "yes" if scenario.labels_shared else "no"],
+    ]
+    inferred = not (scenario.task_given_in_inference or scenario.labels_shared)
+    both = ", and so is the task that it names" if inferred else ""
+    chance = "1 / (classes × tasks)" if inferred else "1 / classes"
+    serving = [
+        [f"[{name}](../methods/{name}.md)", _summary(method)] for name, method in zoo.items() if scenario in method.scenarios
+    ]
+    return _joined(
+        WRITTEN,
+        f"# {scenario.name}",
+        f"{scenario.description()}. Space of tasks: {scenario.task_space().lower()}.",
+        _table(["the learner knows", ""], told),
+        f"An answer is right if its label is{both}. Guessing is right in {chance}.",
+        f"Put to a method by `clbench run --scenario {scenario.name.lower()} --method METHOD`.",
+        "## Methods that serve it",
+        _table(["method", ""], serving),
+    )
 
 
 def index(zoo: dict[str, type[Method]]) -> str:
@@ -58,12 +107,13 @@ def page(method: type[Method]) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write all pages to ``folder``, and delete those of methods that are no more."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all pages to ``folder``, and delete those of what is no more."""
     written = pages()
-    for old in folder.glob("*.md"):
-        if old.name not in written:
-            old.unlink()
+    for kind in ("methods", "scenarios"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for old in (folder / kind).glob("*.md"):
+            if f"{kind}/{old.name}" not in written:
+                old.unlink()
     for name, text in written.items():
         (folder / name).write_text(text)
 
@@ -109,5 +159,5 @@ def _joined(*parts: str) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("Name the folder to write to: python -m clbench.pages docs/methods")
+        sys.exit("Name the folder to write to: python -m clbench.pages docs")
     write(Path(sys.argv[1]))

@@ -4,26 +4,28 @@ from pathlib import Path
 
 from clbench import pages, registry
 
-FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+FOLDER = Path(__file__).parents[1] / "docs"
 
 
 def test_the_committed_pages_are_up_to_date() -> None:
-    committed = {file.name: file.read_text() for file in FOLDER.glob("*.md")}
-    assert committed == pages.pages(), "write them anew: python -m clbench.pages docs/methods"
+    committed = {
+        f"{kind}/{file.name}": file.read_text() for kind in ("methods", "scenarios") for file in (FOLDER / kind).glob("*.md")
+    }
+    assert committed == pages.pages(), "write them anew: python -m clbench.pages docs"
 
 
 def test_a_page_says_where_a_method_serves_and_what_can_be_set() -> None:
-    page = pages.pages()["supsup.md"]
+    page = pages.pages()["methods/supsup.md"]
     assert "Scenarios: GG, GNs, GNu, NNs." in page
     assert "| epsilon | float | 0.125 |" in page
     assert "| algorithm | Literal['one-shot', 'binary', 'gradient', 'exhaustive'] | one-shot |" in page
     assert "| steps | int \\| None | None |" in page
     assert "| rotated-* | fc-* | * | outputs=200 | algorithm=binary, evidence=128 |" in page
-    assert "Does nothing against forgetting." in pages.pages()["naive.md"]
+    assert "Does nothing against forgetting." in pages.pages()["methods/naive.md"]
 
 
 def test_the_index_is_the_matrix_of_methods_and_scenarios() -> None:
-    lines = pages.pages()["README.md"].splitlines()
+    lines = pages.pages()["methods/README.md"].splitlines()
     for name, method in registry.methods().items():
         if method.__module__.startswith("clbench.methods."):
             (line,) = [line for line in lines if line.startswith(f"| [{name}]({name}.md) |")]
@@ -31,7 +33,18 @@ def test_the_index_is_the_matrix_of_methods_and_scenarios() -> None:
             assert [cell == "yes" for cell in cells[1:5]] == [s in method.scenarios for s in registry.scenarios().values()]
 
 
-def test_pages_of_methods_that_are_gone_are_deleted(tmp_path: Path) -> None:
-    (tmp_path / "gone.md").write_text("")
+def test_a_scenario_s_page_says_what_is_told_and_who_serves_it() -> None:
+    page = pages.pages()["scenarios/gnu.md"]
+    assert "| the task while it learns | yes |" in page
+    assert "| the task when it is asked | no |" in page
+    assert "Guessing is right in 1 / (classes × tasks)." in page
+    for name, method in registry.methods().items():
+        assert (f"[{name}](../methods/{name}.md)" in page) == (registry.scenario("gnu") in method.scenarios)
+
+
+def test_pages_of_what_is_gone_are_deleted(tmp_path: Path) -> None:
+    for kind in ("methods", "scenarios"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "gone.md").write_text("")
     pages.write(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == pages.pages().keys()
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.md")} == pages.pages().keys()

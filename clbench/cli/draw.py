@@ -14,11 +14,15 @@ from clbench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from clbench.runs import Run
+
 COMPARED = ("accuracy", "task_accuracy", "forgetting")
 
 
 def plot(
-    runs: Annotated[list[str], typer.Argument(help="Runs: folders, or first letters of their hashes.")],
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes [default: all that are complete].")
+    ] = None,
     results: Results = Path("results"),
     out: Annotated[Path | None, typer.Option(help="The folder for the plots [default: RESULTS/plots].")] = None,
 ) -> None:
@@ -26,7 +30,8 @@ def plot(
     from clbench import plots
     from clbench.runs import find
 
-    for path in plots.plot_runs([find(name, results) for name in runs], out or results / "plots"):
+    found = [find(name, results) for name in runs] if runs else _complete(results)
+    for path in plots.plot_runs(found, out or results / "plots"):
         print(path)
 
 
@@ -78,12 +83,11 @@ def table(
     from clbench import tables
     from clbench.pivots import pivot
     from clbench.results import frame, over_seeds, summarise
-    from clbench.runs import Run, find
+    from clbench.runs import find
 
-    found = [find(name, results) for name in runs] if runs else [Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))]
-    found = [run for run in found if run.complete]
+    found = [run for run in (find(name, results) for name in runs) if run.complete] if runs else _complete(results)
     if not found:
-        raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
+        raise UserError("None of these runs is complete: finish one by running it again.")
     averages = over_seeds(summarise(frame(found)))
     if rows:
         pivoted = pivot(averages, rows.split(","), columns.split(","), value)
@@ -100,6 +104,16 @@ def table(
         print(json.dumps(json.loads(averages.to_json(orient="records"))))
     else:
         tables.print_table(averages)
+
+
+def _complete(results: Path) -> "list[Run]":
+    """All complete runs in the folder; a ``UserError`` if there is none."""
+    from clbench.runs import Run
+
+    found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    if not found:
+        raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
+    return found
 
 
 def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
@@ -149,18 +163,12 @@ def compare(
     """Compare two lines on the same seeds (paired difference, t interval, Cohen's d_z, p), or rank three or more on many streams."""
     from clbench.errors import unknown
     from clbench.results import frame, summarise
-    from clbench.runs import Run
 
     if value not in COMPARED:
         raise unknown("value to compare", value, COMPARED)
     if len(lines) < 2 or (len(lines) == 2 and out is not None):
         raise UserError("Name two lines to compare, or three or more to rank and to draw with --out.")
-    found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
-    if not found:
-        raise UserError(
-            f"There are no complete runs in {results}: do some with clbench run, or name another folder with --results."
-        )
-    summary = summarise(frame(found))
+    summary = summarise(frame(_complete(results)))
     if len(lines) == 2:
         _compare_two(summary, *lines, value=value, as_json=as_json)
     else:

@@ -7,34 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clbench.cli.main import main
-
 ROOT = Path(__file__).parents[2]
 TINY = ["--tasks", "2", "--updates", "4", "--network", "mlp-8", "--set", "outputs=12"]
 KEYS = {
     *("method", "scenario", "stream", "tasks", "seed", "accuracy", "task_accuracy", "forgetting"),
     *("masks", "stored_bytes", "train_seconds", "eval_seconds", "path"),
 }
-
-
-@pytest.fixture
-def clbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Call the command line in an empty folder: its exit code, standard output and standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["clbench", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("CLBENCH_DATA", str(tmp_path / "no-data"))
-    return call
 
 
 def test_json_is_one_object_for_each_run_and_ask_and_nothing_else(clbench) -> None:
