@@ -74,6 +74,7 @@ reproduce-all: reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 repro
 	$(BIN)/clbench figure splits --budget $(BUDGET)
 	$(BIN)/clbench figure masks-out --budget $(BUDGET)
 	$(BIN)/clbench figure inference --budget $(BUDGET)
+	$(BIN)/clbench figure calibration --budget $(BUDGET)
 	$(BIN)/clbench figure matrix --budget $(BUDGET)
 	-$(BIN)/clbench figure fig2-right --budget $(BUDGET)
 	-$(BIN)/clbench figure transfer --budget $(BUDGET)

@@ -197,6 +197,16 @@ def answer(
     _update(run, asks=asks, checkpoints=checkpoints)
 
 
+def learner(run: Run, data_root: str | None = None) -> tuple[Any, Stream]:
+    """What a complete run learned, as a method that can be asked, and its stream."""
+    saved = run.saved()
+    assert saved is not None
+    stream = build_stream(run.learn, data_root, torch.device("cpu"))
+    method = build_method(run.learn, run.scenario, stream, torch.device("cpu"))
+    method.restore(storage.load(saved[1] / "learned.safetensors"))
+    return method, stream
+
+
 def check_asks(method: Method, asks: Iterable[Ask]) -> None:
     """Raise the method's ``UserError`` for an ask that it could not answer."""
     for ask in asks:

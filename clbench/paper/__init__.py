@@ -11,6 +11,7 @@ import torch
 from clbench.errors import unknown
 from clbench.paper import fig2, fig3, fig5, fig6, fig7, splits
 from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwatched
+from clbench.paper.calibration import CALIBRATION
 from clbench.paper.fig4 import FIG4, MASKS_OUT
 from clbench.paper.inference import INFERENCE
 from clbench.paper.matrix import MATRIX
@@ -34,7 +35,7 @@ FIGURES: dict[str, PaperFigure] = {
             fig6.RIGHT,
             fig7.FIG7,
         ),
-        *(fig7.HOPFIELD, splits.SPLITS, splits.CIFAR, splits.MIXED, MASKS_OUT, INFERENCE, MATRIX),
+        *(fig7.HOPFIELD, splits.SPLITS, splits.CIFAR, splits.MIXED, MASKS_OUT, INFERENCE, CALIBRATION, MATRIX),
     )
 }
 """Every figure by name."""

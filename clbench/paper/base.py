@@ -91,7 +91,7 @@ class PaperFigure:
     draw: Callable[[pd.DataFrame], Figure]
     reference: tuple[Reference, ...] = ()
     beside: Callable[[pd.DataFrame], Figure] | None = None
-    rows: Callable[[Sequence["Answer"], Mapping[str, runs.Run]], pd.DataFrame] | None = None
+    rows: Callable[["Done"], pd.DataFrame] | None = None
     measured: tuple[str, ...] = ()
 
 
@@ -114,6 +114,18 @@ class Answer(NamedTuple):
     def ask(self) -> Ask:
         """The curve's ask."""
         return self.job.asks[0]
+
+
+class Done(NamedTuple):
+    """The answers that a figure needs, the runs that hold them, by hash, and where those find their data."""
+
+    answers: Sequence[Answer]
+    by_hash: Mapping[str, runs.Run]
+    data_root: str | None
+
+    def of(self, curve: str) -> list[runs.Run]:
+        """The runs of a curve, one for each seed."""
+        return [self.by_hash[answer.job.learn.hash] for answer in self.answers if answer.curve == curve]
 
 
 def unwatched(job: spec.Job, event: Taught | Score) -> None:
@@ -143,7 +155,7 @@ def reproduce(
     else:
         where: dict[str, Any] = {"data_root": data_root, "device": device, "overwrite": overwrite}
         done = {job.learn.hash: runs.execute(job, folder, watch=partial(watch, job), **where) for job in jobs}
-    table = (figure.rows or points)(answers, done)
+    table = (figure.rows or points)(Done(answers, done, data_root))
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
     known = {(each.curve, each.learned): each.accuracy for each in figure.reference} if budget == "paper" else {}
@@ -226,12 +238,11 @@ def run_state(run: runs.Run, job: spec.Job) -> str:
     return f"was not asked after {', '.join(map(str, open_))} tasks" if open_ else ""
 
 
-def points(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+def points(done: Done) -> pd.DataFrame:
     """The points of all curves, in their order: the rows of ``clbench.tables.by_tasks`` with the curve's name."""
     frames = []
-    for curve in dict.fromkeys(answer.curve for answer in answers):
-        own = [answer for answer in answers if answer.curve == curve]
-        scores = results.frame([done[answer.job.learn.hash] for answer in own])
-        asked = (scores["ask"] == own[0].ask.label) & scores["learned"].isin(own[0].job.checkpoints)
-        frames.append(tables.by_tasks(scores[asked]).assign(curve=curve, at=own[0].at))
+    for curve, answer in {answer.curve: answer for answer in done.answers}.items():
+        scores = results.frame(done.of(curve))
+        asked = (scores["ask"] == answer.ask.label) & scores["learned"].isin(answer.job.checkpoints)
+        frames.append(tables.by_tasks(scores[asked]).assign(curve=curve, at=answer.at))
     return pd.concat(frames, ignore_index=True)

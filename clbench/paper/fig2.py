@@ -4,7 +4,7 @@ SupSup's masks keep the largest scores, for several densities (``edges``), with 
 for all tasks at once; the upper bound is the paper's, sequential fine-tuning with each task scored right after it was learned.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from clbench import plots, results, runs, style
+from clbench import plots, results, style
 from clbench.metrics import mean_t_interval
-from clbench.paper.base import Answer, Curve, PaperFigure, Reference, points
+from clbench.paper.base import Curve, Done, PaperFigure, Reference, points
 from clbench.paper.comparison import caption, told
 
 EMBEDDED = {"stream": "split-tinted-digits", "data": "mnist-5k"}
@@ -105,11 +105,11 @@ def transfer(budget: str) -> Sequence[Curve]:
     return [curve for curve in right(budget) if curve.settings["method"] == "supsup"]
 
 
-def by_task(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+def by_task(done: Done) -> pd.DataFrame:
     """A row for each curve and task (``at``, from 1): the accuracy on that task after the last, over seeds."""
     rows = []
-    for end in points(answers, done).to_dict("records"):
-        own = results.frame([done[answer.job.learn.hash] for answer in answers if answer.curve == end["curve"]])
+    for end in points(done).to_dict("records"):
+        own = results.frame(done.of(end["curve"]))
         last = own[(own["ask"] == end["ask"]) & (own["learned"] == end["learned"])]
         for task, part in last.groupby("task"):
             interval = mean_t_interval(part["accuracy"].to_numpy())

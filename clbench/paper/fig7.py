@@ -4,15 +4,15 @@ Recovery is traced for each task right after it was learned, on 64 of its traini
 learned. ``hopfield`` teaches more permutations than a small Hopfield network can hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import plots, runs, style, tables
+from clbench import plots, style, tables
 from clbench.metrics import mean_t_interval
-from clbench.paper.base import Answer, Curve, PaperFigure, Reference, points
+from clbench.paper.base import Curve, Done, PaperFigure, Reference, points
 from clbench.paper.comparison import caption
 
 TRACED = ("distance", "entropy", "energy")
@@ -38,12 +38,11 @@ def curves(budget: str) -> Sequence[Curve]:
     return [Curve(name, shared | SPLIT[budget] | {"set": {"masked": place}}) for name, place in PLACES.items()]
 
 
-def recovery(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+def recovery(done: Done) -> pd.DataFrame:
     """A row for each curve, task and step (``at``): what was traced, over seeds; the accuracies are those after the last task."""
     rows = []
-    for end in points(answers, done).to_dict("records"):
-        own = [done[answer.job.learn.hash] for answer in answers if answer.curve == end["curve"]]
-        traced = pd.concat([run.table("recovery") for run in own])
+    for end in points(done).to_dict("records"):
+        traced = pd.concat([run.table("recovery") for run in done.of(end["curve"])])
         for place, part in traced.groupby(["learned", "step"]):
             intervals = {name: mean_t_interval(part[name].to_numpy()) for name in TRACED}
             means = {name: interval.mean for name, interval in intervals.items()}
@@ -98,12 +97,11 @@ def forgetful(budget: str) -> Sequence[Curve]:
     ]
 
 
-def retention(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+def retention(done: Done) -> pd.DataFrame:
     """A row for each curve and number of masks stored (``at``): how much of the first is lost, over seeds."""
     rows = []
-    for end in points(answers, done).to_dict("records"):
-        own = [done[answer.job.learn.hash] for answer in answers if answer.curve == end["curve"]]
-        kept = pd.concat([run.table("retention") for run in own])
+    for end in points(done).to_dict("records"):
+        kept = pd.concat([run.table("retention") for run in done.of(end["curve"])])
         for stored, part in kept.groupby("stored"):
             interval = mean_t_interval(part["lost"].to_numpy())
             rows.append({**end, "at": stored, "lost": interval.mean, "lost_interval": interval.half_width})

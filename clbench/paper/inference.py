@@ -3,15 +3,15 @@
 All answers come from one training, and are asked about the same images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import plots, results, runs, style, tables
+from clbench import plots, results, style, tables
 from clbench.metrics import mean_t_interval
-from clbench.paper.base import Answer, Curve, PaperFigure, points
+from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES, ONE_SHOT, inferring
 
 BUDGETS: dict[str, dict[str, Any]] = {
@@ -34,13 +34,12 @@ def curves(budget: str) -> Sequence[Curve]:
     return [inferring(name, shared, "supsup", {"outputs": 100}, **asked) for name, asked in asks.items()]
 
 
-def cost(answers: Sequence[Answer], done: Mapping[str, runs.Run]) -> pd.DataFrame:
+def cost(done: Done) -> pd.DataFrame:
     """The points with milliseconds by test image, over seeds."""
-    made = points(answers, done)
-    scores = results.frame(list(done.values()))
-    labels = {answer.curve: answer.ask.label for answer in answers}
+    scores = results.frame(list(done.by_hash.values()))
+    labels = {answer.curve: answer.ask.label for answer in done.answers}
     rows = []
-    for row in made.to_dict("records"):
+    for row in points(done).to_dict("records"):
         asked = scores[(scores["ask"] == labels[row["curve"]]) & (scores["learned"] == row["learned"])]
         by_run = asked.groupby("path")[["eval_seconds", "images"]].sum()
         interval = mean_t_interval((1000 * by_run["eval_seconds"] / by_run["images"]).to_numpy())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import paper, registry
+from clbench import paper, registry, runs
 from clbench.paper import base
 
 SMALL = {
@@ -106,3 +106,20 @@ def test_the_matrix_shows_its_table(tmp_path):
     shown = {(rows[round(text.get_position()[1])], columns[round(text.get_position()[0])]): text.get_text() for text in axes.texts}
     table = {(row["method"], row["scenario"]): f"{100 * row['accuracy']:.1f}" for row in drawn.frame.to_dict("records")}
     assert shown == table
+
+
+def test_calibration_is_a_count_of_decisions(tmp_path):
+    """Each row against a loop over the images of the stored learner, with One-Shot's own answers."""
+    drawn = reproduced("calibration", tmp_path, seeds=(0,), network="mlp-16", updates=20)
+    for curve in ("PermutedMNIST", "SplitMNIST"):
+        rows = drawn.frame[drawn.frame["curve"] == f"{curve}: one-shot H"]
+        (run,) = set(rows["runs"])
+        method, stream = runs.learner(runs.Run(tmp_path / "runs" / run))
+        right = []
+        for index, task in enumerate(stream):
+            inputs, _ = task.test.whole(200)
+            found = method.predict(inputs, algorithm="one-shot", objective="H", group=1).tasks
+            right += [int(which) == index for which in found]
+        assert (rows["right"] * rows["share"]).sum() == pytest.approx(np.mean(right))
+        assert rows["share"].sum() == pytest.approx(1)
+        assert rows["at"].between(1 / len(stream), 1).all()

@@ -1,0 +1,129 @@
+"""Beyond the paper: how far the objectives know when they are right. Section 5 blames bad calibration where task inference fails.
+
+An objective's certainty is the largest of the softmax of its negative values over masks: of the gradients for One-Shot (the paper's nu,
+section 3.4), of the entropies under each mask for exhaustive search. It is calibrated if, of the images about which it is so certain,
+that share is given the right task. Computed from what stored runs learned, each image deciding by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch.func import functional_call
+
+from clbench import runs, style, tables
+from clbench.metrics import mean_t_interval
+from clbench.paper.base import Curve, Done, PaperFigure, points
+from clbench.paper.comparison import CLASSES, inferring
+
+STREAMS: dict[str, dict[str, dict[str, Any]]] = {
+    "smoke": {"PermutedMNIST": {"tasks": 3, "updates": 100}, "SplitMNIST": {"tasks": 3, "updates": 100}},
+    "laptop": {"PermutedMNIST": {"tasks": 10, "updates": 500}, "SplitMNIST": {"tasks": 5, "updates": 500}},
+    "paper": {"PermutedMNIST": {"tasks": 20, "updates": 1000}, "SplitMNIST": {"tasks": 5, "updates": 1000}},
+}
+NAMES = {"PermutedMNIST": "permuted-mnist", "SplitMNIST": "split-mnist"}
+IMAGES = 200
+"""Test images of each task."""
+BINS = 10
+
+
+def curves(budget: str) -> Sequence[Curve]:
+    """SupSup on a stream of tasks that are alike, and on one of tasks that are not."""
+    return [
+        inferring(
+            name,
+            settings
+            | {"stream": NAMES[name], "network": "lenet-300-100", "data": "mnist" if budget == "paper" else "mnist-5k"}
+            | {"checkpoints": (settings["tasks"],)},
+            "supsup",
+            {"outputs": 100},
+            algorithm="one-shot",
+            objective="H",
+            group=1,
+            evidence=1,
+            images=IMAGES,
+        )
+        for name, settings in STREAMS[budget].items()
+    ]
+
+
+def decisions(run: runs.Run, data_root: str | None) -> Iterator[dict[str, Any]]:
+    """For each way to decide and each test image: how certain it is of the task, from 0 to 1, and whether it is right."""
+    from clbench.methods._inference import VALUE_OBJECTIVES
+    from clbench.methods.supsup.inference import alpha_gradient
+
+    method, stream = runs.learner(run, data_root)
+    base, bank = method.base, method.bank
+    for index, task in enumerate(stream):
+        inputs, _ = task.test.whole(IMAGES)
+        slopes = alpha_gradient(base, bank, inputs[:, None], ["H", "G"], stream.classes, None)
+        with torch.no_grad():
+            states = (base.state(base.weights * bank.mask(row), bank.statistics(row)) for row in range(len(bank)))
+            entropies = [VALUE_OBJECTIVES["H"](functional_call(base.network, state, (inputs,)), stream.classes) for state in states]
+        ways = {"one-shot H": slopes[0], "one-shot G": slopes[1], "exhaustive H": torch.stack(entropies, 1)}
+        for name, values in ways.items():
+            certainty, chosen = (-values).softmax(1).max(1)
+            for sure, right in zip(certainty.tolist(), (chosen == index).tolist(), strict=True):
+                yield {"way": name, "certainty": sure, "right": float(right)}
+
+
+def reliability(done: Done) -> pd.DataFrame:
+    """A row for each stream, way to decide and tenth of certainty: ``at`` its mean, the share ``right`` and of all images, over seeds."""
+    rows = []
+    for end in points(done).to_dict("records"):
+        found = []
+        for number, run in enumerate(done.of(end["curve"])):
+            frame = pd.DataFrame(decisions(run, done.data_root))
+            frame["bin"] = np.minimum((BINS * frame["certainty"]).astype(int), BINS - 1)
+            own = frame.groupby(["way", "bin"]).agg(
+                certainty=("certainty", "mean"), right=("right", "mean"), images=("right", "size")
+            )
+            found.append(own.assign(seed=number, share=own["images"] / own.groupby("way")["images"].transform("sum")))
+        for place, part in pd.concat(found).groupby(level=["way", "bin"]):
+            means = {name: mean_t_interval(part[name].to_numpy()) for name in ("right", "share")}
+            row = {**end, "curve": f"{end['curve']}: {place[0]}", "at": part["certainty"].mean()}
+            rows.append(row | {n: m.mean for n, m in means.items()} | {f"{n}_interval": m.half_width for n, m in means.items()})
+    return pd.DataFrame(rows)
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Share right against certainty, a panel for each stream; markers are as large as the share of images that they stand for."""
+    figure = style.new(style.DOUBLE, 2.6)
+    frame = frame.assign(stream=frame["curve"].str.partition(": ")[0], way=frame["curve"].str.partition(": ")[2])
+    panels = figure.subplots(1, frame["stream"].nunique(), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (stream, part) in zip(panels, frame.groupby("stream", sort=False), strict=True):
+        axes.plot([0, 1], [0, 1], label="calibrated", **style.CHANCE)
+        errors = []
+        for number, (way, own) in enumerate(part.groupby("way", sort=False)):
+            look = style.line(number)
+            axes.plot(own["at"], own["right"], color=look["color"], linestyle=look["linestyle"], label="_")
+            axes.scatter(own["at"], own["right"], 6 + 60 * own["share"], marker=look["marker"], color=look["color"], label=str(way))
+            errors.append(f"{way} {100 * ((own['right'] - own['at']).abs() * own['share']).sum() / own['share'].sum():.1f}")
+        axes.set_title(f"{stream}, {part['learned'].iloc[0]} tasks")
+        axes.set_xlabel("certainty (%)")
+        axes.text(0.98, 0.03, "calibration error\n" + "\n".join(errors), transform=axes.transAxes, ha="right", size=style.SMALL)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.04)
+        style.percent(axes.xaxis)
+        style.percent(axes.yaxis)
+    panels[0].set_ylabel("tasks inferred rightly (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    _, common = tables.labels(frame.drop_duplicates("stream"))
+    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
+    style.caption(figure, f"{what} {IMAGES} test images of each task, by tenths of certainty. Errors in points, weighed by images.")
+    return figure
+
+
+CALIBRATION = PaperFigure(
+    "calibration",
+    "Whether the objectives know when they are right",
+    CLASSES,
+    curves,
+    draw,
+    rows=reliability,
+    measured=("right", "share"),
+)
