@@ -83,7 +83,11 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
                     "name": figure.name,
                     "title": figure.title,
                     "budget": points["budget"].iloc[0],
-                    "picture": base64.b64encode(picture.read_bytes()).decode(),
+                    "pictures": [
+                        base64.b64encode(file.read_bytes()).decode()
+                        for file in (picture, folder / f"{figure.name}-beside.png")
+                        if file.exists()
+                    ],
                     "table": _cells(table_shown),
                     "runs": list(dict.fromkeys(" ".join(points["runs"]).split())),
                 }
