@@ -129,14 +129,22 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
         print(json.dumps([each._asdict() for each in found]))
         return
     words = {True: "holds", False: "does not hold", None: "not judged"}
-    table = Table("claim", "source", "figure", "budget", "verdict", "numbers", "runs")
+    table = Table("claim", "source", "figure", "budget", "stream (data)", "verdict", "numbers", "runs")
     for each in found:
         numbers = "\n".join(f"{name}: {shown(name, number)}" for name, number in each.numbers.items())
         table.add_row(
-            each.sentence, each.source, each.figure, each.budget, words[each.holds], numbers, "\n".join(each.runs), end_section=True
+            each.sentence,
+            each.source,
+            each.figure,
+            each.budget,
+            each.data,
+            words[each.holds],
+            numbers,
+            "\n".join(each.runs),
+            end_section=True,
         )
     console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
+    (console if console.is_terminal else Console(width=230)).print(table)
     for each in found:
         if each.holds is None:
             how = "make bench" if each.figure == BENCH else f"clbench figure {each.figure}"

@@ -42,12 +42,16 @@ class Claim:
 
 
 class Judgement(NamedTuple):
-    """A claim as judged: ``holds`` is None where the figure was not made; ``runs`` are the hashes of the runs behind it."""
+    """A claim as judged: ``holds`` is None where the figure was not made; ``runs`` are the hashes of the runs behind it.
+
+    ``data``: the stream and its data, which at the smoke budget stand in for others.
+    """
 
     sentence: str
     source: str
     figure: str
     budget: str
+    data: str
     holds: bool | None
     numbers: dict[str, float]
     runs: tuple[str, ...]
@@ -60,12 +64,13 @@ def judged(folder: Path) -> list[Judgement]:
         measured = claim.figure == BENCH
         file = folder.parent / BENCH / "bench.csv" if measured else folder / f"{claim.figure}.csv"
         if not file.exists():
-            found.append(Judgement(claim.sentence, claim.source, claim.figure, "", None, {}, ()))
+            found.append(Judgement(claim.sentence, claim.source, claim.figure, "", "", None, {}, ()))
             continue
         points = pd.read_csv(file) if measured else read(file)
         runs = () if measured else tuple(dict.fromkeys(" ".join(points["runs"]).split()))
         budget = "" if measured else points["budget"].iloc[0]
-        found.append(Judgement(claim.sentence, claim.source, claim.figure, budget, *claim.judge(points), runs))
+        data = "" if measured else f"{points['stream'].iloc[0]} ({points['data'].iloc[0]})"
+        found.append(Judgement(claim.sentence, claim.source, claim.figure, budget, data, *claim.judge(points), runs))
     return found
 
 

@@ -63,7 +63,8 @@ def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
                 name: {"text": tables.percent(row["accuracy"], row["accuracy_interval"]), "share": row["accuracy"], "n": row["n"]}
                 for name, row in best.iterrows()
             }
-        found.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks", "rows": rows})
+        best_first = dict(sorted(rows.items(), key=lambda row: -max(cell["share"] for cell in row[1].values())))
+        found.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks", "rows": best_first})
     return found
 
 
