@@ -139,6 +139,9 @@ class Method(abc.ABC):
         Called before anything is learned, with those keyword parameters of each ask that are not None.
         """
 
+    def check_tasks(self, tasks: int) -> None:
+        """Raise a ``UserError`` if it cannot learn so many tasks. Called before anything is learned."""
+
     @abc.abstractmethod
     def learned(self) -> dict[str, Tensor]:
         """Enough to predict on every task so far. The size of a file of these tensors is the method's stored bytes."""

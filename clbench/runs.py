@@ -130,6 +130,7 @@ def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, ov
             raise UserError(f"The run {run.path} lacks some of what is asked, and --overwrite never keeps it: use missing.")
     stream = build_stream(job.learn, data_root, device)
     method = build_method(job.learn, job.scenario, stream, device)
+    method.check_tasks(job.learn.tasks)
     check_asks(method, job.asks)
     # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
     if overwrite == "always" and run.path.exists():

@@ -1,5 +1,6 @@
 """The method: masks of hidden units learned, written into the Hopfield network, and found again for the images of an ask."""
 
+import math
 from functools import partial
 from typing import Any, Literal
 
@@ -129,10 +130,7 @@ class HopSupSup(Method):
     # Learning
 
     def begin_task(self, task: int, updates: int) -> None:
-        if (task + 1) * self.brief.classes > self.outputs:
-            raise UserError(
-                f"outputs={self.outputs} are too few for {task + 1} tasks of {self.brief.classes} classes: learn with more."
-            )
+        self.check_tasks(task + 1)
         self.task = task
         self.scores = torch.zeros_like(self.scores)
         self.state = TrainingState(self.optimiser, {"scores": self.scores})
@@ -165,9 +163,21 @@ class HopSupSup(Method):
     # Answering
 
     def check_ask(self, **parameters: Any) -> None:
-        for what in ("group", "steps", "step_size", "strength"):
-            if parameters.get(what, 1) <= 0:
-                raise UserError(f"{what} must be above 0, not {parameters[what]}.")
+        for what, least in {"group": 2, "steps": 1}.items():
+            if parameters.get(what, least) < least:
+                raise UserError(f"{what} must be {least} or more, not {parameters[what]}.")
+        for what in ("step_size", "strength"):
+            if not 0 < parameters.get(what, 1.0) < math.inf:
+                raise UserError(f"{what} must be above 0 and finite, not {parameters[what]}.")
+        if not 0 <= parameters.get("descent_momentum", 0.0) < 1:
+            raise UserError(f"descent_momentum must be at least 0 and below 1, not {parameters['descent_momentum']}.")
+
+    def check_tasks(self, tasks: int) -> None:
+        if tasks * self.brief.classes > self.outputs:
+            raise UserError(
+                f"outputs={self.outputs} are too few for {tasks} tasks of {self.brief.classes} classes, as every class has its own: "
+                f"learn with outputs={tasks * self.brief.classes} or more."
+            )
 
     def predict(
         self,
@@ -177,19 +187,22 @@ class HopSupSup(Method):
         group: int = 64,
         steps: int = STEPS,
         step_size: float = STEP_SIZE,
-        momentum: float = MOMENTUM,
+        descent_momentum: float = MOMENTUM,
         strength: float = STRENGTH,
     ) -> Prediction:
         """Find a mask for each ``group`` of images, drawn at random, by that many ``steps``, and answer with it.
 
-        ``step_size`` (by hidden unit), ``momentum`` of the descent; ``strength``: of the Hopfield network's energy against the entropy.
+        ``step_size`` (by hidden unit) and ``descent_momentum``; ``strength``: of the Hopfield network's energy against the entropy.
         """
-        how: dict[str, Any] = {"steps": steps, "step_size": step_size, "momentum": momentum, "strength": strength}
+        if len(inputs) < 2:
+            raise UserError("HopSupSup needs two images or more to find a mask: batch normalisation has no statistics of one.")
+        how: dict[str, Any] = {"steps": steps, "step_size": step_size, "momentum": descent_momentum, "strength": strength}
         # At random, for batch statistics of images of one class, as in data that are sorted, would hide the class.
         order = torch.randperm(len(inputs), generator=generator(self.seed, "groups"))
-        whole = len(inputs) // group * group
-        queries = list(inputs[order[:whole]].unflatten(0, (-1, group)).split(TOGETHER)) if whole else []
-        queries += [inputs[None, order[whole:]]] if whole < len(inputs) else []
+        # What is left over joins the last group: a few images have no batch statistics to speak of.
+        alike = (max(1, len(inputs) // group) - 1) * group
+        queries = list(inputs[order[:alike]].unflatten(0, (-1, group)).split(TOGETHER)) if alike else []
+        queries.append(inputs[None, order[alike:]])
         best = []
         for query in queries:
             images = query.to(self.brief.device)

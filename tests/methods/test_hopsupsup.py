@@ -129,8 +129,34 @@ def test_what_is_left_of_the_first_mask_is_told(make_brief: Make, make_stream: M
 
 
 def test_a_task_too_many_is_refused(make_brief: Make) -> None:
-    with pytest.raises(UserError, match="outputs=12 are too few for 4 tasks of 4 classes"):
+    with pytest.raises(
+        UserError, match="outputs=12 are too few for 4 tasks of 4 classes, as every class has its own: learn with outputs=16"
+    ):
         made(make_brief).begin_task(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"group": 1}, "group must be 2 or more"),
+        ({"steps": 0}, "steps must be 1 or more"),
+        ({"step_size": float("nan")}, "step_size must be above 0 and finite"),
+        ({"descent_momentum": 1.5}, "descent_momentum must be at least 0 and below 1"),
+    ],
+)
+def test_asks_that_mean_nothing_are_refused(make_brief: Make, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        made(make_brief).check_ask(**asked)
+
+
+def test_what_is_left_over_joins_the_last_group(make_brief: Make, make_stream: Make) -> None:
+    method, stream = made(make_brief), make_stream(1)
+    teach(method, stream[0], 0, Schedule(5, 32, 0))
+    inputs, _ = stream[0].test.whole()
+    for count in (2, 33, 60):
+        assert method.predict(inputs[:count], group=16).labels.shape == (count,)
+    with pytest.raises(UserError, match="two images or more"):
+        method.predict(inputs[:1])
 
 
 def test_a_network_without_a_sequence_of_layers_is_refused(make_brief: Make) -> None:
