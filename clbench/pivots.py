@@ -59,7 +59,8 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     if value not in (*SHARES, *OTHERS):
         raise unknown("value", value, (*SHARES, *OTHERS))
     facts = [
-        {name: str(row[name]) for name in ("method", "scenario", "stream", "data", "network", "tasks", "learned")}
+        {name: str(row[name]) for name in ("scenario", "stream", "data", "network", "tasks", "learned")}
+        | {"method": row["method"] + (" (transductive)" if row.get("transductive", False) else "")}
         | tables.read_settings(row["settings"])
         | tables.read_settings(row["ask"])
         for row in averages.to_dict("records")
@@ -68,6 +69,8 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     for name in (*rows, *columns):
         if name not in known:
             raise unknown("fact of these runs", name, list(known))
+        if [*rows, *columns].count(name) > 1:
+            raise UserError(f"{name} is named twice among rows and columns: name other columns (--columns) or leave it out.")
     # What only some methods have is empty for the others.
     cells = pd.DataFrame([{name: fact.get(name, "") for name in known} for fact in facts])
     places = [*rows, *columns]

@@ -123,9 +123,13 @@ def task_confusion(run: Run, ask: Ask, *, learned: int | None = None, width: flo
 
 
 def with_chance(points: pd.DataFrame, classes: int) -> pd.DataFrame:
-    """Points with the accuracy of guessing (``chance``) at each: where labels are not shared, the task must be guessed too."""
+    """Points with the accuracy of guessing (``chance``) at each: where labels are not shared, the task must be guessed too.
+
+    ``classes``: of a task, for all points; a column ``classes`` says it for each.
+    """
     shared = points["scenario"].map({name: scenario.labels_shared for name, scenario in scenarios().items()})
-    return points.assign(chance=1 / (classes * points["learned"].where(~shared.astype(bool), 1)))
+    own = points.get("classes", classes)
+    return points.assign(chance=1 / (own * points["learned"].where(~shared.astype(bool), 1)))
 
 
 def confusion_shares(counts: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -1,10 +1,12 @@
 """Many lines on many streams: mean ranks, Friedman's test, and Nemenyi's critical difference (Demšar, JMLR 2006).
 
-A block is a stream as drawn for one seed, with its data, network and number of tasks; only blocks on which all lines were run count.
+A block is a stream with its data, network and number of tasks, for one seed; only blocks on which all lines were run count. Seeds of one
+stream are not data sets that are independent of each other: the more streams, the more the tests are worth.
 """
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,16 +56,21 @@ def rank(summary: pd.DataFrame, texts: Sequence[str], value: str = "accuracy") -
     if len(set(texts)) < max(3, len(texts)):
         raise UserError("A ranking is of three lines or more, each named once: two are compared in pairs.")
     each = [line(summary, text, value).rename(columns={value: text}) for text in texts]
+    for one, other in combinations(range(len(each)), 2):
+        if each[one].set_axis(each[other].columns, axis=1).equals(each[other]):
+            raise UserError(f"{texts[one]} and {texts[other]} are the same line: name each once.")
     blocks = reduce(lambda left, right: left.merge(right, on=[*PAIR, *SEEDS]), each)
     if len(blocks) < 2:
         raise UserError(
-            f"{len(blocks)} stream and seed have all of {', '.join(texts)}, and a ranking needs two or more: run them with the same."
+            f"Only {len(blocks)} pairs of a stream and a seed have all of {', '.join(texts)}, and a ranking needs two or more: "
+            "run them with the same."
         )
     values = blocks[list(texts)].to_numpy(float)
     by_block = stats.rankdata(values if value in SMALLER_IS_BETTER else -values, axis=1)
     ranks = by_block.mean(axis=0)
     order = np.argsort(ranks, kind="stable")
-    p_value = float(stats.friedmanchisquare(*values.T).pvalue)
+    # Where all lines tie everywhere the statistic is 0 / 0, and nothing speaks for a difference.
+    p_value = 1.0 if (by_block == by_block[:, :1]).all() else float(stats.friedmanchisquare(*values.T).pvalue)
     return Ranking(tuple(texts[i] for i in order), ranks[order], len(blocks), critical_difference(len(texts), len(blocks)), p_value)
 
 
@@ -84,7 +91,7 @@ def draw(ranking: Ranking, value: str) -> Figure:
     height = 0.75 + 0.17 * ((count + 1) // 2) + 0.09 * len(joined)
     figure = style.new(style.DOUBLE, height)
     axes = figure.add_subplot()
-    axes.set_xlim(0.9, count + 0.1)
+    axes.set_xlim(0.9, max(count, 1 + ranking.critical_difference) + 0.1)
     depth = len(joined) + 2 * ((count + 1) // 2) + 1
     axes.set_ylim(-depth, 3)
     axes.spines[["left", "bottom"]].set_visible(False)
@@ -105,13 +112,13 @@ def draw(ranking: Ranking, value: str) -> Figure:
     for i, (name, place) in enumerate(zip(ranking.lines, ranking.ranks, strict=True)):
         left = i < (count + 1) // 2
         row = len(joined) + 2 * ((i if left else count - 1 - i) + 1)
-        end = 0.9 if left else count + 0.1
+        end = axes.get_xlim()[0 if left else 1]
         axes.plot([place, place, end], [3, -row, -row], color="0.35", linewidth=0.7, clip_on=False)
         text = f"{name}  {place:.2f}" if left else f"{place:.2f}  {name}"
         axes.text(end, -row, f" {text} ", ha="right" if left else "left", va="center", size=7.5, clip_on=False)
     style.caption(
         figure,
-        f"Mean ranks over {ranking.blocks} streams (each seed draws its own). Bars join lines that do not differ by Nemenyi's test at 5 %. "
+        f"Mean ranks over {ranking.blocks} blocks, a stream and a seed each. Bars join lines that do not differ by Nemenyi's test at 5 %. "
         f"Friedman's test: p = {ranking.p_value:.2g}.",
     )
     return figure

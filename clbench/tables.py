@@ -102,20 +102,20 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
 def figure_table(points: pd.DataFrame, measured: Sequence[str] = ()) -> pd.DataFrame:
     """A figure's table (``clbench.paper.base.COLUMNS``), formatted: a row for each point, without columns that hold nothing.
 
-    ``measured`` are columns of the figure's own, each with another of half widths (``_interval``).
+    ``measured`` are columns of the figure's own, some with another of half widths (``_interval``).
     """
     rows = [
         {
             "curve": row["curve"],
             "tasks": str(row["learned"]),
-            "at": number(row["at"]),
+            "at": NONE if pd.isna(row["at"]) else f"{row['at']:.4g}",
             "n": str(row["n"]),
             "accuracy %": percent(row["accuracy"], row["accuracy_interval"]),
             "task accuracy %": percent(row["task_accuracy"], row["task_accuracy_interval"]),
             "bytes to predict": bytes_(row["stored_bytes"]),
             "the paper %": percent(row["paper"]),
         }
-        | {name: measure(row[name], row[f"{name}_interval"]) for name in measured}
+        | {name: measure(row[name], row.get(f"{name}_interval", float("nan"))) for name in measured}
         for row in points.to_dict("records")
     ]
     made = pd.DataFrame(rows)
@@ -208,6 +208,8 @@ def measure(value: float, interval: float) -> str:
     >>> measure(0.123456, 0.05), measure(2048.0, float("nan"))
     ('0.1235 ± 0.05', '2048')
     """
+    if pd.isna(value):
+        return NONE
     return f"{value:.4g}" if pd.isna(interval) else f"{value:.4g} ± {interval:.4g}"
 
 
@@ -334,22 +336,22 @@ def _label(facts: dict[str, str], keys: set[str] | None = None) -> str:
     )
 
 
-def describe(common: dict[str, str], n: Iterable[int] = ()) -> str:
+def describe(common: dict[str, str], n: Iterable[int] = (), *, intervals: bool = True) -> str:
     """What lines have in common (``labels``), and over how many runs they are means, in sentences for a caption."""
     data = f"data {common['data']}" if "data" in common else ""
     stream = f"{common['stream']} ({data})" if "stream" in common and data else common.get("stream", data)
     updates = f"{common['updates']} updates a task" if "updates" in common else ""
-    what = ", ".join(filter(None, [common.get("method", ""), stream, common.get("network", ""), updates, seeds(n)]))
+    what = ", ".join(filter(None, [common.get("method", ""), stream, common.get("network", ""), updates, seeds(n, intervals)]))
     how = protocol(common)
     return f"{what}. {how}." if how else f"{what}."
 
 
-def seeds(n: Iterable[int]) -> str:
-    """How many seeds points are means over. Where they are several, points are drawn with the interval of the mean.
+def seeds(n: Iterable[int], intervals: bool = True) -> str:
+    """How many seeds points are means over. Where they are several, points are drawn with the ``intervals`` of the means.
 
     >>> seeds([1, 1]), seeds([3, 5]), seeds([])
     ('1 seed', '3 to 5 seeds (with 95 % t intervals)', '')
     """
     known = sorted(set(n))
     text = "" if not known else "1 seed" if known == [1] else f"{' to '.join(map(str, sorted({known[0], known[-1]})))} seeds"
-    return f"{text} (with 95 % t intervals)" if text and known[-1] > 1 else text
+    return f"{text} (with 95 % t intervals)" if text and intervals and known[-1] > 1 else text

@@ -50,6 +50,7 @@ def test_bytes_are_shown_as_bytes() -> None:
     [
         (["method"], "accuracy", "a GG has 2 lines: add rate to --rows or --columns"),
         (["nothing"], "accuracy", "nothing"),
+        (["method", "scenario"], "accuracy", "scenario is named twice"),
         (["method", "rate"], "beauty", "beauty"),
     ],
 )

@@ -59,6 +59,7 @@ def test_only_blocks_with_all_lines_count() -> None:
     [
         (["a", "b"], VALUES, "three lines or more"),
         (["a", "b", "a"], VALUES, "each named once"),
+        (["a", "b", "a/gg"], VALUES, "a and a/gg are the same line"),
         (["a", "b", "c"], VALUES | {"c": [0.5]}, "needs two or more"),
         (["a", "b", "x"], VALUES, "x"),
     ],
@@ -66,6 +67,11 @@ def test_only_blocks_with_all_lines_count() -> None:
 def test_what_cannot_be_ranked_is_refused(lines: list[str], values: dict[str, list[float]], words: str) -> None:
     with pytest.raises(UserError, match=words):
         rank(summary(values), lines)
+
+
+def test_where_all_tie_nothing_differs() -> None:
+    tied = rank(summary({name: [0.5, 0.5] for name in "abc"}), ["a", "b", "c"])
+    assert (tied.p_value, list(tied.ranks)) == (1.0, [2.0, 2.0, 2.0])
 
 
 def test_bars_join_lines_within_the_critical_difference() -> None:

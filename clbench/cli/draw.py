@@ -74,8 +74,8 @@ def table(
     ] = None,
     results: Results = Path("results"),
     rows: Annotated[str, typer.Option(help="Group by these (method, outputs, ...), commas between them: a pivoted table.")] = "",
-    columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind.")] = "scenario",
-    value: Annotated[str, typer.Option(help="What stands in its cells: accuracy, task_accuracy, stored_bytes, ...")] = "accuracy",
+    columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind [default: scenario].")] = "",
+    value: Annotated[str, typer.Option(help="What is in its cells: accuracy, stored_bytes, ... [default: accuracy].")] = "",
     out: Annotated[Path | None, typer.Option(help="A .csv, .md or .tex file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,12 +89,14 @@ def table(
     if not found:
         raise UserError("None of these runs is complete: finish one by running it again.")
     averages = over_seeds(summarise(frame(found)))
+    if (columns or value) and not rows:
+        raise UserError("--columns and --value belong to a pivoted table: name its --rows too.")
     if rows:
-        pivoted = pivot(averages, rows.split(","), columns.split(","), value)
-        if as_json:
-            print(json.dumps(json.loads(pivoted.numbers.to_json(orient="records"))))
-        elif out is not None:
+        pivoted = pivot(averages, rows.split(","), (columns or "scenario").split(","), value or "accuracy")
+        if out is not None:
             print(pivoted.write(out))
+        elif as_json:
+            print(json.dumps(json.loads(pivoted.numbers.to_json(orient="records"))))
         else:
             pivoted.show()
         return
@@ -213,13 +215,15 @@ def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | Non
     from clbench.ranking import rank, save
 
     found = rank(summary, lines, value)
+    if out is not None:
+        save(found, value, out)
     if as_json:
         print(json.dumps(found._replace(ranks=found.ranks.tolist())._asdict()))
     else:
-        table = Table("line", "mean rank", title=f"{value}, {found.blocks} streams")
+        table = Table("line", "mean rank", title=f"{value}, {found.blocks} blocks (stream and seed)")
         for name, place in zip(found.lines, found.ranks, strict=True):
             table.add_row(name, f"{place:.2f}")
         Console().print(table)
         print(f"Critical difference (Nemenyi, 5 %): {found.critical_difference:.2f}. Friedman: p = {found.p_value:.2g}.")
-    if out is not None:
-        print(save(found, value, out))
+        if out is not None:
+            print(out)

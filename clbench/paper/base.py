@@ -81,7 +81,8 @@ class PaperFigure:
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
     task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file, and
     so does ``beside``, which draws what the paper's figure leaves out. ``reference``: the paper's numbers. ``rows`` makes the table of the
-    runs, and may add the columns ``measured``, with their half widths.
+    runs, and may add the columns ``measured`` (some with
+    half widths, ``_interval``), and ``classes`` where they differ from row to row.
     """
 
     name: str
@@ -161,9 +162,8 @@ def reproduce(
     known = {(each.curve, each.learned): each.accuracy for each in figure.reference} if budget == "paper" else {}
     table["paper"] = [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
-    table = plots.with_chance(table, classes)[
-        [*COLUMNS, *(f"{name}{end}" for name in figure.measured for end in ("", "_interval"))]
-    ]
+    own = [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
+    table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
     file = folder / "figures" / f"{figure.name}.csv"
     with renderers.writing(file):
         table.to_csv(file, index=False)

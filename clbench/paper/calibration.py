@@ -24,6 +24,7 @@ STREAMS: dict[str, dict[str, dict[str, Any]]] = {
     "laptop": {"PermutedMNIST": {"tasks": 10, "updates": 500}, "SplitMNIST": {"tasks": 5, "updates": 500}},
     "paper": {"PermutedMNIST": {"tasks": 20, "updates": 1000}, "SplitMNIST": {"tasks": 5, "updates": 1000}},
 }
+CLASSES_OF = {"permuted-mnist": CLASSES, "split-mnist": 2}
 NAMES = {"PermutedMNIST": "permuted-mnist", "SplitMNIST": "split-mnist"}
 IMAGES = 200
 """Test images of each task."""
@@ -71,22 +72,33 @@ def decisions(run: runs.Run, data_root: str | None) -> Iterator[dict[str, Any]]:
 
 
 def reliability(done: Done) -> pd.DataFrame:
-    """A row for each stream, way to decide and tenth of certainty: ``at`` its mean, the share ``right`` and of all images, over seeds."""
+    """A row for each stream, way to decide and tenth of certainty, with the images of all seeds: ``at`` is their mean certainty, ``right``
+    the share given the right task, ``share`` that of all images; ``error`` is the calibration error of the way, over seeds."""
     rows = []
     for end in points(done).to_dict("records"):
-        found = []
-        for number, run in enumerate(done.of(end["curve"])):
-            frame = pd.DataFrame(decisions(run, done.data_root))
-            frame["bin"] = np.minimum((BINS * frame["certainty"]).astype(int), BINS - 1)
-            own = frame.groupby(["way", "bin"]).agg(
-                certainty=("certainty", "mean"), right=("right", "mean"), images=("right", "size")
-            )
-            found.append(own.assign(seed=number, share=own["images"] / own.groupby("way")["images"].transform("sum")))
-        for place, part in pd.concat(found).groupby(level=["way", "bin"]):
-            means = {name: mean_t_interval(part[name].to_numpy()) for name in ("right", "share")}
-            row = {**end, "curve": f"{end['curve']}: {place[0]}", "at": part["certainty"].mean()}
-            rows.append(row | {n: m.mean for n, m in means.items()} | {f"{n}_interval": m.half_width for n, m in means.items()})
+        frames = [pd.DataFrame(decisions(run, done.data_root)).assign(seed=seed) for seed, run in enumerate(done.of(end["curve"]))]
+        frame = pd.concat(frames)
+        frame["bin"] = np.minimum((BINS * frame["certainty"]).astype(int), BINS - 1)
+        for way, own in frame.groupby("way"):
+            error = mean_t_interval([calibration_error(part) for _, part in own.groupby("seed")])
+            told = {
+                "curve": f"{end['curve']}: {way}",
+                "ask": f"GNu {way}",
+                "accuracy": np.nan,
+                "task_accuracy": own["right"].mean(),
+            }
+            told |= {"accuracy_interval": np.nan, "task_accuracy_interval": np.nan, "classes": CLASSES_OF[end["stream"]]}
+            told |= {"error": error.mean, "error_interval": error.half_width}
+            for _, part in own.groupby("bin"):
+                place = {"at": part["certainty"].mean(), "right": part["right"].mean(), "share": len(part) / len(own)}
+                rows.append(end | told | place)
     return pd.DataFrame(rows)
+
+
+def calibration_error(decided: pd.DataFrame) -> float:
+    """The mean over images (rows) of how far, in their tenth of certainty (``bin``), certainty and the share right lie apart."""
+    tenths = decided.groupby("bin").agg(certainty=("certainty", "mean"), right=("right", "mean"), images=("right", "size"))
+    return float(((tenths["right"] - tenths["certainty"]).abs() * tenths["images"]).sum() / len(decided))
 
 
 @style.house
@@ -102,7 +114,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             look = style.line(number)
             axes.plot(own["at"], own["right"], color=look["color"], linestyle=look["linestyle"], label="_")
             axes.scatter(own["at"], own["right"], 6 + 60 * own["share"], marker=look["marker"], color=look["color"], label=str(way))
-            errors.append(f"{way} {100 * ((own['right'] - own['at']).abs() * own['share']).sum() / own['share'].sum():.1f}")
+            errors.append(f"{way} {tables.percent(own['error'].iloc[0], own['error_interval'].iloc[0])}")
         axes.set_title(f"{stream}, {part['learned'].iloc[0]} tasks")
         axes.set_xlabel("certainty (%)")
         axes.text(0.98, 0.03, "calibration error\n" + "\n".join(errors), transform=axes.transAxes, ha="right", size=style.SMALL)
@@ -113,8 +125,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("tasks inferred rightly (%)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     _, common = tables.labels(frame.drop_duplicates("stream"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
-    style.caption(figure, f"{what} {IMAGES} test images of each task, by tenths of certainty. Errors in points, weighed by images.")
+    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'], intervals=False)}"
+    style.caption(figure, f"{what} {IMAGES} test images of each task, by tenths of certainty. Calibration error in points.")
     return figure
 
 
@@ -125,5 +137,5 @@ CALIBRATION = PaperFigure(
     curves,
     draw,
     rows=reliability,
-    measured=("right", "share"),
+    measured=("right", "share", "error"),
 )

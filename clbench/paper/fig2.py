@@ -126,6 +126,7 @@ def draw_by_task(frame: pd.DataFrame) -> Figure:
     for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
         look = style.line(number)
         axes.plot(part["at"], part["accuracy"], label=str(name), **(look | {"linestyle": "none"}))
+        axes.errorbar(part["at"], part["accuracy"], part["accuracy_interval"], fmt="none", ecolor=look["color"], elinewidth=0.6)
         slope, start = np.polyfit(part["at"], part["accuracy"], 1)
         axes.plot(
             part["at"], start + slope * part["at"], color=look["color"], linestyle=look["linestyle"], linewidth=0.8, label="_"

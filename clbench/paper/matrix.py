@@ -62,11 +62,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     usual = frame["network"].mode().iloc[0]
     others = frame[frame["network"] != usual].drop_duplicates("method")
     but = "".join(f", {row['method']} on {row['network']}" for row in others.to_dict("records"))
-    what = f"{frame['stream'].iloc[0]} (data {frame['data'].iloc[0]}), {usual}{but}, {tables.seeds(frame['n'])}"
+    what = f"{frame['stream'].iloc[0]} (data {frame['data'].iloc[0]}), {usual}{but}, {tables.seeds(frame['n'], intervals=False)}"
     style.caption(
         figure,
         f"Beyond the paper, budget {frame['budget'].iloc[0]}: {what}. After {frame['learned'].max()} tasks, each method with its own "
-        "parameters for the stream, not tuned. Hatched: does not serve the scenario.",
+        "parameters for the stream, not tuned; sorted by the mean over what it serves. Hatched: does not serve the scenario.",
     )
     return figure
 

@@ -64,9 +64,10 @@ def write(folder, figures):
                 "at": at,
                 "stored_bytes": size,
                 "distance": distance,
+                "task": 5,
             }
             rows += [last | {"learned": 1, "accuracy": 0.0, "task_accuracy": 0.0}, last]
-        columns = [*base.COLUMNS, *(["distance"] if figure == "fig7" else [])]
+        columns = [*base.COLUMNS, *(["task", "distance"] if figure == "fig7" else [])]
         pd.DataFrame(rows)[columns].to_csv(folder / f"{figure}.csv", index=False)
 
 
@@ -95,9 +96,12 @@ def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path):
     drawn = [claim for claim in claims.CLAIMS if claim.figure != claims.BENCH]
     for claim in drawn:
         curves = [curve.name for curve in paper.FIGURES[claim.figure].curves("smoke")]
-        written = {curve: (0.5, 0.5, 10 * number + 10, 1e6) for number, curve in enumerate(curves)}
+        places = [29, 100] if claim.figure == "fig7" else range(10, 1000, 10)
+        written = {curve: (0.5, 0.5, place, 1e6, 0.5) for place, curve in zip(places, curves, strict=False)}
         write(tmp_path, {claim.figure: written})
-    assert sum(each.holds is not None for each in claims.judged(tmp_path)) == len(drawn)
+    found = claims.judged(tmp_path)
+    assert sum(each.holds is not None for each in found) == len(drawn)
+    assert all(each.numbers for each in found if each.holds is not None)
 
 
 def test_what_was_not_made_is_not_judged(tmp_path):
