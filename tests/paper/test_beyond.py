@@ -81,10 +81,9 @@ def test_every_row_is_the_mean_over_its_runs(made):
         assert row["n"] == len(SEEDS)
 
 
-def test_lines_beside_are_the_tables(made):
-    name, drawn, _ = made
-    if not paper.FIGURES[name].beside:
-        pytest.skip("nothing is drawn beside it")
+@pytest.mark.parametrize("name", ["masks-out", "splits-cifar100"])
+def test_lines_beside_are_the_tables(name, tmp_path):
+    drawn = reproduced(name, tmp_path, seeds=(0,), **SMALL[name])
     above, below = paper.FIGURES[name].beside(drawn.frame).axes
     lines = {line.get_label(): line.get_ydata() for line in below.get_lines()}
     for curve, part in drawn.frame.groupby("curve"):
