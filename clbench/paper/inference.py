@@ -16,10 +16,10 @@ from clbench.paper.comparison import CLASSES, ONE_SHOT, inferring
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 5, "updates": 100, "data": "mnist-5k", "checkpoints": (2, 5)},
-    "laptop": {"tasks": 50, "updates": 500, "data": "mnist-5k", "checkpoints": (2, 10, 20, 30, 40, 50)},
+    "laptop": {"tasks": 20, "updates": 500, "data": "mnist-5k", "checkpoints": (2, 5, 10, 15, 20)},
     "paper": {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (10, 50, 100, 150, 200, 250)},
 }
-IMAGES = {"smoke": 128, "laptop": 256, "paper": 512}
+IMAGES = {"smoke": 128, "laptop": 128, "paper": 512}
 """Test images of each task that are asked about."""
 ALGORITHMS = ("one-shot", "binary", "gradient", "exhaustive")
 SINGLE = "each image by itself"
