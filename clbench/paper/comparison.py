@@ -43,8 +43,11 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 @style.house
-def draw_beside(frame: pd.DataFrame, across: str = "learned") -> Figure:
-    """What the paper leaves out: tasks inferred rightly, and what is stored to predict, against tasks learned (or ``across``)."""
+def draw_beside(frame: pd.DataFrame, across: str = "learned", words: str = "") -> Figure:
+    """What the paper leaves out: tasks inferred rightly, and what is stored to predict, against tasks learned (or ``across``).
+
+    ``words``: a caption of its own.
+    """
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
     inferred = frame.dropna(subset="task_accuracy")
@@ -68,7 +71,7 @@ def draw_beside(frame: pd.DataFrame, across: str = "learned") -> Figure:
     figure.set_size_inches(style.COLUMN, 3.4 + style.LEGEND_ROW * -(-len(names) // columns))
     figure.legend(loc="outside upper left", ncols=columns)
     figure.align_ylabels()
-    style.caption(figure, f"Beside {caption(frame)} Only methods that infer the task have a line above.")
+    style.caption(figure, f"Beside {words or caption(frame)} Only methods that infer the task have a line above.")
     return figure
 
 

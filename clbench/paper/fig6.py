@@ -71,7 +71,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 @style.house
 def draw_beside(frame: pd.DataFrame) -> Figure:
     """Tasks inferred rightly and what is stored, against the output size."""
-    figure = comparison.draw_beside(frame.assign(curve=frame["curve"].str.partition(",")[0]), across="at")
+    figure = comparison.draw_beside(frame.assign(curve=frame["curve"].str.partition(",")[0]), across="at", words=caption(frame))
     sizes_axis(figure.axes[-1], frame)
     return figure
 
