@@ -64,6 +64,7 @@ class Learn(_Strict):
     stream: str
     stream_source: str | None = None
     data: str
+    data_version: int = 1
     tasks: int
     network: str
     seeds: Seeds
@@ -74,7 +75,8 @@ class Learn(_Strict):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits: equal for equal learn halves, and for no others."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        first = {"data_version"} if self.data_version == 1 else None  # left out, as before there was a second
+        text = json.dumps(self.model_dump(mode="json", exclude=first), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def agrees_with(self, scenario: Scenario) -> bool:
@@ -161,6 +163,7 @@ def resolve(request: Request) -> list[Job]:
     learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
     asks = make_asks(method, scenario, request.ask, recipe.ask)
     checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
+    data = _data(request, builder, budget)
 
     def learn(seed: int) -> Learn:
         return Learn(
@@ -171,7 +174,8 @@ def resolve(request: Request) -> list[Job]:
             scenario={question: getattr(scenario, question) for question in sorted(method.learning_depends_on)},
             stream=registry.normal_name(request.stream),
             stream_source=registry.source_digest(request.stream),
-            data=_data(request, builder, budget),
+            data=data,
+            data_version=_data_version(data),
             tasks=tasks,
             network=request.network,
             seeds=Seeds(
@@ -343,6 +347,13 @@ def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
     if request.data not in offered:
         raise unknown(f"data set for the stream {builder.name}", request.data, offered)
     return request.data
+
+
+def _data_version(names: str) -> int:
+    """The version of data sets joined by ``+``; 1 for data of a stream's own."""
+    from clbench.data import SOURCES
+
+    return max((SOURCES[name].version for name in names.split("+") if name in SOURCES), default=1)
 
 
 def default_checkpoints(tasks: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import one_hot, pad
 
 from clbench.data import Dataset
 from clbench.stream import Stream, StreamBuilder
@@ -38,10 +38,11 @@ def split_photographs(name: str, per_task: int, data: Dataset, *, tasks: int, se
 
 
 def tinted(digits: Dataset) -> Dataset:
-    """The digits in ten colours: image number i of a data set in colour i modulo ten, its class being ten times the digit plus that."""
+    """The digits in ten colours: number i of each digit in colour i modulo ten, its class being ten times the digit plus that."""
 
     def part(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        colours = torch.arange(len(images)) % len(TINTS)
+        earlier = one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+        colours = earlier % len(TINTS)
         wide = pad(images, (2, 2, 2, 2)).float() / 255
         return (wide * TINTS[colours].view(-1, 3, 1, 1)).round().to(torch.uint8), labels * len(TINTS) + colours
 

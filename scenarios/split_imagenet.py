@@ -7,7 +7,10 @@ A tree has a folder for each class in ``train`` and in ``val``; it lies below th
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from clbench.data.image_files import file_split, tree
+from clbench.seeding import generator
 from clbench.stream import Split, Stream, StreamBuilder, Task
 
 from ._classes import dealt
@@ -23,7 +26,9 @@ def split_files(name: str, side: int, folder: Path, *, tasks: int, seed: int) ->
 
     def part(chosen: list[int], which: int) -> Split:
         labelled = [(path, label) for label, number in enumerate(chosen) for path in files[names[number]][which]]
-        paths, labels = zip(*labelled, strict=True)
+        # Not sorted by class, or the images of a group would all be of one.
+        order = torch.randperm(len(labelled), generator=generator(seed, "order"))
+        paths, labels = zip(*(labelled[row] for row in order.tolist()), strict=True)
         return file_split(paths, labels, side)
 
     made = [

@@ -1,5 +1,7 @@
 """Runs on disk: interrupted ones go on as if nothing had happened, new questions need no training, nothing is done twice."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -415,6 +417,7 @@ CHANGES: dict[str, Any] = {
     "stream": "rotated-mnist",
     "stream_source": "abc",
     "data": "mnist",
+    "data_version": 99,
     "tasks": 4,
     "network": "mlp-33",
     "seeds": {"stream": 0, "initialisation": 0, "training": 1},
@@ -450,6 +453,13 @@ def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> N
     turned = dict(reversed(learn.model_dump().items()))
     turned["parameters"] = dict(reversed(learn.parameters.items()))
     assert Learn(**turned).hash == learn.hash
+
+
+def test_runs_on_the_first_version_of_data_keep_the_names_that_they_had() -> None:
+    learn = job(data="mnist").learn
+    values = learn.model_dump(mode="json")
+    assert values.pop("data_version") == 1
+    assert learn.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 # What stands in the way

@@ -209,6 +209,7 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "stream": "permuted-mnist",
         "stream_source": None,
         "data": "mnist-5k",
+        "data_version": 2,
         "tasks": 20,
         "network": "lenet-300-100",
         "seeds": {"stream": 0, "initialisation": 0, "training": 0},

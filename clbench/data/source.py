@@ -44,7 +44,7 @@ class Source:
     ``train`` and ``test`` are the numbers of images. ``read`` makes the data set from a source and the data root, and
     raises ``MissingData`` or ``DamagedData``. The data lie in ``files``, or else inside the installed Python package
     named ``package``. ``torchvision`` names the class of ``torchvision.datasets`` that downloads the files (empty
-    where none does).
+    where none does). ``version`` is raised when the images, their split or their order change: then runs are done anew.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Source:
     files: tuple[File, ...] = ()
     package: str = ""
     torchvision: str = ""
+    version: int = 1
 
     def where(self, root: Path = Path()) -> str:
         """Where the data set is looked for."""

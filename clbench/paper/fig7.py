@@ -16,6 +16,8 @@ from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import caption
 
 TRACED = ("distance", "entropy", "energy")
+GOAL = "goal"
+"""The entropy with the true mask."""
 INDEPENDENT = 0.9743
 """The accuracy that others report of HopSupSup on SplitMNIST."""
 EQUATION_5 = "output (equation 5)"
@@ -46,7 +48,7 @@ def recovery(done: Done) -> pd.DataFrame:
     for end in points(done).to_dict("records"):
         traced = pd.concat([run.table("recovery") for run in done.of(end["curve"])])
         for place, part in traced.groupby(["learned", "step"]):
-            intervals = {name: mean_t_interval(part[name].to_numpy()) for name in TRACED}
+            intervals = {name: mean_t_interval(part[name].to_numpy()) for name in (*TRACED, GOAL)}
             means = {name: interval.mean for name, interval in intervals.items()}
             means |= {f"{name}_interval": interval.half_width for name, interval in intervals.items()}
             row: dict[Any, Any] = {**end, **dict(zip(("task", "at"), place, strict=True)), **means}
@@ -69,6 +71,10 @@ def draw(frame: pd.DataFrame) -> Figure:
                 axes.plot(part["at"], part[measured], label=f"task {task:.0f}", markevery=5, **look)
                 low, high = (part[measured] + sign * part[f"{measured}_interval"] for sign in (-1, 1))
                 axes.fill_between(part["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
+                if measured == "entropy":
+                    axes.plot(
+                        part["at"].max() + 1, part[GOAL].iloc[-1], "o", color=look["color"], markerfacecolor="none", markersize=4
+                    )
             if column == 0:
                 axes.set_ylabel(labels[measured])
             if measured == "distance":
@@ -84,7 +90,10 @@ def draw(frame: pd.DataFrame) -> Figure:
         f"{row['curve']}: {tables.percent(row['accuracy'], row['accuracy_interval'])}"
         for row in frame.drop_duplicates("curve").to_dict("records")
     )
-    traced = "Traced on 64 training images of a task right after it was learned, when as many masks are stored."
+    traced = (
+        "Traced on 64 training images of a task right after it was learned, when as many masks are stored. "
+        "Circles: the entropy with the true mask."
+    )
     style.caption(figure, f"{caption(frame.drop_duplicates('curve'))} Accuracy (%): {reached}{paper}. {traced}")
     return figure
 
@@ -140,7 +149,7 @@ FIG7 = PaperFigure(
     curves,
     draw,
     rows=recovery,
-    measured=("task", *TRACED),
+    measured=("task", *TRACED, GOAL),
 )
 HOPFIELD = PaperFigure(
     "hopfield", "Past the capacity of the Hopfield network", 10, forgetful, draw_retention, rows=retention, measured=("lost",)

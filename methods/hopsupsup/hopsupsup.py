@@ -69,6 +69,7 @@ class HopSupSup(Method):
     """Supermasks of hidden units in a Hopfield network of fixed size."""
 
     name = "hopsupsup"
+    version = 2
     scenarios = frozenset({GNS, GNU})
     citation = "Wortsman et al.: Supermasks in Superposition. NeurIPS 2020, section 3.5"
     learning_depends_on = frozenset({"task_given_in_training"})
@@ -149,9 +150,11 @@ class HopSupSup(Method):
             self.first = z.to(torch.int8)
         self._rows["retention"].append({"stored": self.tasks, "lost": float(unstable(self.psi, self.first.float()))})
         inputs, _ = next(data.batches(1, TRACED, generator(self.seed, "traced", self.task)))
-        for step, (found, doubt, energy) in enumerate(self._recover(inputs.to(self.brief.device)[None])):
+        images, mask = inputs.to(self.brief.device)[None], (z[None] + 1) / 2
+        goal = float(self._doubt(images, mask))
+        for step, (found, doubt, energy) in enumerate(self._recover(images)):
             distance = ((found >= 0) != (z >= 0)).float().mean()
-            row = {"step": step, "distance": float(distance), "entropy": float(doubt), "energy": float(energy)}
+            row = {"step": step, "distance": float(distance), "entropy": float(doubt), "energy": float(energy), "goal": goal}
             self._rows["recovery"].append({"task": self.task} | row)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -214,12 +217,12 @@ class HopSupSup(Method):
     def _recover(self, images: Tensor, **how: Any) -> list[State]:
         """The descents to masks for groups of images [q, b, *input_shape]."""
         usual = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
-
-        def doubt(masks: Tensor) -> Tensor:
-            return entropy(self._logits(images, masks), self.outputs).mean(1)
-
         start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
-        return descend(self.psi, start, doubt, **(usual | how))
+        return descend(self.psi, start, partial(self._doubt, images), **(usual | how))
+
+    def _doubt(self, images: Tensor, masks: Tensor) -> Tensor:
+        """The mean entropies [q] of the outputs for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""
+        return entropy(self._logits(images, masks), self.outputs).mean(1)
 
     def _logits(self, images: Tensor, masks: Tensor) -> Tensor:
         """All outputs [q, b, outputs] for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""

@@ -108,6 +108,10 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     assert torch.stack(labels_right).mean() > 0.6  # by guessing a quarter
     rows = method.tables()["recovery"]
     assert [row["step"] for row in rows] == list(range(31)) * 3
+    # The first descent starts at the only mask there is.
+    assert rows[0]["distance"] == 0
+    assert rows[0]["goal"] == pytest.approx(rows[0]["entropy"])
+    assert [len({row["goal"] for row in rows[31 * task : 31 * task + 31]}) for task in range(3)] == [1, 1, 1]
     assert method.tables() == {}
 
 

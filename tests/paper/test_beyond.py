@@ -57,12 +57,16 @@ def test_every_row_is_the_mean_over_its_runs(made):
     for row in drawn.frame.iloc[:: 1 if name == "inference" else 7].to_dict("records"):
         scores = [table[table["ask"] == row["ask"]] for table in tables_of(folder, row, "scores")]
         if name in ("fig7", "hopfield"):
-            table, at, measured = {"fig7": ("recovery", "step", "distance"), "hopfield": ("retention", "stored", "lost")}[name]
-            found = []
-            for rows in tables_of(folder, row, table):
-                kept = rows[rows[at] == row["at"]]
-                found.append(float((kept[kept["learned"] == row["task"]] if name == "fig7" else kept)[measured].iloc[0]))
-            assert row[measured] == pytest.approx(np.mean(found), abs=1e-12)
+            table, at, *traced = {
+                "fig7": ("recovery", "step", "distance", "goal"),
+                "hopfield": ("retention", "stored", "lost"),
+            }[name]
+            for measured in traced:
+                found = []
+                for rows in tables_of(folder, row, table):
+                    kept = rows[rows[at] == row["at"]]
+                    found.append(float((kept[kept["learned"] == row["task"]] if name == "fig7" else kept)[measured].iloc[0]))
+                assert row[measured] == pytest.approx(np.mean(found), abs=1e-12)
             continue
         last = [table[table["learned"] == row["learned"]] for table in scores]
         if name == "transfer":
