@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import inference, sparse, summary, training
+from benchmarks import inference, search, sparse, summary, training
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,3 +52,12 @@ def test_flops_of_a_step() -> None:
 def test_the_readme_shows_what_was_measured() -> None:
     measured = pd.read_csv(ROOT / "results" / "reference" / "bench.csv")
     assert summary.summary(measured) in (ROOT / "README.md").read_text()
+
+
+def test_what_a_descent_finds_is_counted() -> None:
+    rows = list(search.rows("mnist-5k", "output", 0, network="swish-100x100", updates=5, groups=2))
+    assert [row["task"] for row in rows] == [1, 2, 3, 4, 5]
+    for row in rows:
+        assert row["exact"] <= row["nearest"]
+        assert all(row[share] in (0, 0.5, 1) for share in ("entropy_lowest", "first_step", "nearest", "exact"))
+    assert sum(row["entropy_lowest"] for row in rows) > 2  # by guessing 1

@@ -15,7 +15,7 @@ COLOURS = {"present": "green", "missing": "yellow", "damaged": "red"}
 
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", help="The folder that holds the data [default: CLBENCH_DATA, else a cache folder]."),
+    typer.Option("--data-root", help="The folder that holds the data.", show_default="CLBENCH_DATA, else a cache folder"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 

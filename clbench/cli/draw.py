@@ -21,10 +21,11 @@ COMPARED = ("accuracy", "task_accuracy", "forgetting")
 
 def plot(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes [default: all that are complete].")
+        list[str] | None,
+        typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all that are complete"),
     ] = None,
     results: Results = Path("results"),
-    out: Annotated[Path | None, typer.Option(help="The folder for the plots [default: RESULTS/plots].")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for the plots.", show_default="RESULTS/plots")] = None,
 ) -> None:
     """Plot any runs: accuracy against tasks learned of all of them, and the accuracy matrix and task confusion of each."""
     from clbench import plots
@@ -70,12 +71,14 @@ def figure(
 
 def table(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes [default: all].")
+        list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all")
     ] = None,
     results: Results = Path("results"),
     rows: Annotated[str, typer.Option(help="Group by these (method, outputs, ...), commas between them: a pivoted table.")] = "",
-    columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind [default: scenario].")] = "",
-    value: Annotated[str, typer.Option(help="What is in its cells: accuracy, stored_bytes, ... [default: accuracy].")] = "",
+    columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind.", show_default="scenario")] = "",
+    value: Annotated[
+        str, typer.Option(help="What is in its cells: accuracy, stored_bytes and others.", show_default="accuracy")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="A .csv, .md or .tex file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -155,7 +158,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
 
 def report(
     results: Results = Path("results"),
-    out: Annotated[Path | None, typer.Option(help="The file to write [default: RESULTS/report.html].")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RESULTS/report.html")] = None,
 ) -> None:
     """Write all that is in RESULTS as one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
     from clbench import report as page

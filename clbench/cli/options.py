@@ -63,7 +63,7 @@ def budget_names() -> Iterable[str]:
 
 Results = Annotated[Path, typer.Option("--results", help="The folder for results.")]
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="The folder with data sets [default: CLBENCH_DATA, else a cache folder].")
+    Path | None, typer.Option("--data-root", help="The folder with data sets.", show_default="CLBENCH_DATA, else a cache folder")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Overwrite = Annotated[

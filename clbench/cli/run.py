@@ -27,51 +27,57 @@ def run(
     method: Annotated[
         str | None,
         typer.Option(
-            help="A method's name, or ./file.py:Class [default: supsup].",
+            help="A method's name, or ./file.py:Class.",
+            show_default="supsup",
             autocompletion=options.completing(options.method_names),
         ),
     ] = None,
     scenario: Annotated[
         str | None,
-        typer.Option(help="gg, gns, gnu or nns [default: gnu].", autocompletion=options.completing(options.scenario_names)),
+        typer.Option(help="gg, gns, gnu or nns.", show_default="gnu", autocompletion=options.completing(options.scenario_names)),
     ] = None,
     stream: Annotated[
         str | None,
         typer.Option(
-            help="A stream's name, or ./file.py:function [default: permuted-mnist].",
+            help="A stream's name, or ./file.py:function.",
+            show_default="permuted-mnist",
             autocompletion=options.completing(options.stream_names),
         ),
     ] = None,
     network: Annotated[
         str | None,
         typer.Option(
-            help="A network's name, or package.module:factory [default: lenet-300-100].",
+            help="A network's name, or package.module:factory.",
+            show_default="lenet-300-100",
             autocompletion=options.completing(options.network_names),
         ),
     ] = None,
-    tasks: Annotated[int | None, typer.Option(help="How many tasks of the stream [default: the budget's or the stream's].")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them: a run for each [default: 0].")] = None,
+    tasks: Annotated[
+        int | None, typer.Option(help="How many tasks of the stream.", show_default="the budget's or the stream's")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them: a run for each.", show_default="0")] = None,
     stream_seed: Annotated[int | None, typer.Option(help="One seed for the tasks of all runs.")] = None,
     initialisation_seed: Annotated[int | None, typer.Option(help="One seed for the method's draws in all runs.")] = None,
     training_seed: Annotated[int | None, typer.Option(help="One seed for the order of batches in all runs.")] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="smoke: under a minute; laptop: minutes; paper: the full protocol [default: laptop].",
+            help="smoke: under a minute; laptop: minutes; paper: the full protocol.",
+            show_default="laptop",
             autocompletion=options.completing(options.budget_names),
         ),
     ] = None,
-    updates: Annotated[int | None, typer.Option(help="Updates a task [default: the budget's].")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a training batch [default: 128].")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates a task.", show_default="the budget's")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a training batch.", show_default="128")] = None,
     checkpoints: Annotated[
-        str | None, typer.Option(help="Numbers of tasks learned at which to ask [default: every one, or ten of many].")
+        str | None, typer.Option(help="Numbers of tasks learned at which to ask.", show_default="every one, or ten of many")
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Of training: float32, bfloat16, or auto, the fastest here and in NNs float32 [default: auto]."),
+        typer.Option(help="Of training: float32, bfloat16, or auto, the fastest here and in NNs float32.", show_default="auto"),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="The data set [default: the embedded one, in budget paper the full one].")
+        str | None, typer.Option(help="The data set.", show_default="the embedded one, in budget paper the full one")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method (clbench show METHOD).")
@@ -136,7 +142,7 @@ def ask(
     run: Annotated[str, typer.Argument(help="A run's folder, or the first letters of its hash.")],
     ask_: AskSettings = None,
     checkpoints: Annotated[
-        str | None, typer.Option(help="Numbers of tasks learned at which to ask [default: the run's, where its state allows].")
+        str | None, typer.Option(help="Numbers of tasks learned at which to ask.", show_default="the run's, where its state allows")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from clbench import networks, registry, storage
 from clbench._torchvision import import_torchvision
 from clbench.method import Brief, Method
+from clbench.methods.supsup.layout import Layout
+from clbench.methods.supsup.masking import kept_weights
 from clbench.stream import Split
 
 TASKS, CLASSES, INPUT = 100, 10, (3, 224, 224)
@@ -38,9 +40,9 @@ def sizes() -> list[Size]:
     usual = networks.count_parameters(lambda outputs: import_torchvision().models.resnet50(num_classes=outputs), 1000)
     with torch.device("meta"):
         network = networks.resolve("resnet-50", INPUT)(CLASSES)
-    shapes = [p.shape for p in network.parameters() if p.ndim >= 2]
+    layout = Layout({name: p.shape for name, p in network.named_parameters() if p.ndim >= 2})
     statistics = sum(b.numel() for b in network.buffers() if b.is_floating_point())
-    ends = sum(shape[0] + shape[1] for shape in shapes)
+    ends = sum(shape[0] + shape[1] for shape in layout.shapes.values())
     found = [
         Size("upper bound", megabytes(4 * usual * TASKS), file("upper-bound"), PAPER["upper bound"], f"{TASKS} x 4 B x {usual:,}"),
         Size("single model", megabytes(4 * usual), file("naive", tasks=1), PAPER["single model"], f"4 B x {usual:,}"),
@@ -53,7 +55,7 @@ def sizes() -> list[Size]:
         ),
     ]
     for edges in EDGES:
-        kept = sum(min(shape.numel() // 2, int(edges * (shape[0] + shape[1]))) for shape in shapes)
+        kept = sum((kept_weights(layout, None, edges) or {}).values())
         found.append(
             Size(
                 f"SupSup; edges {edges:g}",

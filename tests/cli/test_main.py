@@ -163,6 +163,16 @@ def test_examples_of_the_documentation_run(clbench) -> None:
     assert shown in text
 
 
+@pytest.mark.parametrize(
+    ("command", "default"), [("run", "permuted-mnist"), ("ask", "where its state allows"), ("figure", "CLBENCH_DATA")]
+)
+def test_help_says_what_is_taken_by_default(clbench, monkeypatch, command: str, default: str) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = clbench(command, "--help")
+    assert code == 0
+    assert f"({default}" in out or f"{default})" in out
+
+
 def test_help_needs_no_torch() -> None:
     """The command line answers at once: PyTorch takes seconds to import."""
     code = "import sys; sys.argv = ['clbench', '--help']\nfrom clbench.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
