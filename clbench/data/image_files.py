@@ -1,5 +1,7 @@
 """Trees of image files, as of ImageNet: ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``, read when they are needed.
 
+Tiny-ImageNet's own tree, with all of ``val`` in one folder and the classes in a list beside it, is read as it is published.
+
 Images of any size are brought to one, in several processes: for testing the shorter side is scaled to 256/224 of it and the middle is cut
 out, for training a random part is scaled and mirrored at random (torchvision's usual transforms for ImageNet).
 """
@@ -20,6 +22,8 @@ from clbench.errors import UserError
 from clbench.stream import Split
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+LIST = "val_annotations.txt"
+"""Tiny-ImageNet's list: a line an image, the file's name, its class and a box around it, with tabs between them."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORKERS = 4
 """At most so many processes read images, and no more than there are processors."""
@@ -35,18 +39,28 @@ def tree(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
             raise MissingData(
                 f"There is no folder {folder / name}: a tree of images needs train/CLASS/ and val/CLASS/ with image files in them."
             )
-        found = {}
-        for each in sorted(path for path in (folder / name).iterdir() if path.is_dir()):
-            files = sorted(path for path in each.rglob("*") if path.suffix.lower() in SUFFIXES)
-            if files:
-                found[each.name] = files
-        parts.append(found)
+        parts.append(_by_class(folder / name))
     train, test = parts
     if train.keys() != test.keys():
         (odd, *_) = sorted(train.keys() ^ test.keys())
         lacking = "val" if odd in train else "train"
         raise UserError(f"The class {odd} of {folder} has no images in {lacking}/: every class needs some in both.")
     return {name: (train[name], test[name]) for name in train}
+
+
+def _by_class(part: Path) -> dict[str, list[Path]]:
+    """The image files of each class of a half of a tree, in order: by its list where it has one, else by folders."""
+    found: dict[str, list[Path]] = {}
+    if (part / LIST).exists():
+        for line in (part / LIST).read_text().splitlines():
+            file, _, rest = line.partition("\t")
+            found.setdefault(rest.partition("\t")[0], []).append(part / "images" / file)
+        return {name: sorted(found[name]) for name in sorted(found)}
+    for each in sorted(path for path in part.iterdir() if path.is_dir()):
+        files = sorted(path for path in each.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if files:
+            found[each.name] = files
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,8 +81,7 @@ class PaperFigure:
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
     task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file, and
     so does ``beside``, which draws what the paper's figure leaves out. ``reference``: the paper's numbers. ``rows`` makes the table of the
-    runs, and may add the columns ``measured`` (some with
-    half widths, ``_interval``), and ``classes`` where they differ from row to row.
+    runs, and may add the columns ``measured`` (some with half widths, ``_interval``), and ``classes`` where they differ from row to row.
     """
 
     name: str

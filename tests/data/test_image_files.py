@@ -45,6 +45,26 @@ def test_tasks_have_ten_classes_each_and_none_in_common(folder: Path) -> None:
     assert names != [name for task in build(folder, seed=1) for name in task.name.removeprefix("classes ").split(", ")]
 
 
+def test_tiny_imagenet_is_read_as_it_is_published(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    own = tmp_path_factory.mktemp("published")
+    lines = []
+    for part in ("train", "val"):
+        for path in sorted((folder / part).rglob("*.*"), reverse=True):
+            name = path.parent.name
+            place = own / part / (f"{name}/images/{path.name}" if part == "train" else f"images/{name}_{path.name}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
+            if part == "val":
+                lines.append(f"{place.name}\t{name}\t0\t0\t62\t62\n")
+    (own / "val" / "val_annotations.txt").write_text("".join(lines))
+    for one, other in zip(build(folder), build(own), strict=True):
+        assert one.name == other.name
+        for part in ("train", "test"):
+            (images, labels), (same, alike) = getattr(one, part).whole(), getattr(other, part).whole()
+            assert torch.equal(images, same)
+            assert torch.equal(labels, alike)
+
+
 def test_images_are_mixed_by_the_seed(folder: Path) -> None:
     labels = [build(folder, seed=seed)[0].test.labels.tolist() for seed in (0, 0, 1)]
     assert all(sorted(each) != each for each in labels)
