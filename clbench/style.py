@@ -151,8 +151,23 @@ def percent(axis: Any, decimals: int | None = 0) -> None:
 def accuracy_axis(axes: Axes, low: float, high: float, label: str = "average accuracy (%)") -> None:
     """Let the y axis run over these accuracies, in percent. One that does not start at 0 says where it does."""
     axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))  # no 92.5, which would be shown as 92
     percent(axes.yaxis, decimals=0 if high - low > 0.05 else 1)
     axes.set_ylabel(label if low <= 0 else f"{label}\naxis starts at {100 * low:.4g}")
+
+
+def broken(figure: Figure, chance: float) -> tuple[Axes, Axes]:
+    """Axes for accuracies far above ``chance``, and a strip below them from 0 to a little above it, with a break between the two."""
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    below.set_ylim(0, 1.6 * chance)
+    below.set_yticks([0, chance])
+    percent(below.yaxis)
+    above.spines["bottom"].set_visible(False)
+    above.tick_params(axis="x", length=0)
+    for axes, height in ((above, 0), (below, 1)):
+        mark: dict[str, Any] = {"marker": [(-1, -0.6), (1, 0.6)], "markersize": 6, "color": BLACK, "markeredgewidth": 0.8}
+        axes.plot([0], [height], transform=axes.transAxes, linestyle="none", clip_on=False, label="_", **mark)
+    return above, below
 
 
 def tasks_axis(axes: Axes, learned: Sequence[int]) -> None:

@@ -11,6 +11,8 @@ from clbench import plots, style, tables
 from clbench.paper.base import Curve
 
 CLASSES = 10
+HIGH = 0.6
+"""Where all lines lie above this accuracy, the axis is broken between them and chance."""
 ONE_SHOT: dict[str, Any] = {"algorithm": "one-shot", "group": 128, "evidence": 1}
 """The paper's protocol: the first image of a batch of 128 decides for all of them."""
 
@@ -23,20 +25,29 @@ def told(name: str, shared: Mapping[str, Any], method: str, **set_: Any) -> Curv
 def inferring(name: str, shared: Mapping[str, Any], method: str, set_: Mapping[str, Any], **ask: Any) -> Curve:
     """A method in GNu, asked in that way; without ``ask`` it is told the task, which costs no other training."""
     asked = {"scenario": "GNu", **ask} if ask else {"scenario": "GG"}
-    return Curve(name, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": asked})
+    return Curve(name, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": shared.get("ask", {}) | asked})
 
 
 @style.house
 def draw(frame: pd.DataFrame) -> Figure:
-    """Average accuracy against tasks learned, with chance and what the paper says."""
-    figure = style.new(style.COLUMN, 2.2)
-    axes = figure.add_subplot()
+    """Average accuracy against tasks learned, with chance and what the paper says.
+
+    Where all lines lie high the axis is broken: else they would lie on each other, far above chance.
+    """
+    low = float((frame["accuracy"] - frame["accuracy_interval"].fillna(0)).min())
+    figure = style.new(style.COLUMN, 2.2 if low < HIGH else 2.6)
+    axes, chance = (figure.add_subplot(), None) if low < HIGH else style.broken(figure, frame["chance"].max())
     for number, (name, points) in enumerate(frame.groupby("curve", sort=False)):
         plots.draw_line(axes, points, label=str(name), **style.line(number))
     plots.draw_chance(axes, frame)
     draw_reference(axes, frame)
-    style.accuracy_axis(axes, 0, 1)
-    style.tasks_axis(axes, frame["learned"].tolist())
+    style.accuracy_axis(axes, 0 if chance is None else plots.nice_below(low, 1.0), 1)
+    if chance is not None:
+        axes.set_ylabel("average accuracy (%)")  # the break shows where it starts
+        plots.draw_chance(chance, frame)
+        for line in chance.get_lines():
+            line.set_label("_")
+    style.tasks_axis(chance or axes, frame["learned"].tolist())
     plots.name_lines(figure, axes)
     style.caption(figure, caption(frame))
     return figure

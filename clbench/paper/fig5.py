@@ -14,7 +14,7 @@ ROTATED: dict[str, dict[str, Any]] = {
     "paper": {"tasks": 36, "updates": 1000, "data": "mnist", "checkpoints": (2, 5, 10, 15, 20, 25, 30, 35, 36)},
 }
 ASKED = {"smoke": 256, "laptop": 256, "paper": 1280}
-"""Test images of each task in GNu: a decision by Binary from 128 images costs seconds."""
+"""Test images of each task, for all curves: a decision by Binary from 128 images costs seconds."""
 
 PERMUTED: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 3, "updates": 30, "data": "mnist-5k", "checkpoints": (1, 2, 3)},
@@ -25,11 +25,11 @@ PERMUTED: dict[str, dict[str, Any]] = {
 
 def rotated(budget: str) -> Sequence[Curve]:
     """SupSup in GNu and told the task, from one training; PSP, BatchE and the upper bound in GG."""
-    shared = ROTATED[budget] | {"stream": "rotated-mnist", "network": "fc-1024-1024"}
+    shared = ROTATED[budget] | {"stream": "rotated-mnist", "network": "fc-1024-1024", "ask": {"images": ASKED[budget]}}
     set_ = {"outputs": 200}
     return [
         inferring("SupSup GG", shared, "supsup", set_),
-        inferring("SupSup GNu H", shared, "supsup", set_, **BINARY, images=ASKED[budget]),
+        inferring("SupSup GNu H", shared, "supsup", set_, **BINARY),
         told("PSP GG", shared, "psp"),
         told("BatchE GG", shared, "batche"),
         told("upper bound GG", shared, "upper-bound"),
