@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from clbench import registry
+from clbench import registry, renderers
 from clbench.evaluator import Schedule, teach
 from clbench.seeding import generator
 from clbench.spec import build_method, build_stream, request, resolve
@@ -50,8 +50,8 @@ def of_groups(method: Any, strings: Tensor, task: int, images: Tensor) -> dict[s
     start = (method.sum / method.tasks).expand(len(images), -1).clone().requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(method._doubt(images, (start + 1) / 2).sum(), start)
-    end = method._recover(images)[-1]
-    overlap = torch.where(end.z >= 0, 1.0, -1.0) @ strings.T / strings.shape[1]
+    found = torch.where(method._recover(images)[-1].z >= 0, 1.0, -1.0)
+    overlap = found @ strings.T / strings.shape[1]
     right = {
         "entropy_lowest": doubts.argmin(1) == task,
         "first_step": (-slope @ strings.T).argmax(1) == task,
@@ -59,14 +59,18 @@ def of_groups(method: Any, strings: Tensor, task: int, images: Tensor) -> dict[s
         "exact": overlap[:, task] == 1,
     }
     shares = {name: each.double().mean().item() for name, each in right.items()}
-    return shares | {"entropy_of_true": doubts[:, task].mean().item(), "entropy_at_end": end.entropy.mean().item()}
+    of_found = method._doubt(images, (found + 1) / 2)
+    return shares | {"entropy_of_true": doubts[:, task].mean().item(), "entropy_of_found": of_found.mean().item()}
 
 
 if __name__ == "__main__":
     data = sys.argv[1] if len(sys.argv) > 1 else "mnist-5k"
     table = pd.DataFrame(row for masked in ("output", "normalised") for seed in range(SEEDS) for row in rows(data, masked, seed))
     table.insert(0, "data", data)
-    means = table.drop(columns="seed").groupby(["data", "masked", "task"]).mean()
-    table.to_csv(Path("results/hopsupsup-search.csv"), index=False)
-    Path("results/hopsupsup-search.md").write_text(means.round(3).reset_index().to_markdown(index=False) + "\n")
-    print(means.round(3).to_string())
+    means = table.drop(columns="seed").groupby(["data", "masked", "task"]).mean().reset_index()
+    shares = ["entropy_lowest", "first_step", "nearest", "exact"]
+    shown = means.assign(**{f"{name} %": (100 * means[name]).map("{:.1f}".format) for name in shares}).drop(columns=shares)
+    folder = Path("results")
+    table.to_csv(folder / "hopsupsup-search.csv", index=False)
+    (folder / "hopsupsup-search.md").write_text(renderers.markdown(shown.round(2).astype(str)))
+    print(shown.round(2).to_string(index=False))

@@ -309,7 +309,8 @@ def labels(lines: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     common: dict[str, str] = {}
     for key in dict.fromkeys(key for line in facts for key in line):
         (value, times), *others = Counter(line[key] for line in facts if key in line).most_common()
-        if not others or (key in learning and 2 * times > len(facts)):
+        # A line without a sample of images was asked about all of them, so that this is common to all or to none.
+        if (not others and (key != "images" or times == len(facts))) or (key in learning and 2 * times > len(facts)):
             common[key] = value
     named = [{key for key, value in line.items() if key == "scenario" or common.get(key) != value} for line in facts]
     made = [_label(line, keys) for line, keys in zip(facts, named, strict=True)]
@@ -341,7 +342,10 @@ def describe(common: dict[str, str], n: Iterable[int] = (), *, intervals: bool =
     data = f"data {common['data']}" if "data" in common else ""
     stream = f"{common['stream']} ({data})" if "stream" in common and data else common.get("stream", data)
     updates = f"{common['updates']} updates a task" if "updates" in common else ""
-    what = ", ".join(filter(None, [common.get("method", ""), stream, common.get("network", ""), updates, seeds(n, intervals)]))
+    images = f"{common['images']} test images of each task" if "images" in common else ""
+    what = ", ".join(
+        filter(None, [common.get("method", ""), stream, common.get("network", ""), updates, images, seeds(n, intervals)])
+    )
     how = protocol(common)
     return f"{what}. {how}." if how else f"{what}."
 

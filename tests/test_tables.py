@@ -162,6 +162,15 @@ def test_labels_are_never_equal():
     assert sorted(labels) == ["GNu", "GNu images=100"]
 
 
+def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_it():
+    sampled = [scores([[0.9]], ask=f"{ASK.format(objective)} images=100") for objective in "HG"]
+    assert tables.labels(lines(*sampled))[1]["images"] == "100"
+    assert "100 test images of each task, 1 seed" in tables.describe(tables.labels(lines(*sampled))[1], [1])
+    labels, common = tables.labels(lines(*sampled, scores([[0.9]], scenario="GG", ask="GG")))
+    assert sorted(labels) == ["GG", "GNu G images=100", "GNu H images=100"]
+    assert "images" not in common
+
+
 def test_transductive_methods_are_marked():
     line = lines(scores([[0.9]], method="hop", transductive=True), scores([[0.9]], method="supsup"))
     assert tables.labels(line)[0] == ["hop (transductive) GNu", "supsup GNu"]

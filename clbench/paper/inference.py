@@ -73,7 +73,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure.legend(loc="outside upper left", ncols=1)
     _, common = tables.labels(frame.drop_duplicates("curve"))
     what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
-    style.caption(figure, f"{what} {common['images']} test images of each task; answering included, many at a time.")
+    style.caption(figure, f"{what} Times include answering, many images at a time.")
     return figure
 
 
