@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 BUDGET ?= laptop
+HOW = --budget $(BUDGET) $(if $(SEEDS),--seeds $(SEEDS))
 BIN := .venv/bin
 STAMP := .venv/.set-up
 UNFINISHED := .venv/.unfinished
@@ -46,41 +47,41 @@ format: setup ## Sort the imports and format the code
 	$(BIN)/ruff format
 
 reproduce-fig2: setup ## The paper's Figure 2: GG at image scale (beyond BUDGET=smoke it needs CIFAR-100)
-	$(BIN)/clbench figure fig2-right --budget $(BUDGET)
-	$(if $(filter smoke paper,$(BUDGET)),$(BIN)/clbench figure fig2-left --budget $(BUDGET))
+	$(BIN)/clbench figure fig2-right $(HOW)
+	$(if $(filter smoke paper,$(BUDGET)),$(BIN)/clbench figure fig2-left $(HOW))
 
 reproduce-fig3: setup ## The paper's Figure 3: SupSup in GNu against methods that are told the task
-	$(BIN)/clbench figure fig3-left --budget $(BUDGET)
-	$(BIN)/clbench figure fig3-right --budget $(BUDGET)
+	$(BIN)/clbench figure fig3-left $(HOW)
+	$(BIN)/clbench figure fig3-right $(HOW)
 
-reproduce-fig4: setup ## Train, and draw the paper's Figure 4 (BUDGET=smoke|laptop|paper)
-	$(BIN)/clbench figure fig4 --budget $(BUDGET)
+reproduce-fig4: setup ## Train, and draw the paper's Figure 4 (BUDGET=smoke|laptop|paper, SEEDS=0,1,2)
+	$(BIN)/clbench figure fig4 $(HOW)
 
 reproduce-fig5: setup ## Figure 5: rotations told apart by Binary, and One-Shot for BatchE
-	$(BIN)/clbench figure fig5-left --budget $(BUDGET)
-	$(BIN)/clbench figure fig5-right --budget $(BUDGET)
+	$(BIN)/clbench figure fig5-left $(HOW)
+	$(BIN)/clbench figure fig5-right $(HOW)
 
 reproduce-fig6: setup ## Figure 6: the effect of the output size
-	$(BIN)/clbench figure fig6-left --budget $(BUDGET)
-	$(BIN)/clbench figure fig6-right --budget $(BUDGET)
+	$(BIN)/clbench figure fig6-left $(HOW)
+	$(BIN)/clbench figure fig6-right $(HOW)
 
 reproduce-fig7: setup ## Figure 7: HopSupSup finds masks in a Hopfield network, and what happens past its capacity
-	$(BIN)/clbench figure fig7 --budget $(BUDGET)
-	$(BIN)/clbench figure hopfield --budget $(BUDGET)
+	$(BIN)/clbench figure fig7 $(HOW)
+	$(BIN)/clbench figure hopfield $(HOW)
 
 # Without the photographs that Figure 2 needs beyond the smoke budget, and Fashion-MNIST, which `mixed` always needs, the others are
 # still made: those come last and say what they lack.
 reproduce-all: reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 reproduce-fig7 ## All of these and more, claims judged, a report
-	$(BIN)/clbench figure splits --budget $(BUDGET)
-	$(BIN)/clbench figure masks-out --budget $(BUDGET)
-	$(BIN)/clbench figure inference --budget $(BUDGET)
-	$(BIN)/clbench figure calibration --budget $(BUDGET)
-	$(BIN)/clbench figure matrix --budget $(BUDGET)
-	-$(BIN)/clbench figure fig2-right --budget $(BUDGET)
-	-$(BIN)/clbench figure transfer --budget $(BUDGET)
-	-$(BIN)/clbench figure splits-cifar100 --budget $(BUDGET)
-	-$(BIN)/clbench figure fig2-left --budget $(BUDGET)
-	-$(BIN)/clbench figure mixed --budget $(BUDGET)
+	$(BIN)/clbench figure splits $(HOW)
+	$(BIN)/clbench figure masks-out $(HOW)
+	$(BIN)/clbench figure inference $(HOW)
+	$(BIN)/clbench figure calibration $(HOW)
+	$(BIN)/clbench figure matrix $(HOW)
+	-$(BIN)/clbench figure fig2-right $(HOW)
+	-$(BIN)/clbench figure transfer $(HOW)
+	-$(BIN)/clbench figure splits-cifar100 $(HOW)
+	-$(BIN)/clbench figure fig2-left $(HOW)
+	-$(BIN)/clbench figure mixed $(HOW)
 	$(BIN)/clbench claims
 	$(BIN)/clbench report
 

@@ -78,8 +78,14 @@ def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     rows = summary[summary["method"] == method]
     if scenario:
         rows = rows[rows["scenario"] == registry.scenario(scenario).name]
-    wanted = dict(part.split("=", 1) for part in settings[0].split(",") if "=" in part)
+    parts = settings[0].split(",") if settings[0] else []
+    if plain := [part for part in parts if "=" not in part]:
+        raise UserError(f"{plain[0]!r} in {text} is no setting: a line is METHOD/SCENARIO/key=value,key=value.")
+    wanted = dict(part.split("=", 1) for part in parts)
     facts = [read_settings(ask) | read_settings(learned) for ask, learned in zip(rows["ask"], rows["settings"], strict=True)]
+    for key in wanted:
+        if facts and not any(key in fact for fact in facts):
+            raise unknown(f"setting of {method}", key, sorted({name for fact in facts for name in fact}))
     rows = rows[[all(fact.get(key) == wish for key, wish in wanted.items()) for fact in facts]]
     if rows.empty:
         raise UserError(f"No run is {text}.")

@@ -114,7 +114,7 @@ def caption(figure: Figure, text: str) -> None:
     """Write ``text``, wrapped, in small letters under what is drawn; the figure grows by as much. Call once, after the rest."""
     width, height = figure.get_size_inches()
     margin = 0.04
-    lines = wrapped(text, width - 2 * margin)
+    lines = wrapped(text, 0.97 * (width - 2 * margin))  # letters as drawn are a little wider than as measured
     below = (len(lines) * SMALL * 1.3 + 3) / 72
     figure.set_size_inches(width, height + below)
     share = below / (height + below)

@@ -7,6 +7,7 @@ import subprocess
 from html import unescape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from clbench import api, paper, report, tables
@@ -42,6 +43,32 @@ def test_every_line_s_cells_stand_in_the_page(page: str, results: Path) -> None:
     for _, line in shown.iterrows():
         wanted = {cell for cell in line.astype(str) if cell not in ("", tables.NONE)}
         assert any(wanted <= set(row) for row in rows)
+
+
+def test_the_overview_leaves_samples_out_and_says_of_how_many_lines_it_shows_the_best(results: Path) -> None:
+    runs = [Run(path.parent) for path in sorted(results.glob("runs/*/run.json"))]
+    averages = over_seeds(summarise(frame(runs)))
+    (place,) = [place for place in report._overview(averages) if "mlp-8" in place["name"]]
+    assert place["name"].endswith("2 tasks · 5 updates")
+    assert set(place["rows"]) == {"naive", "supsup"}
+    cell = place["rows"]["naive"]["GNs"]
+    own = averages[(averages["method"] == "naive") & (averages["learned"] == 2)]
+    assert (cell["share"], cell["lines"]) == (own["accuracy"].item(), 1)
+    better = own.assign(accuracy=1.0, ask="GNs images=9")
+    assert report._overview(pd.concat([own, better]))[0]["rows"]["naive"]["GNs"] == cell
+    other = report._overview(pd.concat([own, own.assign(accuracy=1.0, transductive=True)]))[0]["rows"]
+    assert other["naive"]["GNs"] == cell
+    assert other["naive (transductive)"]["GNs"]["share"] == 1.0
+    two = report._overview(pd.concat([own, own.assign(accuracy=1.0, ask="GNs objective=G")]))[0]["rows"]
+    assert (two["naive"]["GNs"]["share"], two["naive"]["GNs"]["lines"]) == (1.0, 2)
+
+
+def test_a_figure_of_another_version_is_named(tmp_path: Path, results: Path) -> None:
+    copied = shutil.copytree(results, tmp_path / "results")
+    table = pd.read_csv(copied / "figures" / "splits.csv")
+    table.drop(columns="accuracy").to_csv(copied / "figures" / "splits.csv", index=False)
+    with pytest.raises(UserError, match=r"splits\.csv is no figure's table, for it lacks accuracy"):
+        report.write(copied, copied / "report.html")
 
 
 def test_pictures_and_runs_are_inside(page: str, results: Path) -> None:

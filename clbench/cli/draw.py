@@ -41,7 +41,9 @@ def figure(
     budget: Annotated[
         str, typer.Option(help="smoke, laptop or paper.", autocompletion=options.completing(options.budget_names))
     ] = "laptop",
-    seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0",
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds with commas between them.", show_default="0; several at the paper's budget")
+    ] = None,
     from_results: Annotated[bool, typer.Option("--from-results", help="Draw from stored runs and run nothing.")] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -58,7 +60,7 @@ def figure(
             name,
             budget,
             results,
-            seeds=options.integers(seeds, "--seeds") or (0,),
+            seeds=options.integers(seeds, "--seeds"),
             from_results=from_results,
             watch=shown.watch,
             data_root=None if data_root is None else str(data_root),
@@ -134,7 +136,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
         print(json.dumps([each._asdict() for each in found]))
         return
     words = {True: "holds", False: "does not hold", None: "not judged"}
-    table = Table("claim", "source", "figure", "budget", "stream (data)", "verdict", "numbers", "runs")
+    table = Table("claim", "source", "figure", "budget", "seeds", "stream (data)", "verdict", "numbers", "runs")
     for each in found:
         numbers = "\n".join(f"{name}: {shown(name, number)}" for name, number in each.numbers.items())
         table.add_row(
@@ -142,6 +144,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
             each.source,
             each.figure,
             each.budget,
+            "" if each.seeds is None else str(each.seeds),
             each.data,
             words[each.holds],
             numbers,

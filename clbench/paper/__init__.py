@@ -46,7 +46,7 @@ def figure(
     budget: str = "laptop",
     results: str | Path = "results",
     *,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     from_results: bool = False,
     watch: Watch = unwatched,
     data_root: str | None = None,
@@ -55,7 +55,8 @@ def figure(
 ) -> Drawn:
     """Do the runs of a figure of the paper that are missing, and draw it into ``results``/figures as .csv, .png and .pdf.
 
-    ``from_results`` draws from stored runs and does none; a ``UserError`` names what is missing. ``watch`` is called with each job and each
+    ``seeds``: None for the budget's, which is several (``PaperFigure.seeds``) at the paper's and one at the others. ``from_results``
+    draws from stored runs and does none; a ``UserError`` names what is missing. ``watch`` is called with each job and each
     record of it as it comes; ``data_root``, ``device`` and ``overwrite`` are those of ``clbench.runs.execute``.
     """
     if name not in FIGURES:
@@ -64,7 +65,7 @@ def figure(
         FIGURES[name],
         budget,
         Path(results),
-        seeds=tuple(seeds),
+        seeds=None if seeds is None else tuple(seeds),
         from_results=from_results,
         watch=watch,
         data_root=data_root,

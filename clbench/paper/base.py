@@ -47,7 +47,7 @@ COLUMNS = (
 )
 """The columns of a figure's table: a row for each point. Accuracies run from 0 to 1 and are means over n seeds, with half widths of
 their 95 % t intervals; ``at`` is where a point stands that is not drawn against tasks learned; ``paper`` is the accuracy that the paper
-gives for it, if it does; ``runs`` are the hashes of the runs that the point comes from."""
+gives for it, if it does, at the paper's budget; ``runs`` are the hashes of the runs that the point comes from."""
 
 
 NAMES = (*COLUMNS[: COLUMNS.index("at")], "n", "runs")
@@ -82,6 +82,7 @@ class PaperFigure:
     task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file, and
     so does ``beside``, which draws what the paper's figure leaves out. ``reference``: the paper's numbers. ``rows`` makes the table of the
     runs, and may add the columns ``measured`` (some with half widths, ``_interval``), and ``classes`` where they differ from row to row.
+    ``seeds``: how many at the paper's budget.
     """
 
     name: str
@@ -93,6 +94,7 @@ class PaperFigure:
     beside: Callable[[pd.DataFrame], Figure] | None = None
     rows: Callable[["Done"], pd.DataFrame] | None = None
     measured: tuple[str, ...] = ()
+    seeds: int = 3
 
 
 class Drawn(NamedTuple):
@@ -137,7 +139,7 @@ def reproduce(
     budget: str,
     folder: Path,
     *,
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[int, ...] | None = None,
     from_results: bool = False,
     watch: Watch = unwatched,
     data_root: str | None = None,
@@ -147,6 +149,8 @@ def reproduce(
     """Make a figure in the results folder ``folder``; ``clbench.paper.figure`` says how."""
     if budget not in spec.BUDGETS:
         raise unknown("budget", budget, spec.BUDGETS)
+    if seeds is None:
+        seeds = tuple(range(figure.seeds)) if budget == "paper" else (0,)
     answers = needed(figure.curves(budget), seeds)
     jobs = merged(answers)
     if from_results:
@@ -158,8 +162,7 @@ def reproduce(
     table = (figure.rows or points)(Done(answers, done, data_root))
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
-    known = {(each.curve, each.learned): each.accuracy for each in figure.reference} if budget == "paper" else {}
-    table["paper"] = [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
+    table["paper"] = published(figure, budget, table)
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
     own = [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
     table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
@@ -181,9 +184,24 @@ def reproduce(
     return Drawn(table, drawing, tuple(files))
 
 
+def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[float]:
+    """What the paper gives for each row: where it stands in the paper's budget, and in the others beside a curve's last point."""
+    known = {(each.curve, each.learned): each.accuracy for each in figure.reference}
+    if budget != "paper":
+        last = table.groupby("curve")["learned"].max()
+        known = {(curve, int(last[curve])): accuracy for (curve, _), accuracy in known.items() if curve in last}
+    return [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
+
+
 def read(file: Path) -> pd.DataFrame:
-    """A figure's table from its file, to the last digit: pandas' own reading of numbers may round."""
-    real = set(pd.read_csv(file, nrows=0).columns) - set(NAMES)
+    """A figure's table from its file, to the last digit: pandas' own reading of numbers may round. ``UserError`` if it is none."""
+    try:
+        there = set(pd.read_csv(file, nrows=0).columns)
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        raise UserError(f"{file} cannot be read ({error}): make the figure again.") from None
+    if lacking := set(COLUMNS) - there:
+        raise UserError(f"{file} is no figure's table, for it lacks {', '.join(sorted(lacking))}: make the figure again.")
+    real = there - set(NAMES)
     numbers: dict[Any, Callable[[str], float]] = dict.fromkeys(real, lambda text: float(text or "nan"))
     return pd.read_csv(file, dtype={"runs": str}, converters=numbers)
 

@@ -54,16 +54,18 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 @style.house
-def draw_beside(frame: pd.DataFrame, across: str = "learned", words: str = "") -> Figure:
+def draw_beside(
+    frame: pd.DataFrame, across: str = "learned", words: str = "", looks: Mapping[str, Mapping[str, Any]] | None = None
+) -> Figure:
     """What the paper leaves out: tasks inferred rightly, and what is stored to predict, against tasks learned (or ``across``).
 
-    ``words``: a caption of its own.
+    ``words``: a caption of its own; ``looks``: those of the curves in the figure that this stands beside.
     """
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
     inferred = frame.dropna(subset="task_accuracy")
     for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
-        look = style.line(number)
+        look: dict[str, Any] = {"markerfacecolor": "none", **looks[str(name)]} if looks else style.line(number)
         right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
         if name in set(inferred["curve"]):
             plots.draw_line(above, right, label="_", across=across, **look)
@@ -87,8 +89,8 @@ def draw_beside(frame: pd.DataFrame, across: str = "learned", words: str = "") -
 
 
 def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:
-    """Stars where the paper gives a number."""
-    known = frame.dropna(subset="paper")
+    """Stars where the paper gives a number, at its budget."""
+    known = frame[frame["budget"] == "paper"].dropna(subset="paper")
     if len(known):
         axes.plot(known["learned"], known["paper"], "*", color=style.BLACK, markersize=6, clip_on=False, label="the paper's number")
 
@@ -100,5 +102,7 @@ def caption(frame: pd.DataFrame) -> str:
     last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
     inferred = "; ".join(f"{row['curve']}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
     found = f" Tasks inferred rightly at the end (%): {inferred}." if inferred else ""
-    whose = f"{name} of the paper as run by clbench" if name.startswith("fig") else f"{name}, beyond the paper"
+    whose = (
+        f"Figure {name.removeprefix('fig').replace('-', ' ')} as run by clbench" if name.startswith("fig") else "Beyond the paper"
+    )
     return f"{whose}, budget {budget}: {tables.describe(common, frame['n'])}{found}"

@@ -50,4 +50,4 @@ def made(
 
 
 LEFT = made("left", "lenet-300-100", 100, LENET, ())
-RIGHT = made("right", "fc-1024-1024", 500, FC, (Reference(GNU_H, 250, 0.9491, "section 4.3"),))
+RIGHT = made("right", "fc-1024-1024", 500, FC, (Reference(GNU_H, 250, 0.9491, "section 4.2"),))

@@ -5,6 +5,7 @@ training. In NNs the paper looks for a new task every 100 updates, and tasks hav
 so the same is shown with checks that fall in the middle between.
 """
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -91,7 +92,7 @@ def caption(frame: pd.DataFrame) -> str:
     """What was run, how far the curves are below GG, and how many masks there were."""
     _, common = tables.labels(frame.drop_duplicates("curve"))
     accuracy = frame.pivot(index="learned", columns="curve", values="accuracy")
-    gaps = [f"{name} {100 * (accuracy[GG] - accuracy[name]).max():.2f}" for name in (GNU_H, GNU_G, NNS, UNALIGNED)]
+    gaps = [f"{name} {100 * max(0.0, (accuracy[GG] - accuracy[name]).max()):.2f}" for name in (GNU_H, GNU_G, NNS, UNALIGNED)]
     learned = frame["learned"].max()
     components = frame[frame["learned"] == learned].set_index("curve")["components"].map(tables.number)
     return (
@@ -108,7 +109,7 @@ FIG4 = PaperFigure(
     CLASSES,
     curves,
     draw,
-    beside=comparison.draw_beside,
+    beside=partial(comparison.draw_beside, looks=STYLES),
 )
 
 

@@ -62,6 +62,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
         plots.draw_line(axes, points, label=str(name), across="at", **style.line(number))
     sizes_axis(axes, frame)
+    for number, (scenario, level) in enumerate(frame.groupby("scenario")["chance"].first().items()):
+        dashes = {"linestyle": ((0, (1, 1.5)), (0, (4, 1.5)))[number % 2]}
+        axes.axhline(level, label=f"chance {scenario}: {100 * level:.3g} %", **(style.CHANCE | dashes))
     style.accuracy_axis(axes, 0, 1)
     plots.name_lines(figure, axes)
     style.caption(figure, f"{caption(frame)} After {frame['learned'].max()} tasks.")

@@ -132,7 +132,7 @@ def draw_retention(frame: pd.DataFrame) -> Figure:
     axes.axvline(0.138 * units, label=f"0.138 d = {0.138 * units:.0f} (random strings)", **style.CHANCE)
     axes.set_xlabel("masks stored")
     axes.set_ylabel("units of the first mask lost (%)")
-    axes.set_ylim(0, max(0.1, 1.2 * frame["lost"].max()))
+    axes.set_ylim(0, max(0.1, 1.1 * float((frame["lost"] + frame["lost_interval"].fillna(0)).max())))
     style.percent(axes.yaxis)
     plots.name_lines(figure, axes)
     memory = f" The memory of d = {units} units takes {tables.bytes_(frame['stored_bytes'].iloc[0])}, however many masks it holds."
@@ -150,6 +150,7 @@ FIG7 = PaperFigure(
     draw,
     rows=recovery,
     measured=("task", *TRACED, GOAL),
+    seeds=5,
 )
 HOPFIELD = PaperFigure(
     "hopfield", "Past the capacity of the Hopfield network", 10, forgetful, draw_retention, rows=retention, measured=("lost",)

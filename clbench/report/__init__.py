@@ -50,21 +50,34 @@ def write(results: Path, out: Path) -> Path:
 
 
 def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each stream, network and number of tasks: methods against scenarios, the best of their lines in each."""
+    """For each stream, network, number of tasks and of updates: methods against scenarios, the best of their lines in each.
+
+    Lines that were asked about a sample of images stand apart from it: they cannot be compared with the others.
+    """
     found = []
     if len(averages):
-        averages = averages[averages["learned"] == averages["tasks"]]
-    places = averages.groupby(["stream", "data", "network", "tasks"], sort=False) if len(averages) else ()
+        sampled = averages["ask"].map(lambda ask: "images" in tables.read_settings(ask))
+        averages = averages[(averages["learned"] == averages["tasks"]) & ~sampled]
+        averages = averages.assign(
+            updates=averages["settings"].map(lambda settings: tables.read_settings(settings).get("updates", tables.NONE)),
+            method=averages["method"] + averages["transductive"].map({True: " (transductive)", False: ""}),
+        )
+    places = averages.groupby(["stream", "data", "network", "tasks", "updates"], sort=False) if len(averages) else ()
     for place, part in places:
         rows = {}
         for method, own in part.groupby("method", sort=False):
             best = own.sort_values("accuracy").drop_duplicates("scenario", keep="last").set_index("scenario")
             rows[method] = {
-                name: {"text": tables.percent(row["accuracy"], row["accuracy_interval"]), "share": row["accuracy"], "n": row["n"]}
+                name: {
+                    "text": tables.percent(row["accuracy"], row["accuracy_interval"]),
+                    "share": row["accuracy"],
+                    "n": row["n"],
+                    "lines": int((own["scenario"] == name).sum()),
+                }
                 for name, row in best.iterrows()
             }
         best_first = dict(sorted(rows.items(), key=lambda row: -max(cell["share"] for cell in row[1].values())))
-        found.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks", "rows": best_first})
+        found.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks · {place[4]} updates", "rows": best_first})
     return found
 
 
@@ -75,8 +88,12 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
         table, picture = folder / f"{figure.name}.csv", folder / f"{figure.name}.png"
         if table.exists() and picture.exists():
             points = read(table)
+            if lacking := set(figure.measured) - set(points):
+                raise UserError(
+                    f"{table} lacks {', '.join(sorted(lacking))}: make it again with `clbench figure {figure.name}`, or remove it."
+                )
             table_shown = tables.figure_table(points, figure.measured)
-            if "the paper %" in table_shown:
+            if points["paper"].notna().any():
                 gaps = 100 * (points["accuracy"] - points["paper"])
                 table_shown["difference"] = [tables.NONE if pd.isna(gap) else f"{gap:+.2f}" for gap in gaps]
             found.append(

@@ -16,10 +16,10 @@ RIGHT = {
     "fig3-left": {"SupSup GNu H": (0.93,), "PSP GG": (0.9,), "BatchE GG": (0.88,)},
     "fig3-right": {"SupSup GNu H": (0.96,), "PSP GG": (0.9,), "BatchE GG": (0.88,)},
     "fig4": {"GG (task given)": (0.93,), "GNu H": (0.925,), "NNs H aligned": (0.92,), "NNs H unaligned": (0.6,)},
-    "fig5-left": {"SupSup GNu H": (0.95, 0.99)},
+    "fig5-left": {"SupSup GNu H": (0.95, 0.99), "PSP GG": (0.94,), "BatchE GG": (0.9,)},
     "fig5-right": {"BatchE GNu H": (0.9, 0.97)},
     "fig6-left": {"GNu H, s = 10": (0.5, 0.6, 10), "GNu H, s = 50": (0.9, 0.95, 50), "GNu H, s = 100": (0.9, 0.99, 100)},
-    "fig6-right": {"GNu H, s = 10": (0.9, 1.0, 10), "GNu H, s = 100": (0.9, 1.0, 100)},
+    "fig6-right": {"GNu H, s = 10": (0.9, 0.9, 10), "GNu H, s = 100": (0.9, 1.0, 100)},
     "fig2-right": {
         "SupSup; edges 4": (0.7, None, None, 1e5),
         "SupSup Transfer; edges 4": (0.75, None, None, 1e5),
@@ -56,7 +56,13 @@ def write(folder, figures):
         rows = []
         for number, (curve, values) in enumerate(curves.items()):
             accuracy, task, at, size, distance = (*values, *[None] * (5 - len(values)))
-            last = dict.fromkeys(base.COLUMNS) | {"figure": figure, "budget": "laptop", "curve": curve, "runs": f"run{number}"}
+            last = dict.fromkeys(base.COLUMNS) | {
+                "figure": figure,
+                "budget": "laptop",
+                "curve": curve,
+                "runs": f"run{number}",
+                "n": 2,
+            }
             last |= {
                 "learned": 20,
                 "accuracy": accuracy,
@@ -102,6 +108,25 @@ def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path):
     found = claims.judged(tmp_path)
     assert sum(each.holds is not None for each in found) == len(drawn)
     assert all(each.numbers for each in found if each.holds is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "cannot be read"),
+        ("figure,budget\nfig4,laptop\n", "is no figure's table, for it lacks .*accuracy"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, text, words):
+    (tmp_path / "fig4.csv").write_text(text)
+    with pytest.raises(UserError, match=rf"fig4\.csv {words}"):
+        claims.judged(tmp_path)
+
+
+def test_another_figure_s_table_is_refused(tmp_path):
+    write(tmp_path, {"fig4": RIGHT["fig3-left"]})
+    with pytest.raises(UserError, match=r"fig4\.csv does not hold the curves of fig4: make it again with `clbench figure fig4`"):
+        claims.judged(tmp_path)
 
 
 def test_what_was_not_made_is_not_judged(tmp_path):

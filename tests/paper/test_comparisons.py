@@ -63,8 +63,8 @@ def test_one_training_serves_all_asks_of_supsup():
     assert len({answer.job.learn.hash for answer in answers}) == 1
 
 
-def test_the_paper_s_numbers_stand_in_the_table_of_its_own_budget_alone(tmp_path):
-    reference = (base.Reference("SupSup GG", 2, 0.75, "made up"),)
+def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_in_others(tmp_path):
+    reference = (base.Reference("SupSup GG", 1, 0.75, "made up"), base.Reference("another", 1, 0.5, "made up"))
 
     def curves(budget):
         shared = {
@@ -78,8 +78,16 @@ def test_the_paper_s_numbers_stand_in_the_table_of_its_own_budget_alone(tmp_path
         return [comparison.inferring("SupSup GG", shared, "supsup", {"outputs": 20})]
 
     figure = base.PaperFigure("made-up", "", 10, curves, comparison.draw, reference)
-    table = base.reproduce(figure, "paper", tmp_path).frame
-    assert table["paper"].isna().tolist() == [True, False]
-    assert table["paper"].iloc[1] == 0.75
+    own = base.reproduce(figure, "paper", tmp_path, seeds=(0,))
+    assert own.frame["paper"].tolist() == pytest.approx([0.75, math.nan], nan_ok=True)
+    assert "the paper's number" in [line.get_label() for line in own.figure.axes[0].get_lines()]
+    assert "| the paper % |" in (tmp_path / "figures" / "made-up.md").read_text()
     again = base.reproduce(figure, "smoke", tmp_path)
-    assert all(map(math.isnan, again.frame["paper"]))
+    assert again.frame["paper"].tolist() == pytest.approx([math.nan, 0.75], nan_ok=True)
+    assert "the paper's number" not in [line.get_label() for line in again.figure.axes[0].get_lines()]
+    assert "| the paper %, at its budget |" in (tmp_path / "figures" / "made-up.md").read_text()
+
+
+def test_the_paper_s_budget_has_several_seeds():
+    assert paper.FIGURES["fig2-right"].seeds == 5
+    assert all(figure.seeds > 1 for name, figure in paper.FIGURES.items() if name != "fig2-left")
