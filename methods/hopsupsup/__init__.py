@@ -18,9 +18,9 @@ Where the mask acts: on each hidden layer's activations (``output``, equation 5)
 code masks the normalised pre-activations). It needs a network that is an ``nn.Sequential`` and normalises what goes into its activations,
 such as ``swish-2048x2048``: on others the entropy of the outputs does not tell the tasks apart.
 
-What to expect: on SplitMNIST the entropy tells the right mask from the others of every group of 64 training images (4 seeds, measured),
-but the descent begins where all masks are mixed, and what they have in common favours some classes. Where that is stronger than what the
-images say, it ends in another task's mask, or between two. Other steps, strengths and starts move this from task to task.
+What to expect: on SplitMNIST the entropy tells the right mask from the others for every group of 64 training images
+(``python -m benchmarks.search``), but the descent begins where all masks are mixed, and what they have in common favours some classes.
+Where that is stronger than what the images say, it ends in another task's mask, or between two (docs/differences.md).
 
 Deviation: steps grow with d and the strength falls with it, so that one setting serves networks of any width (at the authors' d = 4096
 they are theirs: steps of 500 and a strength of 1.5e-3). Batch normalisation uses the batch's statistics, in training and in answering,
