@@ -46,7 +46,17 @@ def test_ranks_are_those_of_a_double_loop(value: str) -> None:
     assert dict(zip(found.lines, found.ranks, strict=True)) == pytest.approx(expected)
     assert list(found.ranks) == sorted(found.ranks)
     assert found.blocks == 4
-    assert found.p_value == pytest.approx(stats.friedmanchisquare(*VALUES.values()).pvalue)
+    own = list(zip(*[stats.rankdata(block) for block in zip(*VALUES.values(), strict=True)], strict=True))
+    spreads = []
+    for permuted in itertools.product(*[itertools.permutations(block) for block in zip(*own, strict=True)]):
+        sums = [sum(ranks) for ranks in zip(*permuted, strict=True)]
+        spreads.append(sum(each**2 for each in sums))
+    observed = sum(sum(ranks) ** 2 for ranks in own)
+    assert found.p_value == pytest.approx(np.mean([spread >= observed - 1e-9 for spread in spreads]), abs=2e-3)  # by 9,999 draws
+
+
+def test_full_agreement_of_two_blocks_is_one_way_in_six() -> None:
+    assert rank(summary({"a": [0.3, 0.6], "b": [0.2, 0.5], "c": [0.1, 0.4]}), ["a", "b", "c"]).p_value == pytest.approx(1 / 6)
 
 
 def test_only_blocks_with_all_lines_count() -> None:

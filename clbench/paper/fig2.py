@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clbench import plots, results, style
+from clbench.compare import SEEDS
 from clbench.metrics import mean_t_interval
 from clbench.paper import sizes
 from clbench.paper.base import Curve, Done, PaperFigure, Reference, points
@@ -103,49 +104,61 @@ LEFT = PaperFigure(
 )
 
 
+RANDOM, TRANSFERRED = "SupSup; ", "SupSup Transfer; "
+"""How the names of curves begin whose masks start at random, and from earlier scores."""
+
+
 def transfer(budget: str) -> Sequence[Curve]:
     """SupSup with and without Transfer, for each density: trainings of ``right``."""
     return [curve for curve in right(budget) if curve.settings["method"] == "supsup"]
 
 
 def by_task(done: Done) -> pd.DataFrame:
-    """A row for each curve and task (``at``, from 1): the accuracy on that task after the last, over seeds."""
-    rows = []
-    for end in points(done).to_dict("records"):
+    """A row for each curve and task (``at``, from 1): the accuracy on it after the last, and what Transfer adds to that, over seeds."""
+    ends = points(done).to_dict("records")
+    last = {}
+    for end in ends:
         own = results.frame(done.of(end["curve"]))
-        last = own[(own["ask"] == end["ask"]) & (own["learned"] == end["learned"])]
-        for task, part in last.groupby("task"):
-            interval = mean_t_interval(part["accuracy"].to_numpy())
-            place = {"at": float(str(task)) + 1, "accuracy": interval.mean, "accuracy_interval": interval.half_width}
+        last[end["curve"]] = own[(own["ask"] == end["ask"]) & (own["learned"] == end["learned"])]
+    rows = []
+    for end in ends:
+        without = last[end["curve"].replace(TRANSFERRED, RANDOM)]
+        for task, part in last[end["curve"]].merge(without, on=[*SEEDS, "task"], suffixes=("", "_without")).groupby("task"):
+            accuracy = mean_t_interval(part["accuracy"].to_numpy())
+            place = {"at": float(str(task)) + 1, "accuracy": accuracy.mean, "accuracy_interval": accuracy.half_width}
+            if end["curve"].startswith(TRANSFERRED):
+                gain = mean_t_interval((part["accuracy"] - part["accuracy_without"]).to_numpy())
+                place |= {"gain": gain.mean, "gain_interval": gain.half_width}
             rows.append(end | place)
     return pd.DataFrame(rows)
 
 
 @style.house
 def draw_by_task(frame: pd.DataFrame) -> Figure:
-    """Accuracy on each task against its number, with straight lines fitted: whether later tasks gain."""
+    """What Transfer adds to the accuracy on each task, against its number, with straight lines fitted: whether later tasks gain more."""
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
-    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+    for number, (name, part) in enumerate(frame.dropna(subset="gain").groupby("curve", sort=False)):
         look = style.line(number)
-        axes.plot(part["at"], part["accuracy"], label=str(name), **(look | {"linestyle": "none"}))
-        axes.errorbar(part["at"], part["accuracy"], part["accuracy_interval"], fmt="none", ecolor=look["color"], elinewidth=0.6)
-        slope, start = np.polyfit(part["at"], part["accuracy"], 1)
+        axes.plot(part["at"], part["gain"], label=str(name).removeprefix(TRANSFERRED), **(look | {"linestyle": "none"}))
+        axes.errorbar(part["at"], part["gain"], part["gain_interval"], fmt="none", ecolor=look["color"], elinewidth=0.6)
+        later = part[part["at"] > 1]  # the first task has nothing to start from
+        slope, start = np.polyfit(later["at"], later["gain"], 1)
         axes.plot(
-            part["at"], start + slope * part["at"], color=look["color"], linestyle=look["linestyle"], linewidth=0.8, label="_"
+            later["at"], start + slope * later["at"], color=look["color"], linestyle=look["linestyle"], linewidth=0.8, label="_"
         )
-    axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
+    axes.axhline(0, label="without Transfer", **style.CHANCE)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("task (in the order learned)")
-    style.accuracy_axis(axes, 0, 1, "accuracy on the task (%)")
-    plots.name_lines(figure, axes)
-    style.caption(
-        figure, caption(frame.drop_duplicates("curve")) + " Lines are least-squares fits. Tasks are the same for all curves."
-    )
+    axes.set_ylabel("gained by Transfer (points)")
+    style.percent(axes.yaxis)
+    figure.legend(loc="outside upper left", ncols=3)
+    what = "Accuracy with Transfer minus that without, on the same tasks, seed by seed. Lines are least-squares fits to all but the first."
+    style.caption(figure, f"{caption(frame.drop_duplicates('curve'))} {what}")
     return figure
 
 
-TRANSFER = PaperFigure("transfer", "Transfer by task", 5, transfer, draw_by_task, rows=by_task, seeds=5)
+TRANSFER = PaperFigure("transfer", "Transfer by task", 5, transfer, draw_by_task, rows=by_task, measured=("gain",), seeds=5)
 RIGHT = PaperFigure(
     "fig2-right",
     "SplitCIFAR100 in GG: accuracy against bytes",

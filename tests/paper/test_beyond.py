@@ -70,6 +70,12 @@ def test_every_row_is_the_mean_over_its_runs(made):
             continue
         last = [table[table["learned"] == row["learned"]] for table in scores]
         if name == "transfer":
+            gains = [table[table["task"] == row["at"] - 1]["accuracy"].item() for table in last]
+            random = drawn.frame[drawn.frame["curve"] == row["curve"].replace(" Transfer", "")].iloc[0]
+            before = [table[table["learned"] == row["learned"]] for table in tables_of(folder, random, "scores")]
+            lower = [table[table["task"] == row["at"] - 1]["accuracy"].item() for table in before]
+            expected = np.mean(gains) - np.mean(lower) if "Transfer" in row["curve"] else float("nan")
+            assert row["gain"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
             last = [table[table["task"] == row["at"] - 1] for table in last]
         assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in last]), abs=1e-12)
         if name == "inference":
