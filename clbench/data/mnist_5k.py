@@ -37,9 +37,7 @@ def read(source: Source, root: Path) -> Dataset:
         )
     images = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28).copy())
     labels = torch.from_numpy(rows[:, -1].astype(np.int64))
-    order = torch.randperm(len(rows), generator=generator(0, source.name))
-    training = order % PER_CLASS < TRAIN_PER_CLASS
-    train, test = order[training], order[~training]
+    train, test = order()
     return Dataset(
         name=source.name,
         train_images=images[train],
@@ -50,6 +48,13 @@ def read(source: Source, root: Path) -> Dataset:
         mean=source.mean,
         std=source.std,
     )
+
+
+def order() -> tuple[torch.Tensor, torch.Tensor]:
+    """The package's rows of the training and of the test images, int64, in the order in which they come here."""
+    mixed = torch.randperm(10 * PER_CLASS, generator=generator(0, "mnist-5k"))
+    training = mixed % PER_CLASS < TRAIN_PER_CLASS
+    return mixed[training], mixed[~training]
 
 
 def _packaged_rows(source: Source) -> npt.NDArray[np.uint8]:
