@@ -1,26 +1,29 @@
-"""A stream of unlike tasks: permuted digits, rotated digits and Fashion-MNIST in turn. Its tasks are not uniform in difficulty.
+"""Streams of unlike tasks: permuted digits, rotated digits and something else in turn. Their tasks are not uniform in difficulty.
 
-Where tasks are not alike, task inference degrades (the paper's section 5). Rotations and permutations are those of the other streams;
-Fashion-MNIST comes as it is at first and permuted after that. The digits and the clothes are normalised each with their own statistics.
+Where tasks are not alike, task inference degrades (the paper's section 5). Rotations and permutations are those of the other streams. In
+``mixed`` the third is Fashion-MNIST, as it is at first and permuted after that; digits and clothes are normalised each with their own
+statistics. In ``mixed-digits`` it is two consecutive classes of upright digits, so that it needs no other data.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from clbench.data import Dataset
 from clbench.errors import UserError
 from clbench.seeding import generator
-from clbench.stream import Stream, StreamBuilder
+from clbench.stream import Stream, StreamBuilder, Task
 
 from ._mnist import background, pixel_map, task_maker
 from .rotated_mnist import STEP, rotation
+from .split_mnist import split
 
 
-def mixed(digits: Dataset, fashion: Dataset, *, tasks: int, seed: int) -> Stream:
-    """``tasks`` tasks: permuted digits, digits rotated by 10, 20, … degrees, Fashion-MNIST, and so on."""
+def in_turn(name: str, digits: Dataset, third: Callable[[int, Tensor], Task], *, tasks: int, seed: int, classes: int) -> Stream:
+    """``tasks`` tasks: permuted digits, digits rotated by 10, 20, … degrees, and ``third`` of the turn (from 0) and a permutation."""
     _, channels, height, width = digits.train_images.shape
-    if fashion.train_images.shape[1:] != digits.train_images.shape[1:]:
-        raise UserError(f"The stream mixed needs images of one size, but {digits.name} and {fashion.name} differ.")
-    black, digit_task, fashion_task = background(digits), task_maker(digits), task_maker(fashion)
+    black, digit_task = background(digits), task_maker(digits)
     draws = generator(seed, "permutations")
     made = []
     for i in range(tasks):
@@ -32,9 +35,27 @@ def mixed(digits: Dataset, fashion: Dataset, *, tasks: int, seed: int) -> Stream
             degrees = STEP * (turn + 1) % 360
             made.append(digit_task(f"{degrees}°", pixel_map(rotation(degrees, height, width), black)))
         else:
-            kept = torch.arange(height * width) if turn == 0 else permutation
-            made.append(fashion_task(f"{fashion.name} {turn}", pixel_map(kept, black)))
-    return Stream("mixed", made, max(digits.classes, fashion.classes), (channels, height, width))
+            made.append(third(turn, permutation))
+    return Stream(name, made, classes, (channels, height, width))
+
+
+def mixed(digits: Dataset, fashion: Dataset, *, tasks: int, seed: int) -> Stream:
+    """``tasks`` tasks of digits, and every third of Fashion-MNIST."""
+    if fashion.train_images.shape[1:] != digits.train_images.shape[1:]:
+        raise UserError(f"The stream mixed needs images of one size, but {digits.name} and {fashion.name} differ.")
+    fashion_task, black = task_maker(fashion), background(digits)
+
+    def third(turn: int, permutation: Tensor) -> Task:
+        kept = torch.arange(len(permutation)) if turn == 0 else permutation
+        return fashion_task(f"{fashion.name} {turn}", pixel_map(kept, black))
+
+    return in_turn("mixed", digits, third, tasks=tasks, seed=seed, classes=max(digits.classes, fashion.classes))
+
+
+def mixed_digits(digits: Dataset, *, tasks: int, seed: int) -> Stream:
+    """``tasks`` tasks of digits, and every third of two classes alone."""
+    pairs = split("", digits, tasks=min(5, -(-tasks // 3)), seed=seed)
+    return in_turn("mixed-digits", digits, lambda turn, _: pairs[turn], tasks=tasks, seed=seed, classes=digits.classes)
 
 
 STREAMS = (
@@ -45,5 +66,12 @@ STREAMS = (
         data=("mnist-5k+fashion-mnist", "mnist+fashion-mnist"),
         full_data="mnist+fashion-mnist",
         most_tasks=108,
+    ),
+    StreamBuilder(
+        "mixed-digits",
+        mixed_digits,
+        "permuted digits, rotated digits and two upright classes in turn",
+        data=("mnist-5k", "mnist"),
+        most_tasks=15,
     ),
 )

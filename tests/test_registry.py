@@ -130,7 +130,7 @@ def test_methods_and_streams_are_found_where_they_lie() -> None:
     assert registry.method("supsup") is SupSup
     assert all(name == found.name for name, found in registry.methods().items())
     expected = {f"{kind}-{family}" for kind in ("permuted", "rotated", "split") for family in ("mnist", "fashion-mnist")}
-    assert expected | {"mixed"} <= set(registry.streams())
+    assert expected | {"mixed", "mixed-digits"} <= set(registry.streams())
     assert registry.stream("rotated-mnist").most_tasks == 36
     assert registry.stream("permuted-mnist").most_tasks is None
 

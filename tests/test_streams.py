@@ -55,7 +55,7 @@ def source_of(stream: Stream, task: int) -> Tensor:
 # Streams
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "mixed"])
+@pytest.mark.parametrize("name", [*FAMILIES, "mixed", "mixed-digits"])
 def test_a_stream_is_what_it_says(name: str) -> None:
     data = [random_images()] if name != "mixed" else [random_images(), random_images(name="clothes")]
     stream = build(name, *data, tasks=5)
@@ -72,7 +72,7 @@ def test_a_stream_is_what_it_says(name: str) -> None:
             assert part.augment is None
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "mixed"])
+@pytest.mark.parametrize("name", [*FAMILIES, "mixed", "mixed-digits"])
 def test_equal_seeds_give_equal_streams(name: str) -> None:
     data = [random_images()] if name != "mixed" else [random_images(), random_images(name="clothes")]
     for mine, its in zip(build(name, *data, tasks=4, seed=3), build(name, *data, tasks=4, seed=3), strict=True):
@@ -166,6 +166,21 @@ def test_mixed_tasks_take_turns() -> None:
     for i, task in enumerate(stream):
         assert torch.allclose(task.test.whole()[0], expected[i]), i
         assert torch.equal(task.test.whole()[1], clothes.test_labels if i % 3 == 2 else digits.test_labels)
+    assert stream.classes == 10
+
+
+def test_mixed_digits_have_two_classes_in_every_third_task() -> None:
+    digits = random_images()
+    stream, pairs = build("mixed-digits", digits, tasks=6, seed=4), build("split-mnist", digits, tasks=2)
+    like = build("mixed", digits, digits, tasks=6, seed=4)
+    assert [task.name for task in stream] == ["permutation 0", "10°", "classes 0 to 1", "permutation 1", "20°", "classes 2 to 3"]
+    for index in (0, 1, 3, 4):
+        assert torch.equal(stream[index].test.whole()[0], like[index].test.whole()[0])
+    for index, pair in ((2, 0), (5, 1)):
+        for part in ("train", "test"):
+            (images, labels), (same, alike) = getattr(stream[index], part).whole(), getattr(pairs[pair], part).whole()
+            assert torch.equal(images, same)
+            assert torch.equal(labels, alike)
     assert stream.classes == 10
 
 

@@ -1,6 +1,6 @@
 """What the paper admits in section 5 and does not draw: task inference on tasks that are not alike.
 
-SplitMNIST in two classes each, SplitCIFAR100 in five, and a mix of digits and clothes (``mixed``, which needs Fashion-MNIST).
+SplitMNIST in two classes each, SplitCIFAR100 in five, and unlike tasks in turn (``mixed``: at the paper's budget with Fashion-MNIST).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ PHOTOGRAPHS["smoke"] |= {"batch_size": 64, "checkpoints": (1, 2, 3)}
 PHOTOGRAPHS["laptop"] |= {"checkpoints": (1, 5, 10, 15, 20)}
 PHOTOGRAPHS["paper"] |= {"checkpoints": (1, 5, 10, 15, 20)}
 UNLIKE: dict[str, dict[str, Any]] = {
-    "smoke": {"tasks": 6, "updates": 100, "data": "mnist-5k+fashion-mnist", "checkpoints": (3, 6)},
-    "laptop": {"tasks": 12, "updates": 1000, "data": "mnist-5k+fashion-mnist", "checkpoints": (3, 6, 9, 12)},
-    "paper": {"tasks": 99, "updates": 1000, "data": "mnist+fashion-mnist", "checkpoints": (9, 33, 66, 99)},
+    "smoke": {"stream": "mixed-digits", "tasks": 6, "updates": 100, "data": "mnist-5k", "checkpoints": (3, 6)},
+    "laptop": {"stream": "mixed-digits", "tasks": 15, "updates": 1000, "data": "mnist-5k", "checkpoints": (3, 6, 9, 12, 15)},
+    "paper": {"stream": "mixed", "tasks": 99, "updates": 1000, "data": "mnist+fashion-mnist", "checkpoints": (9, 33, 66, 99)},
 }
-UNLIKE = {name: budget | {"stream": "mixed", "network": "lenet-300-100"} for name, budget in UNLIKE.items()}
+UNLIKE = {name: budget | {"network": "lenet-300-100"} for name, budget in UNLIKE.items()}
 GG, GNU_H, GNU_G = "SupSup GG", "SupSup GNu H", "SupSup GNu G"
 
 
@@ -60,4 +60,11 @@ CIFAR = PaperFigure(
     draw,
     beside=draw_beside,
 )
-MIXED = PaperFigure("mixed", "Digits and clothes in turn", 10, partial(curves, UNLIKE, {"outputs": 100}), draw, beside=draw_beside)
+MIXED = PaperFigure(
+    "mixed",
+    "Unlike tasks in turn: where they are not uniform, inferring them fails",
+    10,
+    partial(curves, UNLIKE, {"outputs": 100}),
+    draw,
+    beside=draw_beside,
+)
