@@ -14,6 +14,7 @@ from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwa
 from clbench.paper.calibration import CALIBRATION
 from clbench.paper.fig4 import FIG4, MASKS_OUT
 from clbench.paper.inference import INFERENCE
+from clbench.paper.inference import MIXED as INFERENCE_MIXED
 from clbench.paper.matrix import MATRIX
 from clbench.runs import Overwrite
 
@@ -35,7 +36,7 @@ FIGURES: dict[str, PaperFigure] = {
             fig6.RIGHT,
             fig7.FIG7,
         ),
-        *(fig7.HOPFIELD, splits.SPLITS, splits.CIFAR, splits.MIXED, MASKS_OUT, INFERENCE, CALIBRATION, MATRIX),
+        *(fig7.HOPFIELD, splits.SPLITS, splits.CIFAR, splits.MIXED, MASKS_OUT, INFERENCE, INFERENCE_MIXED, CALIBRATION, MATRIX),
     )
 }
 """Every figure by name."""

@@ -15,6 +15,7 @@ SMALL = {
     "hopfield": {"network": "swish-8x8", "tasks": 6, "updates": 2, "set": {"outputs": 60}},
     "masks-out": {"network": "mlp-16", "updates": 3},
     "inference": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
+    "inference-mixed": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
     "splits-cifar100": {"network": "resnet-18-2", "updates": 2, "batch_size": 16},
     "transfer": {"network": "resnet-18-2", "updates": 2, "batch_size": 16},
 }
@@ -54,7 +55,7 @@ def test_all_files_are_there(made):
 
 def test_every_row_is_the_mean_over_its_runs(made):
     name, drawn, folder = made
-    for row in drawn.frame.iloc[:: 1 if name == "inference" else 7].to_dict("records"):
+    for row in drawn.frame.iloc[:: 1 if name.startswith("inference") else 7].to_dict("records"):
         scores = [table[table["ask"] == row["ask"]] for table in tables_of(folder, row, "scores")]
         if name in ("fig7", "hopfield"):
             table, at, *traced = {
@@ -78,7 +79,7 @@ def test_every_row_is_the_mean_over_its_runs(made):
             assert row["gain"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
             last = [table[table["task"] == row["at"] - 1] for table in last]
         assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in last]), abs=1e-12)
-        if name == "inference":
+        if name.startswith("inference"):
             # One-Shot and the paper's protocol share a pass: its whole time is One-Shot's.
             asks = [r["ask"] for r in drawn.frame.to_dict("records") if r["curve"] in (inference.ONE, inference.PROTOCOL)]
             passed = set(asks) if row["curve"] == inference.ONE else {row["ask"]}
