@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from clbench import plots, renderers, results, runs, spec, style, tables
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Score, Taught
+from clbench.registry import scenarios
 
 Watch = Callable[[spec.Job, Taught | Score], None]
 
@@ -65,6 +66,10 @@ class Curve(NamedTuple):
     at: float | None = None
 
 
+SINGLE = "each image by itself"
+"""What is added to the name of a curve whose question is asked again without the paper's protocol."""
+
+
 class Reference(NamedTuple):
     """A number that the paper gives, and where: a curve's average accuracy after ``learned`` tasks at the paper's budget."""
 
@@ -79,10 +84,10 @@ class PaperFigure:
     """A figure of the paper: what is run for it in each budget, and how its table is drawn.
 
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
-    task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) as read from its file, and
-    so does ``beside``, which draws what the paper's figure leaves out. ``reference``: the paper's numbers. ``rows`` makes the table of the
-    runs, and may add the columns ``measured`` (some with half widths, ``_interval``), and ``classes`` where they differ from row to row.
-    ``seeds``: how many at the paper's budget.
+    task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) of the curves as read from
+    its file. ``beside`` draws what the paper's figure leaves out, from the same table and that of ``singly``'s curves. ``reference``: the
+    paper's numbers. ``rows`` makes the table of the runs, and may add the columns ``measured`` (some with half widths, ``_interval``), and
+    ``classes`` where they differ from row to row. ``seeds``: how many at the paper's budget.
     """
 
     name: str
@@ -151,7 +156,9 @@ def reproduce(
         raise unknown("budget", budget, spec.BUDGETS)
     if seeds is None:
         seeds = tuple(range(figure.seeds)) if budget == "paper" else (0,)
-    answers = needed(figure.curves(budget), seeds)
+    curves = figure.curves(budget)
+    alone = singly(curves) if figure.beside else []
+    answers = needed([*curves, *alone], seeds)
     jobs = merged(answers)
     if from_results:
         done = {job.learn.hash: runs.Run(folder / "runs" / job.learn.hash) for job in jobs}
@@ -177,11 +184,31 @@ def reproduce(
     }
     for path, text in texts.items():
         path.write_text(text)
-    drawing = figure.draw(table)
+    drawing = figure.draw(table[~table["curve"].isin([curve.name for curve in alone])].reset_index(drop=True))
     files = [file, *style.save(drawing, file.with_suffix("")), *texts]
     if figure.beside:
         files += style.save(figure.beside(table), file.with_name(f"{figure.name}-beside"))
     return Drawn(table, drawing, tuple(files))
+
+
+def singly(curves: Sequence[Curve]) -> list[Curve]:
+    """Those of the curves that infer the task, asked again with every image deciding its own: some test images of each task.
+
+    They are some 8,000 in all, but no more than 128 of a task and no fewer than 8.
+    """
+    known, asked = scenarios(), []
+    for name, settings, at in curves:
+        ask = settings.get("ask", {})
+        if not known[ask.get("scenario", settings["scenario"])].task_given_in_inference:
+            images = max(8, min(128, 8192 // settings["tasks"]))
+            alone = ask | {"group": 1, "evidence": 1, "images": images}
+            asked.append(Curve(f"{name}, {SINGLE}", {**settings, "ask": alone}, at))
+    return asked
+
+
+def single(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of a figure's table are of ``singly``'s curves."""
+    return table["curve"].str.endswith(f", {SINGLE}")
 
 
 def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[float]:

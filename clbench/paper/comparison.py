@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clbench import plots, style, tables
-from clbench.paper.base import Curve
+from clbench.paper.base import SINGLE, Curve, single
 
 CLASSES = 10
 HIGH = 0.7
@@ -59,18 +59,23 @@ def draw_beside(
 ) -> Figure:
     """What the paper leaves out: tasks inferred rightly, and what is stored to predict, against tasks learned (or ``across``).
 
-    ``words``: a caption of its own; ``looks``: those of the curves in the figure that this stands beside.
+    Tasks are inferred by the paper's protocol and by each image by itself. ``words``: a caption of its own; ``looks``: those of the curves
+    in the figure that this stands beside.
     """
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
-    inferred = frame.dropna(subset="task_accuracy")
-    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
-        look: dict[str, Any] = {"markerfacecolor": "none", **looks[str(name)]} if looks else style.line(number)
-        right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
-        if name in set(inferred["curve"]):
-            plots.draw_line(above, right, label="_", across=across, **look)
-        below.plot(part[across], part["stored_bytes"] / 1e6, label=str(name), markevery=max(1, len(part) // 8), **look)
-    low = float(inferred["task_accuracy"].min())
+    own, alone = frame[~single(frame)], frame[single(frame)]
+    names = [str(name) for name in own["curve"].unique()]
+    for number, name in enumerate(names):
+        look: dict[str, Any] = {"markerfacecolor": "none", "clip_on": False, **looks[name]} if looks else style.line(number)
+        part = own[own["curve"] == name]
+        draw_inferred(above, part, across, look)
+        draw_inferred(above, alone[alone["curve"] == f"{name}, {SINGLE}"], across, of_single(look))
+        below.plot(part[across], part["stored_bytes"] / 1e6, label=name, markevery=max(1, len(part) // 8), **look)
+    if len(alone):
+        below.plot([], [], label=SINGLE, **of_single({"color": style.GREY, "marker": "o"}))
+        names.append(SINGLE)
+    low = float(frame["task_accuracy"].min())
     style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred rightly (%)")
     if frame["stored_bytes"].max() > 20 * frame["stored_bytes"].min():
         below.set_yscale("log")
@@ -79,13 +84,39 @@ def draw_beside(
     below.set_ylabel("stored to predict (MB)")
     if across == "learned":
         style.tasks_axis(below, frame["learned"].tolist())
-    names = list(dict.fromkeys(frame["curve"]))
     columns = plots.columns(names, figure)
     figure.set_size_inches(style.COLUMN, 3.4 + style.LEGEND_ROW * -(-len(names) // columns))
     figure.legend(loc="outside upper left", ncols=columns)
     figure.align_ylabels()
-    style.caption(figure, f"Beside {words or caption(frame)} Only methods that infer the task have a line above.")
+    what = f"Beside {words or caption(own)}{about_single(alone, across)}"
+    style.caption(figure, f"{what} Only methods that infer the task have a line above.")
     return figure
+
+
+def draw_inferred(axes: Axes, points: pd.DataFrame, across: str, look: Mapping[str, Any]) -> None:
+    """A curve's share of tasks that were inferred rightly, if it infers any."""
+    right = points.assign(accuracy=points["task_accuracy"], accuracy_interval=points["task_accuracy_interval"])
+    right = right.dropna(subset="accuracy")
+    if len(right):
+        plots.draw_line(axes, right, label="_", across=across, **look)
+
+
+def of_single(look: Mapping[str, Any]) -> dict[str, Any]:
+    """The look of a curve asked with each image by itself: dotted, with small filled markers."""
+    marker = look.get("marker", "o")
+    filled = "X" if marker == "x" else marker
+    own = {"linestyle": (0, (1, 1.2)), "linewidth": 0.8, "marker": filled, "markersize": 3, "markerfacecolor": look["color"]}
+    return {**look, **own}
+
+
+def about_single(alone: pd.DataFrame, across: str) -> str:
+    """For a caption: how many images were asked about by themselves, and, against tasks learned, how many found theirs at the end."""
+    if not len(alone):
+        return ""
+    images = tables.read_settings(alone["ask"].iloc[0])["images"]
+    names = alone["curve"].str.removesuffix(f", {SINGLE}")
+    found = f": {inferred(alone.assign(curve=names))}" if across == "learned" else ""
+    return f" {SINGLE.capitalize()} ({images} test images of each task){found}."
 
 
 def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:
@@ -99,10 +130,14 @@ def caption(frame: pd.DataFrame) -> str:
     """What was run, and how well tasks were inferred at the end."""
     _, common = tables.labels(frame.drop_duplicates("curve"))
     name, budget = frame["figure"].iloc[0], frame["budget"].iloc[0]
-    last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
-    inferred = "; ".join(f"{row['curve']}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
-    found = f" Tasks inferred rightly at the end (%): {inferred}." if inferred else ""
+    found = f" Tasks inferred rightly at the end (%): {inferred(frame)}." if frame["task_accuracy"].notna().any() else ""
     whose = (
         f"Figure {name.removeprefix('fig').replace('-', ' ')} as run by clbench" if name.startswith("fig") else "Beyond the paper"
     )
     return f"{whose}, budget {budget}: {tables.describe(common, frame['n'])}{found}"
+
+
+def inferred(frame: pd.DataFrame) -> str:
+    """The tasks inferred rightly at the end, in percent, curve by curve."""
+    last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
+    return "; ".join(f"{row['curve']}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from clbench import plots, style
 from clbench.paper import comparison
-from clbench.paper.base import Curve, PaperFigure
+from clbench.paper.base import Curve, PaperFigure, single
 from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring
 
 SIZES = {"smoke": (10, 25, 100), "laptop": (10, 25, 50, 100, 200), "paper": (10, 25, 50, 100, 200, 500)}
@@ -74,8 +74,12 @@ def draw(frame: pd.DataFrame) -> Figure:
 @style.house
 def draw_beside(frame: pd.DataFrame) -> Figure:
     """Tasks inferred rightly and what is stored, against the output size."""
-    figure = comparison.draw_beside(frame.assign(curve=frame["curve"].str.partition(",")[0]), across="at", words=caption(frame))
-    sizes_axis(figure.axes[-1], frame)
+    lines = frame.assign(curve=frame["curve"].str.replace(r", s = \d+", "", regex=True))
+    figure = comparison.draw_beside(lines, across="at", words=caption(frame[~single(frame)]))
+    for axes in figure.axes:
+        sizes_axis(axes, frame)
+    figure.axes[0].set_xlabel("")
+    figure.axes[0].tick_params(labelbottom=False)
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from clbench import plots, results, style, tables
 from clbench.metrics import mean_t_interval
-from clbench.paper.base import Curve, Done, PaperFigure, points
+from clbench.paper.base import SINGLE, Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES, ONE_SHOT, inferring
 from clbench.paper.splits import UNLIKE
 
@@ -26,7 +26,6 @@ PERMUTED = {name: budget | {"stream": "permuted-mnist", "network": "lenet-300-10
 IMAGES = {"smoke": 128, "laptop": 128, "paper": 512}
 """Test images of each task that are asked about."""
 ALGORITHMS = ("one-shot", "binary", "gradient", "exhaustive")
-SINGLE = "each image by itself"
 ONE, PROTOCOL = f"one-shot, {SINGLE}", "one-shot, one image for 128"
 
 

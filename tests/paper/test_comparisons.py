@@ -8,6 +8,7 @@ import pytest
 
 from clbench import paper
 from clbench.paper import base, comparison, fig3
+from clbench.paper.fig5 import BINARY
 
 TINY = {"updates": 3, "network": "mlp-16"}
 NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right")
@@ -29,8 +30,26 @@ def test_every_point_is_drawn_where_the_table_says(made):
     (axes,) = drawn.figure.axes
     across = "at" if drawn.frame["at"].notna().any() else "learned"
     lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
-    for name, points in drawn.frame.assign(line=drawn.frame["curve"].str.partition(",")[0]).groupby("line"):
+    own = drawn.frame[~base.single(drawn.frame)]
+    for name, points in own.assign(line=own["curve"].str.partition(",")[0]).groupby("line"):
         assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
+
+
+def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(made):
+    drawn, _ = made
+    alone = drawn.frame[base.single(drawn.frame)]
+    inferring = drawn.frame[~base.single(drawn.frame) & drawn.frame["task_accuracy"].notna()]
+    assert alone["curve"].unique().tolist() == [f"{name}, {base.SINGLE}" for name in inferring["curve"].unique()]
+    assert alone["ask"].str.contains("evidence=1 group=1 ").all()
+    assert not any(base.SINGLE in line.get_label() for line in drawn.figure.axes[0].get_lines())
+    across = "at" if drawn.frame["at"].notna().any() else "learned"
+    above, below = paper.FIGURES[drawn.frame["figure"].iloc[0]].beside(drawn.frame).axes
+    lines = [sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in above.get_lines()]
+    asked = drawn.frame.dropna(subset="task_accuracy")
+    curves = asked["curve"].str.replace(r", s = \d+", "", regex=True)
+    wanted = [sorted(zip(part[across], part["task_accuracy"], strict=True)) for _, part in asked.groupby(curves)]
+    assert sorted(lines) == sorted(wanted)
+    assert base.SINGLE in [line.get_label() for line in below.get_lines()]
 
 
 def test_numbers_are_those_of_the_run_folders(made):
@@ -55,6 +74,14 @@ def test_every_budget_asks_for_what_there_is(name, budget):
     assert len({answer.curve for answer in answers}) == len(answers)
     if budget == "paper":
         assert {answer.job.learn.data for answer in answers} == {"mnist"}
+
+
+@pytest.mark.parametrize(("tasks", "images"), [(3, 128), (64, 128), (250, 32), (2500, 8)])
+def test_as_many_single_images_are_asked_about_as_time_allows(tasks, images):
+    curves = [comparison.inferring(name, {"tasks": tasks}, "supsup", {}, **ask) for name, ask in {"told": {}, "own": BINARY}.items()]
+    (asked,) = base.singly(curves)
+    assert asked.name == "own, each image by itself"
+    assert asked.settings["ask"] == {**BINARY, "scenario": "GNu", "group": 1, "evidence": 1, "images": images}
 
 
 def test_one_training_serves_all_asks_of_supsup():
