@@ -78,7 +78,9 @@ def test_every_budget_asks_for_what_there_is(name, budget):
 
 @pytest.mark.parametrize(("tasks", "images"), [(3, 128), (64, 128), (250, 32), (2500, 8)])
 def test_as_many_single_images_are_asked_about_as_time_allows(tasks, images):
-    curves = [comparison.inferring(name, {"tasks": tasks}, "supsup", {}, **ask) for name, ask in {"told": {}, "own": BINARY}.items()]
+    curves = [
+        comparison.inferring(name, {"tasks": tasks}, "supsup", {}, **ask) for name, ask in {"told": {}, "own": BINARY}.items()
+    ]
     (asked,) = base.singly(curves)
     assert asked.name == "own, each image by itself"
     assert asked.settings["ask"] == {**BINARY, "scenario": "GNu", "group": 1, "evidence": 1, "images": images}
