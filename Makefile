@@ -65,8 +65,9 @@ reproduce-fig6: setup ## Figure 6: the effect of the output size
 	$(BIN)/clbench figure fig6-left $(HOW)
 	$(BIN)/clbench figure fig6-right $(HOW)
 
-reproduce-fig7: setup ## Figure 7: HopSupSup finds masks in a Hopfield network, and what happens past its capacity
+reproduce-fig7: setup ## Figure 7: HopSupSup finds masks in a Hopfield network, from fewer images, and past its capacity
 	$(BIN)/clbench figure fig7 $(HOW)
+	$(BIN)/clbench figure groups $(HOW)
 	$(BIN)/clbench figure hopfield $(HOW)
 
 # Without the photographs that Figure 2 needs beyond the smoke budget, and Fashion-MNIST, which `mixed` tasks need at the paper's, the others

@@ -36,7 +36,18 @@ FIGURES: dict[str, PaperFigure] = {
             fig6.RIGHT,
             fig7.FIG7,
         ),
-        *(fig7.HOPFIELD, splits.SPLITS, splits.CIFAR, splits.MIXED, MASKS_OUT, INFERENCE, INFERENCE_MIXED, CALIBRATION, MATRIX),
+        *(
+            fig7.BY_GROUP,
+            fig7.HOPFIELD,
+            splits.SPLITS,
+            splits.CIFAR,
+            splits.MIXED,
+            MASKS_OUT,
+            INFERENCE,
+            INFERENCE_MIXED,
+            CALIBRATION,
+            MATRIX,
+        ),
     )
 }
 """Every figure by name."""

@@ -1,7 +1,8 @@
 """Figure 7, HopSupSup: how a stored mask is found by gradient descent; and, beyond the paper, how long masks last in the memory.
 
 Recovery is traced for each task right after it was learned, on 64 of its training images, with as many masks stored as tasks were
-learned. ``hopfield`` teaches more permutations than a small Hopfield network can hold.
+learned. ``groups`` asks the same runs about fewer images at a time, and ``hopfield`` teaches more permutations than a small Hopfield
+network can hold.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ SPLIT: dict[str, dict[str, Any]] = {
     "laptop": {"network": "swish-2048x2048", "updates": 94, "data": "mnist-5k"},
     "paper": {"network": "swish-2048x2048", "updates": 94, "data": "mnist"},
 }
+GROUPS = {"smoke": (2, 8, 32), "laptop": (2, 4, 8, 16, 32, 64), "paper": (2, 4, 8, 16, 32, 64)}
+IMAGES = 128
+"""Test images of each task that groups are made of."""
 RULES = {"Hebb's rule": "hebb", "Storkey's rule": "storkey"}
 PERMUTED: dict[str, dict[str, Any]] = {
     "smoke": {"network": "swish-16x16", "tasks": 20, "updates": 5},
@@ -98,6 +102,42 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def grouped(budget: str) -> Sequence[Curve]:
+    """The runs of Figure 7, asked for a mask for each so many images: of one there are no batch statistics."""
+    return [
+        Curve(f"{name}, {size} images", {**settings, "ask": {"scenario": "GNu", "group": size, "images": IMAGES}}, at=size)
+        for name, settings, _ in curves(budget)
+        for size in GROUPS[budget]
+    ]
+
+
+@style.house
+def draw_groups(frame: pd.DataFrame) -> Figure:
+    """Tasks inferred rightly, and accuracy, against the number of images that share a mask."""
+    figure = style.new(style.COLUMN, 3.4)
+    above, below = figure.subplots(2, 1, sharex=True)
+    frame = frame.assign(line=frame["curve"].str.rpartition(", ")[0])
+    for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
+        right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
+        plots.draw_line(above, right, label=str(name), across="at", **style.line(number))
+        plots.draw_line(below, part, label=str(name), across="at", **style.line(number))
+    below.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
+    style.accuracy_axis(above, 0, 1, "tasks inferred rightly (%)")
+    style.accuracy_axis(below, 0, 1)
+    sizes = sorted(frame["at"].unique())
+    for axes in (above, below):
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    above.tick_params(labelbottom=False)
+    below.set_xlabel("images that share a mask")
+    figure.legend(*below.get_legend_handles_labels(), loc="outside upper left", ncols=1)
+    _, common = tables.labels(frame.drop_duplicates("curve"))
+    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
+    style.caption(figure, f"{what} A single image has no batch statistics, and so no mask.")
+    return figure
+
+
 def forgetful(budget: str) -> Sequence[Curve]:
     """HopSupSup on more permutations than its memory holds, written by either rule; asked once, as it is not the answers that count."""
     shared = PERMUTED[budget] | {"stream": "permuted-mnist", "data": "mnist-5k", "checkpoints": (1,)}
@@ -152,6 +192,7 @@ FIG7 = PaperFigure(
     measured=("task", *TRACED, GOAL),
     seeds=5,
 )
+BY_GROUP = PaperFigure("groups", "HopSupSup finds a mask from fewer images", 2, grouped, draw_groups, seeds=5)
 HOPFIELD = PaperFigure(
     "hopfield", "Past the capacity of the Hopfield network", 10, forgetful, draw_retention, rows=retention, measured=("lost",)
 )

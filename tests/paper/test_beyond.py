@@ -12,6 +12,7 @@ from clbench.paper import base, inference
 
 SMALL = {
     "fig7": {"network": "swish-32x32", "updates": 3},
+    "groups": {"network": "swish-32x32", "updates": 3},
     "hopfield": {"network": "swish-8x8", "tasks": 6, "updates": 2, "set": {"outputs": 60}},
     "masks-out": {"network": "mlp-16", "updates": 3},
     "inference": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
@@ -101,6 +102,19 @@ def test_lines_beside_are_the_tables(name, tmp_path):
         assert list(lines[curve]) == list(part.sort_values("learned")["stored_bytes"] / 1e6)
     inferred = {tuple(part["task_accuracy"]) for _, part in drawn.frame.dropna(subset="task_accuracy").groupby("curve")}
     assert {tuple(line.get_ydata()) for line in above.get_lines()} == inferred
+
+
+def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says(tmp_path):
+    drawn = reproduced("groups", tmp_path, seeds=(0,), **SMALL["groups"])
+    fig7 = reproduced("fig7", tmp_path, seeds=(0,), **SMALL["fig7"])
+    assert set(drawn.frame["runs"]) == set(fig7.frame["runs"])
+    assert [f"group={at:.0f}" in ask for at, ask in zip(drawn.frame["at"], drawn.frame["ask"], strict=True)] == [True] * 6
+    for axes, column in zip(drawn.figure.axes, ("task_accuracy", "accuracy"), strict=True):
+        lines = [
+            list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines() if line.get_marker() != "None"
+        ]
+        places = drawn.frame["curve"].str.rpartition(", ")[0]
+        assert lines == [list(zip(part["at"], part[column], strict=True)) for _, part in drawn.frame.groupby(places, sort=False)]
 
 
 def test_the_memory_of_hopsupsup_stays_the_same(tmp_path):
