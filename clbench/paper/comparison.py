@@ -88,8 +88,9 @@ def draw_beside(
     figure.set_size_inches(style.COLUMN, 3.4 + style.LEGEND_ROW * -(-len(names) // columns))
     figure.legend(loc="outside upper left", ncols=columns)
     figure.align_ylabels()
-    what = f"Beside {words or caption(own)}{about_single(alone, across)}"
-    style.caption(figure, f"{what} Only methods that infer the task have a line above.")
+    what = f"{words or caption(own)}{about_single(alone, across)}"
+    of_paper = str(frame["figure"].iloc[0]).startswith("fig")
+    style.caption(figure, f"{'Beside ' if of_paper else ''}{what} Only methods that infer the task have a line above.")
     return figure
 
 
