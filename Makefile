@@ -65,7 +65,7 @@ reproduce-fig6: setup ## Figure 6: the effect of the output size
 	$(BIN)/clbench figure fig6-left $(HOW)
 	$(BIN)/clbench figure fig6-right $(HOW)
 
-reproduce-fig7: setup ## Figure 7: HopSupSup finds masks in a Hopfield network, from fewer images, and past its capacity
+reproduce-fig7: setup ## Figure 7: HopSupSup finds masks in a Hopfield network, from fewer and more images, and past its capacity
 	$(BIN)/clbench figure fig7 $(HOW)
 	$(BIN)/clbench figure groups $(HOW)
 	$(BIN)/clbench figure hopfield $(HOW)
