@@ -1,8 +1,8 @@
 """Figure 7, HopSupSup: how a stored mask is found by gradient descent; and, beyond the paper, how long masks last in the memory.
 
 Recovery is traced for each task right after it was learned, on 64 of its training images, with as many masks stored as tasks were
-learned. ``groups`` asks the same runs about fewer and about more images at a time, and ``hopfield`` teaches more permutations than a small Hopfield
-network can hold.
+learned. ``groups`` asks the same runs about fewer and about more images at a time, and ``hopfield`` teaches more permutations than a
+small Hopfield network can hold.
 """
 
 from collections.abc import Sequence
