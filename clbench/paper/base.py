@@ -170,6 +170,9 @@ def reproduce(
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
     table["paper"] = published(figure, budget, table)
+    by_single = table["curve"].isin([curve.name for curve in alone])
+    # It is that of other images: beside the accuracy on all, it would be taken for a difference between the protocols.
+    table.loc[by_single, ["accuracy", "accuracy_interval"]] = float("nan")
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
     own = [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
     table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
@@ -184,7 +187,7 @@ def reproduce(
     }
     for path, text in texts.items():
         path.write_text(text)
-    drawing = figure.draw(table[~table["curve"].isin([curve.name for curve in alone])].reset_index(drop=True))
+    drawing = figure.draw(table[~by_single].reset_index(drop=True))
     files = [file, *style.save(drawing, file.with_suffix("")), *texts]
     if figure.beside:
         files += style.save(figure.beside(table), file.with_name(f"{figure.name}-beside"))
@@ -194,7 +197,8 @@ def reproduce(
 def singly(curves: Sequence[Curve]) -> list[Curve]:
     """Those of the curves that infer the task, asked again with every image deciding its own: some test images of each task.
 
-    They are some 8,000 in all, but no more than 128 of a task and no fewer than 8.
+    They are some 8,000 in all, but no more than 128 of a task and no fewer than 8: enough to tell how often the task is inferred rightly,
+    which is all that a figure's table says of these curves.
     """
     known, asked = scenarios(), []
     for name, settings, at in curves:

@@ -79,7 +79,8 @@ def test_every_row_is_the_mean_over_its_runs(made):
             expected = np.mean(gains) - np.mean(lower) if "Transfer" in row["curve"] else float("nan")
             assert row["gain"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
             last = [table[table["task"] == row["at"] - 1] for table in last]
-        assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in last]), abs=1e-12)
+        if not (paper.FIGURES[name].beside and base.SINGLE in row["curve"]):
+            assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in last]), abs=1e-12)
         if name.startswith("inference"):
             # One-Shot and the paper's protocol share a pass: its whole time is One-Shot's.
             asks = [r["ask"] for r in drawn.frame.to_dict("records") if r["curve"] in (inference.ONE, inference.PROTOCOL)]
