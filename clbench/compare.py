@@ -14,7 +14,7 @@ from scipy import stats
 from clbench import registry
 from clbench.errors import UserError, unknown
 from clbench.metrics import mean_t_interval
-from clbench.tables import read_settings
+from clbench.tables import asked_about_all, read_settings
 
 PAIR = ["stream", "data", "network", "tasks", "learned"]
 """What two lines must agree on to be compared, beside the seeds."""
@@ -89,9 +89,13 @@ def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     rows = rows[[all(fact.get(key) == wish for key, wish in wanted.items()) for fact in facts]]
     if rows.empty:
         raise UserError(f"No run is {text}.")
+    if "images" not in wanted:
+        rows = asked_about_all(rows, [*PAIR, *SEEDS], rows["ask"].str.contains(" images="))
     doubled = rows.duplicated([*PAIR, *SEEDS], keep=False)
     if doubled.any():
-        raise UserError(f"{text} is more than one line: {_choices(rows[doubled])}. Narrow it, as in METHOD/SCENARIO/key=value.")
+        raise UserError(
+            f"{text} is more than one line: {_choices(rows[doubled])}. Narrow it, as in METHOD/SCENARIO/key=value,key=value."
+        )
     if rows[value].isna().any():
         raise UserError(f"{text} has no {value.replace('_', ' ')}: compare another value.")
     return rows[[*PAIR, *SEEDS, value]]

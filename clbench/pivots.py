@@ -54,7 +54,8 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     """``averages`` (a frame of ``clbench.results.over_seeds``) with these facts as rows and columns, and ``value`` in the cells.
 
     Facts are method, scenario, stream, data, network, tasks, learned, and any setting of learning or asking (outputs, objective).
-    Raises a ``UserError`` for what is none, and where several lines would fall into one cell: it names what tells them apart.
+    What was asked about a sample of images (``images``) is left out where the same cell has a line about all. Raises a ``UserError`` for
+    what is no fact, and where several lines would fall into one cell: it names what tells them apart.
     """
     if value not in (*SHARES, *OTHERS):
         raise unknown("value", value, (*SHARES, *OTHERS))
@@ -74,6 +75,9 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     # What only some methods have is empty for the others.
     cells = pd.DataFrame([{name: fact.get(name, "") for name in known} for fact in facts])
     places = [*rows, *columns]
+    if "images" in known and "images" not in places:
+        cells = tables.asked_about_all(cells, places, cells["images"] != "")
+        averages = averages.reset_index(drop=True).loc[cells.index]
     doubled = cells.duplicated(places, keep=False)
     if doubled.any():
         first = cells.loc[doubled, places].iloc[0]

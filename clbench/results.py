@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from clbench import metrics
 from clbench.errors import UserError
@@ -32,6 +33,8 @@ def _run_frame(run: Run) -> pd.DataFrame:
         raise UserError(f"The run {run.path} has no scores: {remedy}.")
     if scores.duplicated(["ask", "learned", "task"]).any():
         raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: do the run again with --overwrite always.")
+    if not (is_numeric_dtype(scores["accuracy"]) and set(scores["learned"]) <= set(tasks.get("learned", ()))):
+        raise UserError(f"The tables in {run.path} (scores.csv, tasks.csv) are damaged: do the run again with --overwrite always.")
     tasks["train_seconds"] = tasks["seconds"].cumsum()
     kept = tasks[["learned", "components", "stored_bytes", "progress_bytes", "train_seconds"]]
     scores = scores.rename(columns={"seconds": "eval_seconds"}).merge(kept, on="learned", how="left")

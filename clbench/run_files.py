@@ -1,7 +1,7 @@
 """What a run in progress writes with: tables that grow, and a clock that says when to save."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ class Tables:
             table = pd.read_csv(file)
             if (table["learned"] > learned).any():
                 table[table["learned"] <= learned].to_csv(file, index=False)
+
+    def forget_answers(self, answers: Sequence[tuple[str, int]]) -> None:
+        """Drop what is there of these answers (an ask's label, tasks learned), which were cut off as they were written."""
+        for file in (self.path / "scores.csv", self.path / "confusion.csv"):
+            if answers and file.exists():
+                table = pd.read_csv(file)
+                cut_off = pd.MultiIndex.from_frame(table[["ask", "learned"]]).isin(answers)
+                if cut_off.any():
+                    table[~cut_off].to_csv(file, index=False)
 
 
 class SavingClock:

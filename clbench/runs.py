@@ -80,9 +80,12 @@ class Run:
         return tuple(self.record["checkpoints"])
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's tables, empty if it was never written."""
+        """One of the run's tables, empty if it was never written. ``UserError`` if it cannot be read."""
         file = self.path / f"{name}.csv"
-        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+        try:
+            return pd.read_csv(file) if file.exists() else pd.DataFrame()
+        except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+            raise UserError(f"{file} cannot be read ({error}): do the run again with --overwrite always.") from None
 
     def saved(self) -> tuple[int, Path] | None:
         """The last saved state: the tasks learned and its folder. None before the first."""
@@ -91,10 +94,10 @@ class Run:
         return None if last is None else (int(last.name), last)
 
     def unanswered(self, asks: tuple[Ask, ...], checkpoints: tuple[int, ...]) -> list[tuple[Ask, int]]:
-        """The pairs of an ask and a checkpoint of which there are no scores yet."""
+        """The pairs of an ask and a checkpoint of which there are no scores yet, or not of every task."""
         scores = self.table("scores")
-        there = set() if scores.empty else set(zip(scores["ask"], scores["learned"], strict=True))
-        return [(ask, learned) for learned in checkpoints for ask in asks if (ask.label, learned) not in there]
+        there = {} if scores.empty else scores.dropna(subset="accuracy").groupby(["ask", "learned"])["task"].nunique().to_dict()
+        return [(ask, learned) for learned in checkpoints for ask in asks if there.get((ask.label, learned), 0) < learned]
 
 
 def execute(
@@ -176,6 +179,7 @@ def answer(
     last, folder = saved
     missing = run.unanswered(asks, checkpoints)
     tables = Tables(run.path)
+    tables.forget_answers([(ask.label, learned) for ask, learned in missing])
     stored = storage.load(folder / "learned.safetensors") if missing else {}
     for learned in sorted({learned for _, learned in missing}):
         state: dict[str, torch.Tensor] | None = stored

@@ -282,6 +282,12 @@ def read_settings(text: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split() if "=" in part)
 
 
+def asked_about_all(lines: pd.DataFrame, place: Sequence[str], sampled: "pd.Series[bool]") -> pd.DataFrame:
+    """Lines without those that were asked about a sample of images (``sampled``) where another of the same ``place`` was about all."""
+    about_all = ~sampled
+    return lines[about_all | ~about_all.groupby([lines[name] for name in place]).transform("max").astype(bool)]
+
+
 def without_shared(texts: Iterable[str]) -> tuple[list[str], str]:
     """Lines of ``key=value`` without the pairs that all lines share that have the key at all, and those pairs.
 

@@ -74,6 +74,18 @@ def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
         compare(summary.assign(stream_seed=[0, 0, 0, 1, 0]), "a/gg", "b")
 
 
+def test_what_was_asked_about_a_sample_of_images_is_another_line_only_where_it_is_the_only_one_or_named() -> None:
+    asked = [("objective=H", 0.5), ("group=1 images=128 objective=H", 0.75)]
+    first = [row("a", "GNu", seed, accuracy, ask) for seed in (0, 1) for ask, accuracy in asked]
+    second = [row("b", "GG", seed, 0.25, "images=128") for seed in (0, 1)]
+    summary = pd.DataFrame(first + second)
+    assert compare(summary, "a", "b")["difference"].tolist() == [0.25]
+    assert compare(summary, "a/gnu/images=128", "b")["difference"].tolist() == [0.5]
+    two = pd.DataFrame([row("b", "GG", 0, 0.25, "images=128"), row("b", "GG", 0, 0.5, "images=64"), row("a", "GG", 0, 0.5)])
+    with pytest.raises(UserError, match=r"b is more than one line: images is 128 or 64\..*key=value,key=value"):
+        compare(two, "a", "b")
+
+
 def test_a_value_that_a_line_has_not() -> None:
     rows = [row("a", "GG", 0, math.nan), row("b", "GG", 0, 0.1)]
     with pytest.raises(UserError, match="a/gg has no accuracy"):

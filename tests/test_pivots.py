@@ -41,6 +41,17 @@ def test_cells_are_the_lines() -> None:
     assert found.text.loc[found.text["method"] == "b", "GNu"].tolist() == ["–", "–"]
 
 
+def test_samples_of_images_are_left_out_where_a_cell_has_a_line_about_all() -> None:
+    sampled = averages().assign(ask="GNu images=8 objective=H", accuracy=0.99, method="a")
+    only = averages().iloc[:1].assign(ask="GG images=8", accuracy=0.77, method="c")
+    frame = pd.concat([averages(), sampled[sampled["scenario"] == "GNu"], only])
+    found = pivot(frame, ["method", "rate"], ["scenario"])
+    own = found.numbers[found.numbers["method"] != "c"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, pivot(averages(), ["method", "rate"], ["scenario"]).numbers)
+    assert found.numbers.loc[found.numbers["method"] == "c", "GG"].tolist() == [0.77]
+    assert 0.99 in pivot(frame, ["method", "rate", "images"], ["scenario"]).numbers["GNu"].tolist()
+
+
 def test_bytes_are_shown_as_bytes() -> None:
     assert pivot(averages(), ["method"], ["scenario", "rate"], "stored_bytes").text["GG 1"].tolist() == ["1.0 kB", "2.0 kB"]
 

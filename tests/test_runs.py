@@ -477,6 +477,20 @@ def test_two_processes_do_not_write_to_one_run(tmp_path: Path, tiny: None) -> No
     assert execute(job(), tmp_path).complete
 
 
+def test_answers_that_were_cut_off_as_they_were_written_are_asked_again(tmp_path: Path, tiny: None) -> None:
+    run = execute(job(), tmp_path)
+    scores = run.table("scores")
+    last = scores.index[-1]
+    scores.drop(index=last).to_csv(run.path / "scores.csv", index=False)
+    ask, learned = scores.loc[last, ["ask", "learned"]]
+    assert [(each.label, at) for each, at in run.unanswered(job().asks, job().checkpoints)] == [(ask, learned)]
+    key = ["ask", "learned", "task"]
+    again = execute(job(), tmp_path).table("scores")
+    columns = [*key, "accuracy", "task_accuracy", "images"]
+    whole, mended = (frame.sort_values(key)[columns].reset_index(drop=True) for frame in (scores, again))
+    pd.testing.assert_frame_equal(mended, whole)
+
+
 def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:
     run = execute(job(), tmp_path)
     scores, record = run.path / "scores.csv", run.path / "run.json"
@@ -484,9 +498,22 @@ def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:
     scores.write_text(whole + whole.partition("\n")[2])
     with pytest.raises(UserError, match=r"scores\.csv has scores twice"):
         results.frame([run])
+    scores.write_text(whole)
+    no_number = run.table("scores").assign(accuracy="much").to_csv(index=False)
+    for text in ("", no_number):
+        scores.write_text(text)
+        with pytest.raises(UserError, match=r"scores\.csv cannot be read|\(scores\.csv, tasks\.csv\) are damaged"):
+            results.frame([run])
     scores.unlink()
     with pytest.raises(UserError, match=r"has no scores: its scores\.csv is gone"):
         results.frame([run])
+    scores.write_text(whole)
+    tasks = run.path / "tasks.csv"
+    tasks.write_text("".join(tasks.read_text().splitlines(keepends=True)[:2]))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"\(scores\.csv, tasks\.csv\) are damaged"):
+            results.frame([run])
+        tasks.unlink(missing_ok=True)
     state = run.path / "state" / "3" / "learned.safetensors"
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(UserError, match=r"learned\.safetensors is damaged or gone"):

@@ -197,8 +197,8 @@ def reproduce(
 def singly(curves: Sequence[Curve]) -> list[Curve]:
     """Those of the curves that infer the task, asked again with every image deciding its own: some test images of each task.
 
-    They are some 8,000 in all, but no more than 128 of a task and no fewer than 8: enough to tell how often the task is inferred rightly,
-    which is all that a figure's table says of these curves.
+    From 8 to 128 images of each task, some 8,000 in all if that leaves so many: enough to tell how often the task is inferred rightly,
+    which is all that a figure's table says of these curves. Where one image decides for a group, both have the same expectation.
     """
     known, asked = scenarios(), []
     for name, settings, at in curves:
@@ -234,7 +234,13 @@ def read(file: Path) -> pd.DataFrame:
         raise UserError(f"{file} is no figure's table, for it lacks {', '.join(sorted(lacking))}: make the figure again.")
     real = there - set(NAMES)
     numbers: dict[Any, Callable[[str], float]] = dict.fromkeys(real, lambda text: float(text or "nan"))
-    return pd.read_csv(file, dtype={"runs": str}, converters=numbers)
+    try:
+        table = pd.read_csv(file, dtype=dict.fromkeys(("tasks", "learned", "n"), int) | {"runs": str}, converters=numbers)
+    except ValueError as error:
+        raise UserError(f"{file} cannot be read ({error}): make the figure again.") from None
+    if table.empty or table[["figure", "budget", "curve", "runs"]].isna().any(axis=None):
+        raise UserError(f"{file} is cut off: make the figure again.")
+    return table
 
 
 def needed(curves: Sequence[Curve], seeds: tuple[int, ...]) -> list[Answer]:
@@ -262,17 +268,17 @@ def merged(answers: Sequence[Answer]) -> list[spec.Job]:
 def check_complete(
     figure: PaperFigure, budget: str, folder: Path, answers: Sequence[Answer], stored: Mapping[str, runs.Run]
 ) -> None:
-    """Raise a ``UserError`` that names each curve whose runs are not all there."""
-    lacking = []
+    """Raise a ``UserError`` that names each run that is not there as a whole, and the curves that need it."""
+    lacking: dict[str, list[str]] = {}
     for curve, job, _ in answers:
-        run = stored[job.learn.hash]
-        state = run_state(run, job)
-        if state:
-            lacking.append(f"{curve} (run {job.learn.hash} {state})")
+        if state := run_state(stored[job.learn.hash], job):
+            lacking.setdefault(f"run {job.learn.hash} {state}", []).append(curve)
     if lacking:
+        which = "; ".join(f"{', '.join(curves)} ({what})" for what, curves in lacking.items())
+        seeds = ",".join(str(seed) for seed in sorted({answer.job.learn.seeds.training for answer in answers}))
         raise UserError(
-            f"The figure {figure.name} cannot be drawn from {folder}, which lacks {'; '.join(lacking)}: "
-            f"do the runs with `clbench figure {figure.name} --budget {budget}`."
+            f"The figure {figure.name} cannot be drawn from {folder}, which lacks {which}: do the runs with "
+            f"`clbench figure {figure.name} --budget {budget} --results {folder} --seeds {seeds}`."
         )
 
 

@@ -111,13 +111,13 @@ def of_single(look: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about_single(alone: pd.DataFrame, across: str) -> str:
-    """For a caption: how many images were asked about by themselves, and, against tasks learned, how many found theirs at the end."""
+    """For a caption: how many images decided by themselves, and, against tasks learned, how many found their task at the end."""
     if not len(alone):
         return ""
     images = tables.read_settings(alone["ask"].iloc[0])["images"]
     names = alone["curve"].str.removesuffix(f", {SINGLE}")
     found = f": {inferred(alone.assign(curve=names))}" if across == "learned" else ""
-    return f" {SINGLE.capitalize()} ({images} test images of each task){found}."
+    return f" Filled, dotted: {SINGLE}, {images} test images of each task{found}."
 
 
 def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:

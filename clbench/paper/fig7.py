@@ -30,8 +30,8 @@ SPLIT: dict[str, dict[str, Any]] = {
     "paper": {"network": "swish-2048x2048", "updates": 94, "data": "mnist"},
 }
 GROUPS = {"smoke": (2, 8, 32), "laptop": (2, 4, 16, 64), "paper": (2, 4, 16, 64, 256)}
-IMAGES = 256
-"""Test images of each task that groups are made of."""
+IMAGES = {"smoke": 192, "laptop": 192, "paper": 256}
+"""Test images of each task that groups are made of: no group is larger than another."""
 RULES = {"Hebb's rule": "hebb", "Storkey's rule": "storkey"}
 PERMUTED: dict[str, dict[str, Any]] = {
     "smoke": {"network": "swish-16x16", "tasks": 20, "updates": 5},
@@ -105,7 +105,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 def grouped(budget: str) -> Sequence[Curve]:
     """The runs of Figure 7, asked for a mask for each so many images: of one there are no batch statistics."""
     return [
-        Curve(f"{name}, {size} images", {**settings, "ask": {"scenario": "GNu", "group": size, "images": IMAGES}}, at=size)
+        Curve(f"{name}, {size} images", {**settings, "ask": {"scenario": "GNu", "group": size, "images": IMAGES[budget]}}, at=size)
         for name, settings, _ in curves(budget)
         for size in GROUPS[budget]
     ]
@@ -119,9 +119,10 @@ def draw_groups(frame: pd.DataFrame) -> Figure:
     frame = frame.assign(line=frame["curve"].str.rpartition(", ")[0])
     for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
         right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
-        plots.draw_line(above, right, label=str(name), across="at", **style.line(number))
-        plots.draw_line(below, part, label=str(name), across="at", **style.line(number))
-    below.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
+        plots.draw_line(above, right, label=f"masked: {name}", across="at", **style.line(number))
+        plots.draw_line(below, part, label=f"masked: {name}", across="at", **style.line(number))
+    for axes, chance in ((above, 1 / frame["learned"].iloc[0]), (below, frame["chance"].iloc[0])):
+        axes.axhline(chance, label="chance", **style.CHANCE)
     style.accuracy_axis(above, 0, 1, "tasks inferred rightly (%)")
     style.accuracy_axis(below, 0, 1)
     sizes = sorted(frame["at"].unique())
@@ -190,7 +191,7 @@ FIG7 = PaperFigure(
     draw,
     rows=recovery,
     measured=("task", *TRACED, GOAL),
-    seeds=5,
+    seeds=20,
 )
 BY_GROUP = PaperFigure("groups", "HopSupSup finds a mask from fewer and from more images", 2, grouped, draw_groups, seeds=5)
 HOPFIELD = PaperFigure(

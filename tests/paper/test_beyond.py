@@ -8,7 +8,7 @@ import pytest
 
 from clbench import paper, registry, runs
 from clbench.methods.supsup.inference import alpha_gradient
-from clbench.paper import base, inference
+from clbench.paper import base, fig7, inference
 
 SMALL = {
     "fig7": {"network": "swish-32x32", "updates": 3},
@@ -79,7 +79,9 @@ def test_every_row_is_the_mean_over_its_runs(made):
             expected = np.mean(gains) - np.mean(lower) if "Transfer" in row["curve"] else float("nan")
             assert row["gain"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
             last = [table[table["task"] == row["at"] - 1] for table in last]
-        if not (paper.FIGURES[name].beside and base.SINGLE in row["curve"]):
+        if paper.FIGURES[name].beside and base.SINGLE in row["curve"]:
+            assert pd.isna(row["accuracy"])
+        else:
             assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in last]), abs=1e-12)
         if name.startswith("inference"):
             # One-Shot and the paper's protocol share a pass: its whole time is One-Shot's.
@@ -107,9 +109,12 @@ def test_lines_beside_are_the_tables(name, tmp_path):
 
 def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says(tmp_path):
     drawn = reproduced("groups", tmp_path, seeds=(0,), **SMALL["groups"])
-    fig7 = reproduced("fig7", tmp_path, seeds=(0,), **SMALL["fig7"])
-    assert set(drawn.frame["runs"]) == set(fig7.frame["runs"])
-    assert [f"group={at:.0f}" in ask for at, ask in zip(drawn.frame["at"], drawn.frame["ask"], strict=True)] == [True] * 6
+    traced = reproduced("fig7", tmp_path, seeds=(0,), **SMALL["fig7"])
+    assert set(drawn.frame["runs"]) == set(traced.frame["runs"])
+    groups = drawn.frame["ask"].str.extract(r" group=(\d+) ")[0].astype(float)
+    assert groups.tolist() == drawn.frame["at"].tolist() == [2, 8, 32] * 2
+    (scores, *_) = tables_of(tmp_path, drawn.frame.iloc[0], "scores")
+    assert set(scores[scores["ask"] == drawn.frame["ask"].iloc[0]]["images"]) == {fig7.IMAGES["smoke"]}
     for axes, column in zip(drawn.figure.axes, ("task_accuracy", "accuracy"), strict=True):
         lines = [
             list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines() if line.get_marker() != "None"

@@ -62,6 +62,7 @@ def write(folder, figures):
                 "curve": curve,
                 "runs": f"run{number}",
                 "n": 2,
+                "tasks": 20,
             }
             last |= {
                 "learned": 20,
@@ -110,11 +111,18 @@ def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path):
     assert all(each.numbers for each in found if each.holds is not None)
 
 
+HEAD = ",".join(base.COLUMNS) + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "cannot be read"),
         ("figure,budget\nfig4,laptop\n", "is no figure's table, for it lacks .*accuracy"),
+        (HEAD, "is cut off"),
+        (HEAD + "fig4,laptop,GG,supsup\n", "cannot be read"),
+        (HEAD + "fig4,laptop,GG,supsup,GG,GG,s,d,n,x,5,5,,1,0.5\n", "is cut off"),
+        (HEAD + "fig4,laptop,GG,supsup,GG,GG,s,d,n,x,5,zz,,1,0.5,,,,0.1,,5,100,abc\n", "cannot be read"),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path, text, words):

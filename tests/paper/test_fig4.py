@@ -71,7 +71,9 @@ def test_csv_is_what_the_run_folders_say(made):
             tasks = pd.read_csv(folder / "runs" / name / "tasks.csv").set_index("learned")
             stored.append(tasks["stored_bytes"][row["learned"]])
         interval = mean_t_interval(averages)
-        if base.SINGLE not in row["curve"]:
+        if base.SINGLE in row["curve"]:
+            assert pd.isna(row["accuracy"])
+        else:
             assert row["accuracy"] == pytest.approx(sum(averages) / 2, abs=1e-12)
             assert row["accuracy_interval"] == pytest.approx(interval.half_width, abs=1e-12)
         assert row["task_accuracy"] == pytest.approx(sum(task_averages) / 2, abs=1e-12, nan_ok=True)
@@ -110,7 +112,8 @@ def test_drawing_from_results_names_what_is_missing(made, figure):
     with pytest.raises(UserError) as refused:
         base.reproduce(figure, "smoke", folder, seeds=(0, 7), from_results=True)
     job = spec.resolve(spec.request({**tiny("smoke")[3].settings, "seeds": (7,)}))[0]
-    assert f"NNs H aligned (run {job.learn.hash} is not there)" in str(refused.value)
+    assert f"NNs H aligned, NNs H aligned, {base.SINGLE} (run {job.learn.hash} is not there)" in str(refused.value)
+    assert f"--results {folder} --seeds 0,7`" in str(refused.value)
     more = dataclasses.replace(figure, curves=lambda budget: [tiny(budget)[0], with_ask(tiny(budget)[1], objective=["G"], group=1)])
     with pytest.raises(UserError, match=r"GNu H \(run \w+ was not asked after 1, 2 tasks\)"):
         base.reproduce(more, "smoke", folder, seeds=(0,), from_results=True)
