@@ -3,7 +3,7 @@
 Figures are made with matplotlib's objects and without pyplot, so that drawing leaves no state behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,16 @@ def tasks_axis(axes: Axes, learned: Sequence[int]) -> None:
         axes.set_xticks(checkpoints)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def sizes_axis(axes: Axes, sizes: Iterable[float], label: str = "") -> None:
+    """Let the x axis show these sizes, each with its number, in the ratios that they have; without a label it has no numbers either."""
+    ticks = sorted(set(sizes))
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    axes.tick_params(axis="x", labelbottom=bool(label))
+    axes.set_xlabel(label)
 
 
 @house

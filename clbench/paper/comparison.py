@@ -94,12 +94,12 @@ def draw_beside(
     return figure
 
 
-def draw_inferred(axes: Axes, points: pd.DataFrame, across: str, look: Mapping[str, Any]) -> None:
+def draw_inferred(axes: Axes, points: pd.DataFrame, across: str, look: Mapping[str, Any], label: str = "_") -> None:
     """A curve's share of tasks that were inferred rightly, if it infers any."""
     right = points.assign(accuracy=points["task_accuracy"], accuracy_interval=points["task_accuracy_interval"])
     right = right.dropna(subset="accuracy")
     if len(right):
-        plots.draw_line(axes, right, label="_", across=across, **look)
+        plots.draw_line(axes, right, label=label, across=across, **look)
 
 
 def of_single(look: Mapping[str, Any]) -> dict[str, Any]:

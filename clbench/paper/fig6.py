@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clbench import plots, style
@@ -44,15 +43,6 @@ def curves(network: str, budgets: dict[str, dict[str, Any]], budget: str) -> Seq
     return points
 
 
-def sizes_axis(axes: Axes, frame: pd.DataFrame) -> None:
-    """Let the x axis show the output sizes."""
-    sizes = sorted(frame["at"].unique())
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
-    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-    axes.set_xlabel("output size s")
-
-
 @style.house
 def draw(frame: pd.DataFrame) -> Figure:
     """Average accuracy after the last task against the output size."""
@@ -61,7 +51,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     frame = frame.assign(line=frame["curve"].str.partition(",")[0])
     for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
         plots.draw_line(axes, points, label=str(name), across="at", **style.line(number))
-    sizes_axis(axes, frame)
+    style.sizes_axis(axes, frame["at"], "output size s")
     for number, (scenario, level) in enumerate(frame.groupby("scenario")["chance"].first().items()):
         dashes = {"linestyle": ((0, (1, 1.5)), (0, (4, 1.5)))[number % 2]}
         axes.axhline(level, label=f"chance {scenario}: {100 * level:.3g} %", **(style.CHANCE | dashes))
@@ -76,10 +66,9 @@ def draw_beside(frame: pd.DataFrame) -> Figure:
     """Tasks inferred rightly and what is stored, against the output size."""
     lines = frame.assign(curve=frame["curve"].str.replace(r", s = \d+", "", regex=True))
     figure = comparison.draw_beside(lines, across="at", words=caption(frame[~single(frame)]))
-    for axes in figure.axes:
-        sizes_axis(axes, frame)
-    figure.axes[0].set_xlabel("")
-    figure.axes[0].tick_params(labelbottom=False)
+    above, below = figure.axes
+    style.sizes_axis(above, frame["at"])
+    style.sizes_axis(below, frame["at"], "output size s")
     return figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from clbench import plots, style, tables
 from clbench.metrics import mean_t_interval
 from clbench.paper.base import Curve, Done, PaperFigure, points
-from clbench.paper.comparison import caption
+from clbench.paper.comparison import caption, draw_inferred
 
 TRACED = ("distance", "entropy", "energy")
 GOAL = "goal"
@@ -118,20 +118,14 @@ def draw_groups(frame: pd.DataFrame) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True)
     frame = frame.assign(line=frame["curve"].str.rpartition(", ")[0])
     for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
-        right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
-        plots.draw_line(above, right, label=f"masked: {name}", across="at", **style.line(number))
+        draw_inferred(above, part, "at", style.line(number))
         plots.draw_line(below, part, label=f"masked: {name}", across="at", **style.line(number))
     for axes, chance in ((above, 1 / frame["learned"].iloc[0]), (below, frame["chance"].iloc[0])):
         axes.axhline(chance, label="chance", **style.CHANCE)
     style.accuracy_axis(above, 0, 1, "tasks inferred rightly (%)")
     style.accuracy_axis(below, 0, 1)
-    sizes = sorted(frame["at"].unique())
-    for axes in (above, below):
-        axes.set_xscale("log")
-        axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
-        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-    above.tick_params(labelbottom=False)
-    below.set_xlabel("images that share a mask")
+    style.sizes_axis(above, frame["at"])
+    style.sizes_axis(below, frame["at"], "images that share a mask")
     figure.legend(*below.get_legend_handles_labels(), loc="outside upper left", ncols=1)
     _, common = tables.labels(frame.drop_duplicates("curve"))
     what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"

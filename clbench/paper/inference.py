@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from clbench import plots, results, style, tables
 from clbench.metrics import mean_t_interval
 from clbench.paper.base import SINGLE, Curve, Done, PaperFigure, points
-from clbench.paper.comparison import CLASSES, ONE_SHOT, inferring
+from clbench.paper.comparison import CLASSES, ONE_SHOT, draw_inferred, inferring
 from clbench.paper.splits import UNLIKE
 
 PERMUTED: dict[str, dict[str, Any]] = {
@@ -63,8 +63,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True)
     for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
         look = style.line(number)
-        right = part.assign(accuracy=part["task_accuracy"], accuracy_interval=part["task_accuracy_interval"])
-        plots.draw_line(above, right, label=str(name), **look)
+        draw_inferred(above, part, "learned", look, label=str(name))
         below.plot(part["learned"], part["milliseconds"], **look)
     low = float(frame["task_accuracy"].min())
     style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred rightly (%)")
