@@ -10,7 +10,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from clbench.api import run
-    from clbench.errors import UserError
+    from clbench.errors import Notice, UserError
     from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate
     from clbench.method import Brief, Method, Prediction, Recipe
     from clbench.results import frame, over_seeds, summarise
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What is public, and where it lies. Looked up when first used: PyTorch takes seconds to import, and `clbench --help` does not need it.
 _PUBLIC = {
     "api": ["run"],
-    "errors": ["UserError"],
+    "errors": ["Notice", "UserError"],
     "evaluator": ["Ask", "Schedule", "Score", "Taught", "evaluate"],
     "method": ["Brief", "Method", "Prediction", "Recipe"],
     "results": ["frame", "over_seeds", "summarise"],
@@ -34,6 +34,7 @@ __all__ = [
     "Ask",
     "Brief",
     "Method",
+    "Notice",
     "Prediction",
     "Recipe",
     "Run",

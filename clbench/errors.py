@@ -1,6 +1,7 @@
-"""The one exception that a person caused and can mend."""
+"""The one exception that a person caused and can mend, and the one warning: what a person should know about a result."""
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -9,6 +10,19 @@ class UserError(ValueError):
 
     The command line prints the sentence and exits with code 2; from Python it is an ordinary ``ValueError``.
     """
+
+
+class Notice(UserWarning):
+    """What whoever reads a result must know: one sentence.
+
+    The command line prints it once on standard error; from Python it is an ordinary warning. Runs keep it (``clbench.runs.note``).
+    """
+
+
+def tell(sentences: Iterable[str]) -> None:
+    """Warn of each of the sentences with a ``Notice``."""
+    for sentence in sentences:
+        warnings.warn(sentence, Notice, stacklevel=2)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -142,6 +142,13 @@ class Method(abc.ABC):
     def check_tasks(self, tasks: int) -> None:
         """Raise a ``UserError`` if it cannot learn so many tasks. Called before anything is learned."""
 
+    def notes(self, tasks: int, updates: int) -> Sequence[str]:
+        """Sentences that whoever reads the results of so many tasks and updates a task must know. Runs keep and say them.
+
+        Called before anything is learned.
+        """
+        return ()
+
     @abc.abstractmethod
     def learned(self) -> dict[str, Tensor]:
         """Enough to predict on every task so far. The size of a file of these tensors is the method's stored bytes."""

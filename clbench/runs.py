@@ -22,7 +22,7 @@ import torch
 
 from clbench import registry, storage
 from clbench.environment import environment
-from clbench.errors import UserError, unknown
+from clbench.errors import UserError, tell, unknown
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.method import Method
 from clbench.run_files import SavingClock, Tables
@@ -79,6 +79,11 @@ class Run:
         """The numbers of tasks learned at which it was asked."""
         return tuple(self.record["checkpoints"])
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that whoever reads its results must know."""
+        return tuple(self.record.get("notes", ()))
+
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's tables, empty if it was never written. ``UserError`` if it cannot be read."""
         file = self.path / f"{name}.csv"
@@ -126,6 +131,7 @@ def execute(
 
 def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, overwrite: Overwrite, watch: Watch) -> Run:
     if overwrite != "always" and (run.path / "run.json").exists():
+        tell(run.notes)
         missing = run.unanswered(job.asks, job.checkpoints)
         if run.complete and not missing:
             return run
@@ -140,6 +146,7 @@ def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, ov
         shutil.rmtree(run.path)
     if not (run.path / "run.json").exists():
         _create(run, job, method)
+    note(run, (*stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
     if not run.complete:
         # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
         with torch.random.fork_rng():
@@ -352,6 +359,15 @@ def _update(run: Run, *, asks: tuple[Ask, ...] = (), checkpoints: tuple[int, ...
     record["asks"] += [ask_record(ask) for ask in asks if ask.label not in known]
     record["checkpoints"] = sorted({*record["checkpoints"], *checkpoints})
     _write(run, record | values)
+
+
+def note(run: Run, sentences: Iterable[str]) -> None:
+    """Keep sentences that whoever reads the run's results must know (``notes`` in ``run.json``), and say those that are new."""
+    known = run.notes
+    new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
+    if new:
+        _update(run, notes=[*known, *new])
+        tell(new)
 
 
 def _write(run: Run, record: dict[str, Any]) -> None:

@@ -65,6 +65,8 @@ class Stream:
     tasks: Sequence[Task]
     classes: int
     input_shape: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    """Sentences that whoever reads results on it must know. Runs keep and say them."""
 
     def __len__(self) -> int:
         return len(self.tasks)

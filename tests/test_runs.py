@@ -13,7 +13,7 @@ import torch
 
 from clbench import results, runs, storage
 from clbench.data import Dataset
-from clbench.errors import UserError
+from clbench.errors import Notice, UserError
 from clbench.evaluator import Score, Taught
 from clbench.methods.supsup import SupSup
 from clbench.runs import Run, execute
@@ -103,6 +103,28 @@ def stop_after(events: int) -> Callable[[Event], None]:
             raise Interrupted
 
     return watch
+
+
+# Notes
+
+
+def test_notes_are_said_when_a_run_is_done_and_whenever_it_is_read_and_stand_in_its_record(tmp_path: Path) -> None:
+    wanted = job("nns", set={"interval": 10})
+    for _ in range(2):
+        with pytest.warns(Notice, match="every 10 batches and a task has 15") as said:
+            run = execute(wanted, tmp_path)
+        assert [str(notice.message) for notice in said] == list(run.notes) == run.record["notes"]
+    assert execute(job("nns", set={"interval": 5}), tmp_path).notes == ()
+
+
+def test_a_note_is_kept_once_and_a_run_from_before_there_were_any_has_none(tmp_path: Path) -> None:
+    run = execute(job(), tmp_path)
+    assert "notes" not in run.record
+    runs.note(run, ["One."])
+    with pytest.warns(Notice) as said:
+        runs.note(run, ["One.", "Two.", "Three.", "Two."])
+    assert [str(notice.message) for notice in said] == ["Two.", "Three."]
+    assert run.notes == ("One.", "Two.", "Three.")
 
 
 # Interrupted runs

@@ -1,11 +1,13 @@
 """``clbench``: the command line. Its commands parse, call and print; what they do lies elsewhere."""
 
 import sys
+import warnings
+from typing import Any
 
 import typer
 
 from clbench.cli import check, data, draw, look, run
-from clbench.errors import UserError
+from clbench.errors import Notice, UserError
 
 app = typer.Typer(
     help="Continual learning under one evaluator: scenarios GG, GNs, GNu and NNs, SupSup and its rivals.",
@@ -29,9 +31,21 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line. Bad input is one sentence on standard error and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        print(f"clbench: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run the command line. Bad input is one sentence on standard error and exit code 2; a notice is one sentence there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        usual, said = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, Notice):
+                usual(message, category, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(f"clbench: note: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        try:
+            app()
+        except UserError as error:
+            print(f"clbench: {error}", file=sys.stderr)
+            sys.exit(2)

@@ -140,7 +140,9 @@ def _provenance(run: Run) -> dict[str, Any]:
         f"{learn['tasks']} tasks · seed {learn['seeds']['stream']}",
         "spec": _flat(learn),
         "asks": [ask.label for ask in run.asks],
-        "environment": _flat(environment) | {"started": record["started"], "finished": record.get("finished", "")},
+        "environment": _flat(environment)
+        | {"started": record["started"], "finished": record.get("finished", "")}
+        | ({"notes": " ".join(run.notes)} if run.notes else {}),
     }
 
 

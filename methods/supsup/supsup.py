@@ -175,6 +175,15 @@ class SupSup(Method):
 
     # Learning without being told the task
 
+    def notes(self, tasks: int, updates: int) -> list[str]:
+        if self.allocation is None or tasks == 1 or updates % self.allocation.interval == 0:
+            return []
+        interval = self.allocation.interval
+        return [
+            f"supsup chooses a mask every {interval} batches and a task has {updates}: choices do not fall on the beginnings of tasks, "
+            f"so that a mask may learn of two. Make updates a multiple of the interval."
+        ]
+
     def _choose_mask(self, inputs: Tensor) -> None:
         """Decide which mask the next batches train: the one in training, an earlier one, or a new one (section 3.4)."""
         assert self.allocation is not None

@@ -28,6 +28,18 @@ def test_json_is_one_object_for_each_run_and_ask_and_nothing_else(clbench) -> No
     assert {record["seed"] for record in records} == {0, 1}
 
 
+def test_what_must_be_known_of_a_run_is_said_once_and_again_when_it_is_read(clbench) -> None:
+    unaligned = ["run", "--scenario", "nns", "--seeds", "0,1", "--json", *TINY]
+    sentence = (
+        "clbench: note: supsup chooses a mask every 100 batches and a task has 4: choices do not fall on the beginnings of tasks"
+    )
+    for more in (["--dry-run"], [], []):
+        code, _, err = clbench(*unaligned, *more)
+        assert code == 0
+        assert err.count(sentence) == 1
+    assert "note" not in clbench("run", "--scenario", "gnu", *TINY)[2]
+
+
 def test_a_run_is_asked_again_plotted_and_tabled(clbench, tmp_path: Path) -> None:
     code, out, _ = clbench("run", "--scenario", "gnu", *TINY)
     assert code == 0
