@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from clbench import registry, spec
+from clbench.divergence import OnDivergence
 from clbench.errors import UserError
 from clbench.results import frame
 from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, unwatched
@@ -20,6 +21,7 @@ def run(
     data_root: str | Path | None = None,
     device: str = "auto",
     overwrite: Overwrite = "missing",
+    on_divergence: OnDivergence = "stop",
     watch: Watch = unwatched,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -28,12 +30,14 @@ def run(
     ``settings`` are the other settings of a run (``clbench.spec.Request``): stream, network, tasks, seeds, budget, data, set, ask, …
     One row for each seed, ask, number of tasks learned and task; ``clbench.summarise`` makes one for each seed and ask of it.
 
-    Raises ``clbench.UserError`` for what a person can mend.
+    ``on_divergence``: ``stop`` raises an error where training diverges, and keeps what was learned before; ``mark`` goes on, and marks the
+    rows in the column ``diverged``. Raises ``clbench.UserError`` for what a person can mend.
     """
     jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}))
     root = None if data_root is None else str(data_root)
     where = choose_device(device)
-    done = [execute(j, Path(results), data_root=root, device=where, overwrite=overwrite, watch=watch) for j in jobs]
+    how: dict[str, Any] = {"overwrite": overwrite, "on_divergence": on_divergence, "watch": watch}
+    done = [execute(job, Path(results), data_root=root, device=where, **how) for job in jobs]
     return asked(done, jobs)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clbench.divergence import Divergence, Losses, OnDivergence
 from clbench.errors import UserError
 from clbench.method import Method, Prediction
 from clbench.metrics import match_components
@@ -52,23 +53,28 @@ class Ask:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a task is taught: ``updates`` batches of exactly ``batch_size`` images, in an order drawn from ``seed``."""
+    """How a task is taught: ``updates`` batches of exactly ``batch_size`` images, in an order drawn from ``seed``.
+
+    ``on_divergence``: whether teaching stops where training diverges, with a ``Diverged``, or goes on and marks the task.
+    """
 
     updates: int
     batch_size: int = 128
     seed: int = 0
+    on_divergence: OnDivergence = "stop"
 
 
 @dataclass(frozen=True)
 class Taught:
     """A task was taught: the number of tasks learned so far, the seconds it took, and the mean losses of each tenth of it.
 
-    Of tasks that were taught at a time each counts an equal share of the seconds.
+    Of tasks that were taught at a time each counts an equal share of the seconds. ``diverged``: where the task's training did, if so.
     """
 
     learned: int
     seconds: float
     losses: tuple[float, ...]
+    diverged: Divergence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +127,16 @@ def tasks_at_once(method: Method) -> int:
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
     """Teach one task; its beginning, number and end are told only where the scenario gives the task in training."""
     told = method.brief.scenario.task_given_in_training
+    losses = Losses((index,), method.brief.classes, stop=schedule.on_divergence == "stop")
     began = time.perf_counter()
     if told:
         method.begin_task(index, schedule.updates)
-    losses = [method.observe(inputs, labels) for inputs, labels in _batches(task, index, schedule)]
+    for inputs, labels in _batches(task, index, schedule):
+        losses.add(method.observe(inputs, labels))
+    losses.look()
     if told:
         method.end_task(replace(task.train, augment=None))
-    return Taught(index + 1, time.perf_counter() - began, _means(losses))
+    return _taught(method, index, time.perf_counter() - began, losses)
 
 
 def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:
@@ -138,26 +147,25 @@ def teach_together(method: Method, stream: Stream, group: range, schedule: Sched
         return
     began = time.perf_counter()
     method.begin_tasks(group, schedule.updates)
-    losses = []
+    losses = Losses(group, method.brief.classes, stop=schedule.on_divergence == "stop")
     for batch in zip(*(_batches(stream[index], index, schedule) for index in group), strict=True):
         inputs, labels = (torch.stack(parts) for parts in zip(*batch, strict=True))
-        losses.append(method.observe_tasks(inputs, labels))
+        losses.add(method.observe_tasks(inputs, labels))
+    losses.look()
     share = (time.perf_counter() - began) / len(group)
-    for position, index in enumerate(group):
+    for index in group:
         began = time.perf_counter()
         method.end_task(replace(stream[index].train, augment=None))
-        means = _means([None if loss is None else loss[position] for loss in losses])
-        yield Taught(index + 1, share + time.perf_counter() - began, means)
+        yield _taught(method, index, share + time.perf_counter() - began, losses)
+
+
+def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taught:
+    losses.look_at(method.learned(), index)
+    return Taught(index + 1, seconds, losses.means(index, LOSSES_PER_TASK), losses.found.get(index))
 
 
 def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
     return task.train.batches(schedule.updates, schedule.batch_size, generator(schedule.seed, "batches", index))
-
-
-def _means(losses: Sequence[Tensor | None]) -> tuple[float, ...]:
-    """The mean losses of each tenth of a task."""
-    known = [loss for loss in losses if loss is not None]
-    return tuple(float(part.mean()) for part in torch.stack(known).float().chunk(LOSSES_PER_TASK)) if known else ()
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:

@@ -61,7 +61,7 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
         raise unknown("value", value, (*SHARES, *OTHERS))
     facts = [
         {name: str(row[name]) for name in ("scenario", "stream", "data", "network", "tasks", "learned")}
-        | {"method": row["method"] + (" (transductive)" if row.get("transductive", False) else "")}
+        | {"method": row["method"] + tables.marks(row)}
         | tables.read_settings(row["settings"])
         | tables.read_settings(row["ask"])
         for row in averages.to_dict("records")

@@ -20,7 +20,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     """All scores of some runs, a row for each run, ask, number of tasks learned and task.
 
     Beside the columns of ``scores.csv``: what was run (method, stream, data, network, tasks, settings, seeds) and, after that many tasks,
-    the components, the bytes to predict (stored_bytes) and the bytes more to go on (progress_bytes), and the training seconds so far.
+    the components, the bytes to predict (stored_bytes) and the bytes more to go on (progress_bytes), the training seconds so far, and
+    whether the training of one of these tasks diverged (``diverged``).
     """
     frames = [_run_frame(run) for run in runs]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -51,6 +52,8 @@ def _run_frame(run: Run) -> pd.DataFrame:
         "training_seed": learn.seeds.training,
         "transductive": run.record["transductive"],
     }
+    diverged = run.diverged
+    scores["diverged"] = diverged is not None and scores["learned"] > diverged.task
     scores.insert(0, "path", str(run.path))
     for column, value in reversed(identity.items()):
         scores.insert(0, column, value)
@@ -84,7 +87,7 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
     R, learned = matrix(part)
     T, _ = matrix(part, "task_accuracy")
     last = part[part["learned"] == learned[-1]].iloc[0]
-    kept = ["run", *PROTOCOL, "settings", "stream_seed", "initialisation_seed", "training_seed", "transductive"]
+    kept = ["run", *PROTOCOL, "settings", "stream_seed", "initialisation_seed", "training_seed", "transductive", "diverged"]
     return {column: last[column] for column in kept} | {
         "learned": learned[-1],
         "accuracy": metrics.average_accuracy(R, learned),
@@ -111,5 +114,7 @@ def over_seeds(summary: pd.DataFrame, values: Sequence[str] = ("accuracy", "task
             row |= {value: interval.mean, f"{value}_interval": interval.half_width}
         for value in ("components", "stored_bytes", "progress_bytes", "train_seconds", "eval_seconds"):
             row[value] = part[value].mean()
-        rows.append(row | {"n": len(part), "transductive": bool(part["transductive"].any())})
+        rows.append(
+            row | {"n": len(part), "transductive": bool(part["transductive"].any()), "diverged": bool(part["diverged"].any())}
+        )
     return pd.DataFrame(rows)

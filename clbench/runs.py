@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from clbench import registry, storage
+from clbench.divergence import ON_DIVERGENCE, Diverged, Divergence, OnDivergence
 from clbench.environment import environment
 from clbench.errors import UserError, tell, unknown
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
@@ -84,6 +85,12 @@ class Run:
         """Sentences that whoever reads its results must know."""
         return tuple(self.record.get("notes", ()))
 
+    @property
+    def diverged(self) -> Divergence | None:
+        """Where its training diverged first, if it did."""
+        found = self.record.get("diverged")
+        return None if found is None else Divergence(**found)
+
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's tables, empty if it was never written. ``UserError`` if it cannot be read."""
         file = self.path / f"{name}.csv"
@@ -112,29 +119,43 @@ def execute(
     data_root: str | None = None,
     device: torch.device | None = None,
     overwrite: Overwrite = "missing",
+    on_divergence: OnDivergence = "stop",
     watch: Watch = unwatched,
 ) -> Run:
     """Do what is missing of a job and return its run: learn what is not learned, ask what is not asked.
 
     ``overwrite``: ``missing`` goes on where a run stopped and adds new asks; ``always`` begins again; ``never`` reads what is there and
-    refuses to add to it. ``watch`` is called with each record as it comes.
+    refuses to add to it. ``on_divergence``: ``stop`` ends a training that diverges with a ``Diverged``, and keeps what was learned before;
+    ``mark`` goes on, and ``clbench.frame`` marks the rows. ``watch`` is called with each record as it comes.
     """
     if overwrite not in OVERWRITE:
         raise unknown("way to overwrite", overwrite, OVERWRITE)
+    if on_divergence not in ON_DIVERGENCE:
+        raise unknown("answer to divergence", on_divergence, ON_DIVERGENCE)
     device = device or torch.device("cpu")
     run = Run(writable(results) / "runs" / job.learn.hash)
     if overwrite == "never" and not (run.path / "run.json").exists():
         raise UserError(f"There is no run {run.path}, and --overwrite never does none: use missing.")
     with alone(run):
-        return _execute(run, job, data_root, device, overwrite, watch)
+        return _execute(run, job, data_root, device, overwrite, on_divergence, watch)
 
 
-def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, overwrite: Overwrite, watch: Watch) -> Run:
+def _execute(
+    run: Run,
+    job: Job,
+    data_root: str | None,
+    device: torch.device,
+    overwrite: Overwrite,
+    on_divergence: OnDivergence,
+    watch: Watch,
+) -> Run:
     if overwrite != "always" and (run.path / "run.json").exists():
         tell(run.notes)
         missing = run.unanswered(job.asks, job.checkpoints)
         if run.complete and not missing:
             return run
+        if run.record["status"] == "diverged" and on_divergence == "stop":
+            raise _stopped(run)
         if overwrite == "never":
             raise UserError(f"The run {run.path} lacks some of what is asked, and --overwrite never keeps it: use missing.")
     stream = build_stream(job.learn, data_root, device)
@@ -150,8 +171,7 @@ def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, ov
     if not run.complete:
         # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
         with torch.random.fork_rng():
-            torch.manual_seed(derive(job.learn.seeds.training, "global"))
-            _learn(run, job, method, stream, watch)
+            _learn(run, job, method, stream, on_divergence, watch)
     answer(run, job.asks, job.checkpoints, stream, device, watch)
     return run
 
@@ -266,39 +286,80 @@ def writable(results: Path) -> Path:
     return results
 
 
-def _learn(run: Run, job: Job, method: Method, stream: Stream, watch: Watch) -> None:
+def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: OnDivergence, watch: Watch) -> None:
     """Teach from the last saved state to the end, asking at the checkpoints and saving as it goes."""
     learn, tables = job.learn, Tables(run.path)
-    start = learned = 0
-    saved = run.saved()
-    if saved is not None:
-        start, folder = saved
-        progress = storage.load(folder / "progress.safetensors")
-        torch.set_rng_state(storage.load(folder / "generator.safetensors")["state"])
-        method.restore(storage.load(folder / "learned.safetensors"), progress)
+    start = learned = _taken_up(run, method)
     tables.forget_after(start)
     # An interrupted run may have been asked other things: those go on being asked.
     asks = tuple({ask.label: ask for ask in (*run.asks, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
-    _update(run, asks=asks, checkpoints=checkpoints)
-    schedule = Schedule(learn.updates, learn.batch_size, learn.seeds.training)
+    _update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
+    schedule = Schedule(learn.updates, learn.batch_size, learn.seeds.training, on_divergence)
     clock = SavingClock()
     unscored = 0
-    for event in evaluate(method, stream, asks, checkpoints, schedule, start=start):
-        if isinstance(event, Taught):
-            learned = event.learned
-            unscored = learned * len(asks) if learned in checkpoints else 0
-            _add_task(tables, event, method)
-        else:
-            tables.add_score(event)
-            unscored -= 1
-        watch(event)
-        # Only between groups of tasks, when all scores of a checkpoint are in, do state and tables agree.
-        settled = learned % tasks_at_once(method) == 0
-        if unscored == 0 and (learned == learn.tasks or (settled and clock.due())):
-            clock.time(partial(_save, run, method, learned, tables))
+    try:
+        for event in evaluate(method, stream, asks, checkpoints, schedule, start=start):
+            if isinstance(event, Taught):
+                learned = event.learned
+                unscored = learned * len(asks) if learned in checkpoints else 0
+                _add_task(tables, event, method)
+                _mark(run, event)
+            else:
+                tables.add_score(event)
+                unscored -= 1
+            watch(event)
+            # Only between groups of tasks, when all scores of a checkpoint are in, do state and tables agree.
+            settled = learned % tasks_at_once(method) == 0
+            if unscored == 0 and (learned == learn.tasks or (settled and clock.due())):
+                clock.time(partial(_save, run, method, learned, tables))
+    except Diverged as end:
+        _keep(run, job, stream, learned - learned % tasks_at_once(method), schedule, tables, method.brief.device)
+        _update(run, status="diverged", diverged=asdict(end.found))
+        raise _stopped(run) from None
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
     _update(run, status="complete", finished=_now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
+
+
+def _taken_up(run: Run, method: Method) -> int:
+    """Take up the last saved state, that of the global generator too, and return how many tasks were learned."""
+    saved = run.saved()
+    if saved is None:
+        torch.manual_seed(derive(run.learn.seeds.training, "global"))
+        return 0
+    learned, folder = saved
+    progress = storage.load(folder / "progress.safetensors")
+    torch.set_rng_state(storage.load(folder / "generator.safetensors")["state"])
+    method.restore(storage.load(folder / "learned.safetensors"), progress)
+    return learned
+
+
+def _keep(run: Run, job: Job, stream: Stream, learned: int, schedule: Schedule, tables: Tables, device: torch.device) -> None:
+    """Save the tables and the state after ``learned`` tasks, before training diverged: learned again from the last saved state."""
+    tables.flush()
+    tables.forget_after(learned)
+    method = build_method(job.learn, job.scenario, stream, device)
+    start = _taken_up(run, method)
+    for _ in evaluate(method, replace(stream, tasks=stream.tasks[:learned]), (), (), schedule, start=start):
+        pass
+    if learned:
+        _save(run, method, learned, tables)
+
+
+def _mark(run: Run, event: Taught) -> None:
+    """Note the first task whose training diverged, if it is this one."""
+    found = event.diverged
+    if found is not None and (run.diverged or found).task == found.task:
+        _update(run, diverged=asdict(found))
+        note(run, [f"{found.sentence} Rows from this task on are marked."])
+
+
+def _stopped(run: Run) -> Diverged:
+    """The error of a run that was stopped where it diverged, from its record."""
+    found, saved = run.diverged, run.saved()
+    assert found is not None
+    kept = f"{saved[0]} of {run.learn.tasks} tasks are kept in {run.path}." if saved else ""
+    return Diverged(found, kept)
 
 
 def _add_task(tables: Tables, event: Taught, method: Method) -> None:

@@ -4,7 +4,7 @@ This is the one place where numbers are formatted. The numbers themselves come f
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 LINE = [*PROTOCOL, "settings"]
 """The columns that name a line: runs that agree on them differ in their seeds alone."""
+
+MARKS = {
+    "transductive": "all images asked about at once decide about each of them",
+    "diverged": "the training of one of the tasks diverged, and the numbers are what was left of it",
+}
+"""Columns of truths that stand in brackets behind a method's name, and what they mean."""
 
 NONE = "–"
 """What stands where there is no number."""
@@ -63,7 +69,8 @@ def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
     runs = summary.groupby([*LINE, "learned"])["run"].agg(" ".join).rename("runs").reset_index()
     points = points.merge(runs, on=[*LINE, "learned"])
     transductive = set(summary.loc[summary["transductive"].astype(bool), "method"])
-    return points.assign(transductive=points["method"].isin(transductive))
+    diverged = points.groupby(LINE)["diverged"].transform("any")
+    return points.assign(transductive=points["method"].isin(transductive), diverged=diverged)
 
 
 def table(averages: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +81,7 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
     """
     rows = [
         {
-            "method": row["method"] + (" (transductive)" if row.get("transductive", False) else ""),
+            "method": row["method"] + marks(row),
             "scenario": row["scenario"],
             "ask": ask_text(row["ask"]),
             "stream": row["stream"],
@@ -152,6 +159,8 @@ def print_table(averages: pd.DataFrame) -> None:
             shown = shown.drop(columns=name)
             left_out.append(name)
     console.print(rich_table(shown))
+    if averages["diverged"].any():
+        console.print(f"(diverged): {MARKS['diverged']}.")
     if left_out:
         console.print(f"Not shown for want of room: {', '.join(left_out)} (clbench table --out FILE.md has all).", style="dim")
 
@@ -188,6 +197,15 @@ def rich_table(shown: pd.DataFrame) -> "Table":
 
 
 # Numbers and words
+
+
+def marks(row: Mapping[Any, Any]) -> str:
+    """What stands behind the name of a row's method.
+
+    >>> marks({"transductive": False, "diverged": True}), marks({})
+    (' (diverged)', '')
+    """
+    return "".join(f" ({name})" for name in MARKS if row.get(name, False))
 
 
 def percent(share: float, interval: float = float("nan")) -> str:
@@ -329,7 +347,7 @@ def labels(lines: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
 
 def _facts(row: dict[Any, Any]) -> dict[str, str]:
     """All that names a line, setting by setting."""
-    known = {"method": row["method"] + (" (transductive)" if row.get("transductive", False) else "")}
+    known = {"method": row["method"] + marks(row)}
     known |= {name: str(row[name]) for name in PROTOCOL if name not in ("method", "ask")}
     return known | read_settings(row["ask"]) | read_settings(row["settings"])
 

@@ -9,6 +9,7 @@ import typer
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
+    from clbench.divergence import OnDivergence as OnDivergenceMode
     from clbench.runs import Overwrite as OverwriteMode
 
 
@@ -70,6 +71,12 @@ Overwrite = Annotated[
     str,
     typer.Option("--overwrite", help="missing: do what is missing; always: begin again; never: only read what is there."),
 ]
+OnDivergence = Annotated[
+    str,
+    typer.Option(
+        "--on-divergence", help="Where training diverges: stop: keep what was learned before; mark: go on and mark the rows."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 AskSettings = Annotated[
     list[str] | None,
@@ -108,6 +115,15 @@ def overwriting(value: str) -> "OverwriteMode":
     if value not in OVERWRITE:
         raise UserError(f"--overwrite is missing, always or never, not {value!r}.")
     return cast("OverwriteMode", value)
+
+
+def diverging(value: str) -> "OnDivergenceMode":
+    """The value of ``--on-divergence``, checked."""
+    from clbench.divergence import ON_DIVERGENCE
+
+    if value not in ON_DIVERGENCE:
+        raise UserError(f"--on-divergence is stop or mark, not {value!r}.")
+    return cast("OnDivergenceMode", value)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli import options
-from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, Overwrite, Results
+from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, OnDivergence, Overwrite, Results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +88,7 @@ def run(
     device: Device = "auto",
     results: Results = Path("results"),
     overwrite: Overwrite = "missing",
+    on_divergence: OnDivergence = "stop",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time, memory and bytes, and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,11 +122,9 @@ def run(
     if dry_run:
         _print_estimates(jobs, root, where, as_json)
         return
-    mode = options.overwriting(overwrite)
+    how: dict[str, Any] = {"overwrite": options.overwriting(overwrite), "on_divergence": options.diverging(on_divergence)}
     with bars(quiet=as_json) as shown:
-        done = [
-            execute(job, results, data_root=root, device=where, overwrite=mode, watch=partial(shown.watch, job)) for job in jobs
-        ]
+        done = [execute(job, results, data_root=root, device=where, watch=partial(shown.watch, job), **how) for job in jobs]
     if not as_json:
         for line in dict.fromkeys(map(_step, done)):
             print(line)

@@ -60,7 +60,7 @@ def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
         averages = averages[(averages["learned"] == averages["tasks"]) & ~sampled]
         averages = averages.assign(
             updates=averages["settings"].map(lambda settings: tables.read_settings(settings).get("updates", tables.NONE)),
-            method=averages["method"] + averages["transductive"].map({True: " (transductive)", False: ""}),
+            method=[row["method"] + tables.marks(row) for row in averages.to_dict("records")],
         )
     places = averages.groupby(["stream", "data", "network", "tasks", "updates"], sort=False) if len(averages) else ()
     for place, part in places:
