@@ -87,8 +87,9 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
     R, learned = matrix(part)
     T, _ = matrix(part, "task_accuracy")
     last = part[part["learned"] == learned[-1]].iloc[0]
-    kept = ["run", *PROTOCOL, "settings", "stream_seed", "initialisation_seed", "training_seed", "transductive", "diverged"]
+    kept = ["run", *PROTOCOL, "settings", "stream_seed", "initialisation_seed", "training_seed", "transductive"]
     return {column: last[column] for column in kept} | {
+        "diverged": bool(last.get("diverged", False)),
         "learned": learned[-1],
         "accuracy": metrics.average_accuracy(R, learned),
         "task_accuracy": metrics.task_inference_accuracy(T, learned),
@@ -114,7 +115,6 @@ def over_seeds(summary: pd.DataFrame, values: Sequence[str] = ("accuracy", "task
             row |= {value: interval.mean, f"{value}_interval": interval.half_width}
         for value in ("components", "stored_bytes", "progress_bytes", "train_seconds", "eval_seconds"):
             row[value] = part[value].mean()
-        rows.append(
-            row | {"n": len(part), "transductive": bool(part["transductive"].any()), "diverged": bool(part["diverged"].any())}
-        )
+        marks = {name: name in part and bool(part[name].any()) for name in ("transductive", "diverged")}
+        rows.append(row | {"n": len(part)} | marks)
     return pd.DataFrame(rows)

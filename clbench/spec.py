@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from clbench import networks, registry
+from clbench.checks import positive
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask
 from clbench.method import Brief, Method, parameters
@@ -320,13 +321,6 @@ def usual_precision(method: type[Method], scenario: Scenario) -> Literal["float3
         return "float32"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return "bfloat16" if product_type(device) == torch.bfloat16 else "float32"
-
-
-def positive(**counts: int | None) -> None:
-    """Raise a ``UserError`` for the first count that is given and below 1."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise UserError(f"{name} must be at least 1, not {count}.")
 
 
 def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:

@@ -159,7 +159,7 @@ def print_table(averages: pd.DataFrame) -> None:
             shown = shown.drop(columns=name)
             left_out.append(name)
     console.print(rich_table(shown))
-    if averages["diverged"].any():
+    if "diverged" in averages and averages["diverged"].any():
         console.print(f"(diverged): {MARKS['diverged']}.")
     if left_out:
         console.print(f"Not shown for want of room: {', '.join(left_out)} (clbench table --out FILE.md has all).", style="dim")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
+from clbench.checks import above_zero, below_one, not_negative
 from clbench.networks import Work, channels_last
 
 Tensors = dict[str, Tensor]
@@ -52,6 +53,9 @@ class Optimiser:
 
 def rmsprop(learning_rate: float, *, alpha: float = 0.99, epsilon: float = 1e-8, weight_decay: float = 0.0) -> Optimiser:
     """RMSprop as in ``torch.optim.RMSprop``, without momentum, weight decay added to the gradient (Tieleman & Hinton 2012)."""
+    above_zero(learning_rate=learning_rate, epsilon=epsilon)
+    not_negative(weight_decay=weight_decay)
+    below_one(alpha=alpha)
 
     def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
         gradient = gradient + weight_decay * parameter if weight_decay else gradient
@@ -66,6 +70,9 @@ def adam(
 ) -> Optimiser:
     """Adam as in ``torch.optim.Adam``, weight decay added to the gradient (Kingma & Ba 2014)."""
     first, second = betas
+    above_zero(learning_rate=learning_rate, epsilon=epsilon)
+    not_negative(weight_decay=weight_decay)
+    below_one(first_beta=first, second_beta=second)
 
     def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
         gradient = gradient + weight_decay * parameter if weight_decay else gradient
@@ -79,6 +86,9 @@ def adam(
 
 def sgd(learning_rate: float, *, momentum: float = 0.0, weight_decay: float = 0.0) -> Optimiser:
     """Stochastic gradient descent as in ``torch.optim.SGD``."""
+    above_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(momentum=momentum)
 
     def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
         gradient = gradient + weight_decay * parameter if weight_decay else gradient

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from clbench.errors import UserError
+from clbench.checks import not_negative, positive
 from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
@@ -104,11 +104,9 @@ class FisherPenalty(WeightMethod):
         optimiser: Optimiser,
         restart: bool,
     ) -> None:
+        not_negative(strength=strength)
+        positive(samples=samples)
         super().__init__(brief, optimiser=optimiser, restart=restart)
-        if strength < 0:
-            raise UserError(f"strength must be at least 0, not {strength}.")
-        if samples < 1:
-            raise UserError(f"samples must be at least 1, not {samples}.")
         self.strength = strength
         self.fisher = fisher
         self.samples = samples

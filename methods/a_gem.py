@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
-from clbench.errors import UserError
+from clbench.checks import positive
 from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
@@ -58,9 +58,7 @@ class AGem(RehearsalMethod):
     ) -> None:
         """``memory_per_task``: images kept of each task; ``sample``: images of all earlier tasks that give each step's reference
         gradient; ``optimiser`` with its defaults but for the ``learning_rate``, begun afresh with each task."""
-        for what, value in {"memory_per_task": memory_per_task, "sample": sample}.items():
-            if value < 1:
-                raise UserError(f"{what} must be at least 1, not {value}.")
+        positive(memory_per_task=memory_per_task, sample=sample)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         self.memory_per_task = memory_per_task
         self.sample = sample

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from clbench.checks import above_zero
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
@@ -88,6 +89,7 @@ class BatchE(PerTaskMethod):
         self.outputs = outputs = brief.classes if outputs is None else outputs
         if outputs < brief.classes:
             raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
+        above_zero(vector_learning_rate=vector_learning_rate)
         optimiser, later = (adam(rate, weight_decay=weight_decay) for rate in (learning_rate, vector_learning_rate))
         super().__init__(brief, optimiser=optimiser, later=later, network=brief.network(outputs), schedule=schedule)
         self.frozen = trunk == "random"

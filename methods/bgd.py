@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clbench.errors import UserError
+from clbench.checks import above_zero, positive
 from clbench.method import Brief
 from clbench.scenarios import GNS, NNS
 from clbench.seeding import generator
@@ -54,9 +54,8 @@ class BGD(WeightMethod):
     def __init__(self, brief: Brief, *, deviation: float = 0.06, samples: int = 10, rate: float = 1.0) -> None:
         """``deviation``: sigma at first (the authors' 0.06 for permuted MNIST without boundaries, 0.02 for ten passes a task);
         ``samples`` of the weights for each step; ``rate``: eta."""
-        for what, value in {"deviation": deviation, "samples": samples, "rate": rate}.items():
-            if value <= 0:
-                raise UserError(f"{what} must be above 0, not {value}.")
+        above_zero(deviation=deviation, rate=rate)
+        positive(samples=samples)
         super().__init__(brief, optimiser=bayesian_descent(rate))
         self.samples = samples
         self.steps = 0

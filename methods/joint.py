@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from clbench.errors import UserError
+from clbench.checks import positive
 from clbench.method import Brief, Prediction
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
@@ -41,9 +41,8 @@ class Joint(WeightMethod):
     ) -> None:
         """``updates`` after each task (None: as many as the task brings batches, times the tasks so far); ``optimiser`` with its defaults
         but for the ``learning_rate``."""
+        positive(updates=updates)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
-        if updates is not None and updates < 1:
-            raise UserError(f"updates must be at least 1, not {updates}.")
         self.updates = updates
         # With all tasks in a batch, a head for each is one layer of which each image sees its own task's outputs.
         self.masked = self.head_per_task

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from clbench.errors import UserError
+from clbench.checks import above_zero, not_negative
 from clbench.method import Brief, Prediction
 from clbench.scenarios import GG, GNS, GNU
 from clbench.training import OPTIMISERS, Tensors
@@ -55,9 +55,9 @@ class LwF(WeightMethod):
     ) -> None:
         """``strength``: lambda_o, the weight of the old outputs; ``temperature`` of the distillation; ``optimiser`` with its defaults but
         for the ``learning_rate``, begun afresh with each task."""
+        not_negative(strength=strength)
+        above_zero(temperature=temperature)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
-        if strength < 0 or temperature <= 0:
-            raise UserError(f"strength must be at least 0 and temperature above 0, not {strength} and {temperature}.")
         self.strength = strength
         self.temperature = temperature
         self.separate = self.head_per_task

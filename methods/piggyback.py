@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from clbench.checks import above_zero
 from clbench.method import Brief, Recipe
 from clbench.training import OPTIMISERS, Tensors, adam
 
@@ -45,6 +46,7 @@ class Piggyback(MaskMethod):
         mask_learning_rate: float = 1e-4,
     ) -> None:
         """``optimiser`` with its ``learning_rate`` for the trunk; Adam with ``mask_learning_rate`` for later tasks' scores and heads."""
+        above_zero(mask_learning_rate=mask_learning_rate)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), later=adam(mask_learning_rate))
         self.shared = {name: self.initial[name] for name in self.trunk}
 

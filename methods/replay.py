@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clbench.errors import UserError
+from clbench.checks import positive
 from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
@@ -87,9 +87,7 @@ class Replay(RehearsalMethod):
     ) -> None:
         """``memory``: images kept, of all tasks together; ``replay_batch``: images replayed with each batch; ``optimiser`` with its
         defaults but for the ``learning_rate``, begun afresh with each given task."""
-        for what, value in {"memory": memory, "replay_batch": replay_batch}.items():
-            if value < 1:
-                raise UserError(f"{what} must be at least 1, not {value}.")
+        positive(memory=memory, replay_batch=replay_batch)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         self.memory = Reservoir(memory, brief.input_shape, brief.seed, brief.device)
         self.replay_batch = replay_batch

@@ -10,6 +10,7 @@ Stores, to predict: the trunk (a random one as its seed), and each task's head a
 
 from typing import Literal
 
+from clbench.checks import above_zero
 from clbench.method import Brief, Recipe
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
@@ -40,6 +41,7 @@ class SeparateHeads(PerTaskMethod):
         """``trunk``: where it comes from; ``optimiser`` with ``learning_rate`` while the trunk is trained and with ``head_learning_rate``
         where the head alone is (ten times as much, as in the paper's experiments); both follow ``schedule`` over a task's updates.
         """
+        above_zero(head_learning_rate=head_learning_rate)
         make = OPTIMISERS[optimiser]
         super().__init__(brief, optimiser=make(learning_rate), later=make(head_learning_rate), schedule=schedule)
         self.frozen = trunk == "random"

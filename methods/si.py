@@ -24,7 +24,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from clbench.errors import UserError
+from clbench.checks import above_zero, not_negative
 from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split
@@ -69,11 +69,11 @@ class SI(WeightMethod):
     ) -> None:
         """``c``: the strength; ``xi``: damping, which bounds the importance of what hardly moved; ``optimiser`` with its defaults but for
         the ``learning_rate``, begun afresh with each task unless ``restart`` is off."""
+        not_negative(c=c)
+        above_zero(xi=xi)
         inner = OPTIMISERS[optimiser](learning_rate)
         super().__init__(brief, optimiser=with_path_integral(inner, c), restart=restart)
         self.averages = inner.slots
-        if c < 0 or xi <= 0:
-            raise UserError(f"c must be at least 0 and xi above 0, not {c} and {xi}.")
         self.xi = xi
         self.importance: Tensors = {}
 

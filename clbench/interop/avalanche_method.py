@@ -30,6 +30,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from torch import Tensor, nn
 
+from clbench.checks import above_zero, positive
 from clbench.errors import UserError, unknown
 from clbench.interop import _avalanche as avalanche
 from clbench.interop import avalanche_parts as parts
@@ -152,8 +153,8 @@ class AvalancheMethod(Method):
         """
         super().__init__(brief)
         self.title = self.strategy_class.__name__
-        if train_epochs is not None and train_epochs < 1:
-            raise UserError(f"train_epochs must be at least 1, not {train_epochs}.")
+        above_zero(learning_rate=learning_rate)
+        positive(train_epochs=train_epochs)
         if outputs is not None and (brief.scenario != GNU or outputs < brief.classes):
             raise UserError(f"outputs={outputs} is no number of outputs for the classes of all tasks, which only GNu has.")
         if outputs is None and brief.scenario == GNU and self.title in CANNOT_GROW:

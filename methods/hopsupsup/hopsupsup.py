@@ -1,6 +1,5 @@
 """The method: masks of hidden units learned, written into the Hopfield network, and found again for the images of an ask."""
 
-import math
 from functools import partial
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from clbench.checks import above_zero, below_one
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.methods._inference import entropy
@@ -95,6 +95,8 @@ class HopSupSup(Method):
         """``outputs``: of all classes of all tasks; ``storage``: the rule that writes masks; ``masked``: where a mask acts; SGD's
         ``learning_rate``, ``momentum`` and ``weight_decay`` for the scores, which start at 0."""
         super().__init__(brief)
+        if outputs < brief.classes:
+            raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
         self.outputs = outputs
         self.store = RULES[storage]
         self.optimiser = sgd(learning_rate, momentum=momentum, weight_decay=weight_decay)
@@ -169,11 +171,8 @@ class HopSupSup(Method):
         for what, least in {"group": 2, "steps": 1}.items():
             if parameters.get(what, least) < least:
                 raise UserError(f"{what} must be {least} or more, not {parameters[what]}.")
-        for what in ("step_size", "strength"):
-            if not 0 < parameters.get(what, 1.0) < math.inf:
-                raise UserError(f"{what} must be above 0 and finite, not {parameters[what]}.")
-        if not 0 <= parameters.get("descent_momentum", 0.0) < 1:
-            raise UserError(f"descent_momentum must be at least 0 and below 1, not {parameters['descent_momentum']}.")
+        above_zero(step_size=parameters.get("step_size"), strength=parameters.get("strength"))
+        below_one(descent_momentum=parameters.get("descent_momentum"))
 
     def check_tasks(self, tasks: int) -> None:
         if tasks * self.brief.classes > self.outputs:

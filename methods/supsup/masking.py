@@ -1,10 +1,9 @@
 """Which weights a mask keeps, by their scores: those of 0 or more, or the largest of each layer."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from clbench.checks import above_zero
 from clbench.errors import UserError
 
 from .layout import Layout
@@ -28,8 +27,7 @@ def kept_weights(layout: Layout, density: float | None, edges: float | None) -> 
             raise UserError(f"density must be above 0 and below 1, not {density}.")
         return {name: max(1, round(density * shape.numel())) for name, shape in layout.shapes.items()}
     assert edges is not None
-    if not 0 < edges < math.inf:
-        raise UserError(f"edges must be above 0 and finite, not {edges}.")
+    above_zero(edges=edges)
     return {name: max(1, min(shape.numel() // 2, int(edges * (shape[0] + shape[1])))) for name, shape in layout.shapes.items()}
 
 

@@ -1,6 +1,5 @@
 """The method: what SupSup does at each call of the contract."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from clbench.checks import above_zero
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.networks import in_parts
@@ -83,9 +83,7 @@ class SupSup(Method):
         super().__init__(brief)
         if outputs < brief.classes:
             raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
-        for what, value in {"learning_rate": learning_rate, "interval": interval, "epsilon": epsilon, "budget": budget}.items():
-            if not 0 < value < math.inf:
-                raise UserError(f"{what} must be above 0 and finite, not {value}.")
+        above_zero(interval=interval, epsilon=epsilon, budget=budget)
         if not 0 <= offset < interval:
             raise UserError(f"offset must be at least 0 and below the interval of {interval} batches, not {offset}.")
         told = brief.scenario.task_given_in_training
@@ -228,8 +226,7 @@ class SupSup(Method):
         check_objective(objective, self.outputs, self.brief.classes)
         if algorithm != "gradient" and (steps is not None or step_size is not None):
             raise UserError(f"steps and step_size belong to algorithm=gradient, not to {algorithm}.")
-        if (steps is not None and steps < 1) or (step_size is not None and step_size <= 0):
-            raise UserError(f"steps and step_size must be above 0, not {steps} and {step_size}.")
+        above_zero(steps=steps, step_size=step_size)
 
     def predict(
         self,

@@ -98,5 +98,5 @@ def test_it_forgets_less_than_naive_and_learns_as_much(make_brief: Make, make_st
 
 
 def test_a_deviation_of_nothing_is_refused(make_brief: Make) -> None:
-    with pytest.raises(UserError, match=r"deviation must be above 0, not 0\.0"):
+    with pytest.raises(UserError, match=r"deviation must be above 0 and finite, not 0\.0"):
         BGD(make_brief(NNS), deviation=0.0)
