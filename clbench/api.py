@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from clbench import registry, spec
+from clbench import provenance, registry, spec
 from clbench.errors import UserError
 from clbench.results import frame
-from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, unwatched
+from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, stream_of, unwatched
 
 
 def run(
@@ -30,8 +30,8 @@ def run(
 
     Raises ``clbench.UserError`` for what a person can mend.
     """
-    jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}))
     root = None if data_root is None else str(data_root)
+    jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}), root)
     where = choose_device(device)
     done = [execute(j, Path(results), data_root=root, device=where, overwrite=overwrite, watch=watch) for j in jobs]
     return asked(done, jobs)
@@ -75,11 +75,12 @@ def ask(
     if not found.complete:
         raise UserError(f"The run {found.path} is not complete: finish it first by running it again.")
     learn, where = found.learn, choose_device(device)
+    provenance.check_code(learn)
     method = registry.method(learn.method)
     recipe = method.recipe(learn.stream, learn.network, found.scenario.name)
     asks = spec.make_asks(method, found.scenario, settings, recipe.ask)
     spec.check_asks(method, learn, found.scenario, asks)
-    stream = spec.build_stream(learn, None if data_root is None else str(data_root), where)
+    stream = stream_of(found, learn, None if data_root is None else str(data_root), where)
     if checkpoints is None:
         checkpoints = found.checkpoints if rewinds(found) else (learn.tasks,)
     with alone(found):
