@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from clbench import registry, spec
+from clbench import provenance, registry, spec
 from clbench.divergence import OnDivergence
 from clbench.errors import UserError
 from clbench.results import frame
-from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, unwatched
+from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, stream_of, unwatched
 
 
 def run(
@@ -33,8 +33,8 @@ def run(
     ``on_divergence``: ``stop`` raises an error where training diverges, and keeps what was learned before; ``mark`` goes on, and marks the
     rows in the column ``diverged``. Raises ``clbench.UserError`` for what a person can mend.
     """
-    jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}))
     root = None if data_root is None else str(data_root)
+    jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}), root)
     where = choose_device(device)
     how: dict[str, Any] = {"overwrite": overwrite, "on_divergence": on_divergence, "watch": watch}
     done = [execute(job, Path(results), data_root=root, device=where, **how) for job in jobs]
@@ -79,11 +79,12 @@ def ask(
     if not found.complete:
         raise UserError(f"The run {found.path} is not complete: finish it first by running it again.")
     learn, where = found.learn, choose_device(device)
+    provenance.check_code(learn)
     method = registry.method(learn.method)
     recipe = method.recipe(learn.stream, learn.network, found.scenario.name)
     asks = spec.make_asks(method, found.scenario, settings, recipe.ask)
     spec.check_asks(method, learn, found.scenario, asks)
-    stream = spec.build_stream(learn, None if data_root is None else str(data_root), where)
+    stream = stream_of(found, learn, None if data_root is None else str(data_root), where)
     if checkpoints is None:
         checkpoints = found.checkpoints if rewinds(found) else (learn.tasks,)
     with alone(found):

@@ -165,7 +165,21 @@ def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taugh
 
 
 def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
-    return task.train.batches(schedule.updates, schedule.batch_size, generator(schedule.seed, "batches", index))
+    """The batches of a task; a ``UserError`` if a split with an order of its own brings others than the schedule says."""
+    brought = 0
+    for inputs, labels in task.train.batches(schedule.updates, schedule.batch_size, generator(schedule.seed, "batches", index)):
+        brought += 1
+        if not len(inputs) == len(labels) == schedule.batch_size or brought > schedule.updates:
+            raise UserError(
+                f"Batch {brought} of the task {task.name} has {len(inputs)} images and {len(labels)} labels, where {schedule.updates} "
+                f"batches of {schedule.batch_size} were asked for: correct the order or batches of its training split."
+            )
+        yield inputs, labels
+    if brought != schedule.updates:
+        raise UserError(
+            f"The task {task.name} brought {brought} batches, not the {schedule.updates} asked for: correct the order or batches of its "
+            "training split."
+        )
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:

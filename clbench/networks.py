@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from clbench import sources
 from clbench.errors import UserError
 from clbench.resnets import resnet_18, resnet_50
 
@@ -104,6 +105,11 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     close = begun[:1] or difflib.get_close_matches(wanted, guesses, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
+
+
+def code(name: str) -> dict[str, str]:
+    """Digests of the code of a network by dotted name, and of what it imports (``clbench.sources``); empty for clbench's own."""
+    return sources.of_dotted(name) if "." in name or ":" in name else {}
 
 
 def _widths(name: str, kind: str) -> tuple[int, ...]:
@@ -200,6 +206,7 @@ def work(factory: Factory, outputs: int, input_shape: tuple[int, ...]) -> Work:
 
 def _dotted(name: str, input_shape: tuple[int, ...]) -> Factory:
     """The factory at a dotted name, told the number of outputs in the way that its signature asks for."""
+    sources.refresh(code(name))
     try:
         build = pkgutil.resolve_name(name)
     except Exception as error:  # importing runs other people's code: anything may come

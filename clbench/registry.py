@@ -5,23 +5,28 @@ The harness imports no method and no stream by name. A module of ``clbench.metho
 ``clbench.streams``; ``./file.py:Name`` names an object in a file, and ``library:Name`` one of another library (``clbench.interop``).
 """
 
-import hashlib
 import importlib
 import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from clbench import sources
+from clbench.data.dataset import Dataset, Watched, watched
 from clbench.errors import UserError, unknown
 from clbench.interop import LIBRARIES
 from clbench.method import Method
 from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
+
+OWN_DATA = "own"
+"""What is recorded as the data set of a function that brings its own images."""
 
 INVALID_SCENARIOS = {
     "nnu": "NNu is no scenario: labels that were never seen would give the new task away (the labels trick), "
@@ -90,14 +95,28 @@ def library(name: str) -> tuple[ModuleType, str] | None:
     return (importlib.import_module(f"clbench.interop.{prefix}"), rest) if colon and prefix in LIBRARIES else None
 
 
-def source_digest(name: str) -> str | None:
-    """A digest of the file that ``path.py:Name`` lies in, or the release of ``library``: another one must not reuse old results.
+def code(name: str) -> dict[str, str]:
+    """Digests of the code of a method or stream that is not clbench's: another one must not reuse old results.
 
-    None for other names.
+    Those of the file that ``path.py:Name`` lies in and of what it imports (``clbench.sources``), or the release of a ``library`` or of
+    the package that an entry point is in. Empty for other names.
     """
     if found := library(name):
-        return found[0].release()
-    return _digest(Path(name.rsplit(":", 1)[0])) if _is_path(name) else None
+        return {name.partition(":")[0]: found[0].release()}
+    if _is_path(name):
+        return sources.of_file(_file_of(name).as_posix(), _file_of(name))
+    return sources.of_dotted(_entries()[name]) if name in _entries() else {}
+
+
+def source_digest(name: str) -> str | None:
+    """One digest of ``code``; None where there is none."""
+    return sources.digest(code(name))
+
+
+@cache
+def _entries() -> dict[str, str]:
+    """Where the methods and streams of other packages lie, ``package.module:object``, by name."""
+    return {entry.name: entry.value for group in ("clbench.methods", "clbench.streams") for entry in entry_points(group=group)}
 
 
 def normal_name(name: str) -> str:
@@ -106,10 +125,6 @@ def normal_name(name: str) -> str:
         return name
     path, _, attribute = name.rpartition(":")
     return f"{Path(path).as_posix()}:{attribute}"
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def _modules(package: str) -> Iterator[ModuleType]:
@@ -131,22 +146,28 @@ def _is_path(name: str) -> bool:
     return name.rsplit(":", 1)[0].endswith(".py")
 
 
-def _from_file(name: str) -> Any:
+def _file_of(name: str) -> Path:
     path, _, attribute = name.rpartition(":")
-    file = Path(path)
     if not attribute or not path:
         raise UserError(f"{name!r} names no object in the file: write {name}:Name.")
-    if not file.is_file():
+    if not Path(path).is_file():
         raise UserError(f"There is no file {path}: {name!r} must name an existing file and an object in it, ./file.py:Name.")
-    module = _load(file.resolve(), _digest(file))
+    return Path(path)
+
+
+def _from_file(name: str) -> Any:
+    file, (_, _, attribute) = _file_of(name), name.rpartition(":")
+    _, *needed = found = code(name)
+    sources.refresh(needed)
+    module = _load(file.resolve(), str(sources.digest(found)))
     if not hasattr(module, attribute):
-        raise UserError(f"The file {path} has no {attribute!r}: name one of the objects that it defines.")
+        raise UserError(f"The file {file} has no {attribute!r}: name one of the objects that it defines.")
     return getattr(module, attribute)
 
 
 @cache
 def _load(file: Path, digest: str) -> ModuleType:
-    """The module in ``file``; ``digest`` is in the key of the cache, so that an edited file is loaded anew."""
+    """The module in ``file``; ``digest`` is in the key of the cache: one that was edited, or needs one that was, is loaded anew."""
     module = ModuleType(f"clbench_file_{file.stem}_{digest}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
@@ -173,25 +194,43 @@ def _checked_method(found: Any, name: str) -> type[Method]:
 
 
 def _as_builder(found: Any, name: str) -> StreamBuilder:
-    """A builder as it is; a plain function ``(data, *, tasks, seed) -> Stream`` as a builder under the given name."""
+    """A builder, or a plain function as one under the given name: ``(data, *, tasks, seed) -> Stream``, or without ``data``."""
     if isinstance(found, StreamBuilder):
-        return found
+        return replace(found, build=_checked_stream(found.build, name))
     if not callable(found):
         raise UserError(f"{name!r} is no stream: it must be a function (data, *, tasks, seed) that returns a clbench.Stream.")
     summary = (inspect.getdoc(found) or "").partition("\n")[0]
+    if _takes(found, tasks=1, seed=0) is None:  # it brings its own images
+        return StreamBuilder(name, _checked_stream(lambda _, **named: found(**named), name), summary, data=(), full_data=OWN_DATA)
+    if problem := _takes(found, None, tasks=1, seed=0):
+        raise UserError(f"{name!r} is no stream ({problem}): it must be a function (data, *, tasks, seed).")
     return StreamBuilder(name, _checked_stream(found, name), summary)
 
 
-def _checked_stream(build: Callable[..., Any], name: str) -> Callable[..., Stream]:
+def _takes(function: Callable[..., Any], *positional: Any, **named: Any) -> str | None:
+    """Why ``function`` does not take these arguments; None if it does."""
     try:
-        inspect.signature(build).bind(None, tasks=1, seed=0)
+        inspect.signature(function).bind(*positional, **named)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{name!r} is no stream ({error}): it must be a function (data, *, tasks, seed).") from None
+        return str(error)
+    return None
 
-    def built(*datasets: Any, tasks: int, seed: int) -> Stream:
-        stream = build(*datasets, tasks=tasks, seed=seed)
+
+def _checked_stream(build: Callable[..., Any], name: str) -> Callable[..., Stream]:
+    """``build``, with a sentence for whatever goes wrong in it, and for data sets that a run would name and it does not use."""
+
+    def built(*given: Any, tasks: int, seed: int) -> Stream:
+        given = tuple(watched(each) if isinstance(each, Dataset) else each for each in given)
+        with sources.naming(f"The stream {name}"):
+            stream = build(*given, tasks=tasks, seed=seed)
         if not isinstance(stream, Stream):
             raise UserError(f"{name!r} must return a clbench.Stream, not a {type(stream).__name__}.")
+        for each in given:
+            if isinstance(each, Watched) and not each.used:
+                raise UserError(
+                    f"The stream {name} uses no image of {each.name}, the data set that its runs would name: "
+                    "take the parameter for data out of its function if it brings its own."
+                )
         return stream
 
     return built

@@ -20,7 +20,7 @@ import filelock
 import pandas as pd
 import torch
 
-from clbench import registry, storage
+from clbench import provenance, registry, states, storage
 from clbench.divergence import ON_DIVERGENCE, Diverged, Divergence, OnDivergence
 from clbench.environment import environment
 from clbench.errors import UserError, tell, unknown
@@ -105,6 +105,23 @@ class Run:
         last = max(states, key=lambda p: int(p.name), default=None)
         return None if last is None else (int(last.name), last)
 
+    @property
+    def digests(self) -> dict[str, str] | None:
+        """Those of the files of the last saved state. None for a state of before they were recorded."""
+        saved, recorded = self.saved(), self.record.get("state")
+        assert saved is not None
+        return None if recorded is None else recorded.get(str(saved[0]), {})
+
+    def state(self, name: str) -> dict[str, torch.Tensor]:
+        """A file of the last saved state, ``learned``, ``progress`` or ``generator``; a ``UserError`` if it is not this run's."""
+        saved = self.saved()
+        assert saved is not None
+        return states.read(saved[1], name, self.digests)
+
+    def restore(self, method: Method, learned: dict[str, torch.Tensor], progress: dict[str, torch.Tensor] | None = None) -> None:
+        """Have a fresh method take up a state of this run's; a ``UserError`` if it does not fit."""
+        states.take_up(method, self.path / "state", self.digests, learned, progress)
+
     def unanswered(self, asks: tuple[Ask, ...], checkpoints: tuple[int, ...]) -> list[tuple[Ask, int]]:
         """The pairs of an ask and a checkpoint of which there are no scores yet, or not of every task."""
         scores = self.table("scores")
@@ -151,14 +168,19 @@ def _execute(
 ) -> Run:
     if overwrite != "always" and (run.path / "run.json").exists():
         tell(run.notes)
-        missing = run.unanswered(job.asks, job.checkpoints)
-        if run.complete and not missing:
+        done = run.complete and not run.unanswered(job.asks, job.checkpoints)
+        # Other people's streams are built in any case: what they load may have changed.
+        if done and (overwrite == "never" or job.learn.stream_source is None):
             return run
         if run.record["status"] == "diverged" and on_divergence == "stop":
             raise _stopped(run)
         if overwrite == "never":
             raise UserError(f"The run {run.path} lacks some of what is asked, and --overwrite never keeps it: use missing.")
-    stream = build_stream(job.learn, data_root, device)
+        stream = stream_of(run, job.learn, data_root, device)
+        if done:
+            return run
+    else:
+        stream = build_stream(job.learn, data_root, device)
     method = build_method(job.learn, job.scenario, stream, device)
     method.check_tasks(job.learn.tasks)
     check_asks(method, job.asks)
@@ -166,7 +188,7 @@ def _execute(
     if overwrite == "always" and run.path.exists():
         shutil.rmtree(run.path)
     if not (run.path / "run.json").exists():
-        _create(run, job, method)
+        _create(run, job, method, stream)
     note(run, (*stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
     if not run.complete:
         # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
@@ -203,11 +225,11 @@ def answer(
     """
     saved = run.saved()
     assert saved is not None
-    last, folder = saved
+    last, _ = saved
     missing = run.unanswered(asks, checkpoints)
+    stored = run.state("learned") if missing else {}
     tables = Tables(run.path)
     tables.forget_answers([(ask.label, learned) for ask, learned in missing])
-    stored = storage.load(folder / "learned.safetensors") if missing else {}
     for learned in sorted({learned for _, learned in missing}):
         state: dict[str, torch.Tensor] | None = stored
         if learned < last:
@@ -218,7 +240,7 @@ def answer(
                 "or learn again with --overwrite always."
             )
         method = build_method(run.learn, run.scenario, stream, device)
-        method.restore(state)
+        run.restore(method, state)
         check_asks(method, asks)
         for together in passes(method, [ask for ask, at in missing if at == learned]):
             for score in examine(method, stream, together, learned):
@@ -231,12 +253,22 @@ def answer(
 
 def learner(run: Run, data_root: str | None = None) -> tuple[Any, Stream]:
     """What a complete run learned, as a method that can be asked, and its stream."""
-    saved = run.saved()
-    assert saved is not None
-    stream = build_stream(run.learn, data_root, torch.device("cpu"))
+    stream = stream_of(run, run.learn, data_root, torch.device("cpu"))
     method = build_method(run.learn, run.scenario, stream, torch.device("cpu"))
-    method.restore(storage.load(saved[1] / "learned.safetensors"))
+    run.restore(method, run.state("learned"))
     return method, stream
+
+
+def stream_of(run: Run, learn: Learn, data_root: str | None, device: torch.device) -> Stream:
+    """The stream of a run that exists; a ``UserError`` if its code or data changed since, or what a stream of somebody else's gives."""
+    stream = build_stream(learn, data_root, device)
+    recorded = run.record.get("contents")
+    if recorded is not None and provenance.contents(stream) != recorded:
+        raise UserError(
+            f"The stream {learn.stream} gives other images or labels than those that the run {run.path} was made with: "
+            "put its data back as they were, or do the run again with --overwrite always."
+        )
+    return stream
 
 
 def check_asks(method: Method, asks: Iterable[Ask]) -> None:
@@ -253,8 +285,7 @@ def rewound(run: Run, stored: dict[str, torch.Tensor], learned: int) -> dict[str
 
 def rewinds(run: Run) -> bool:
     """Whether the last state of ``run`` holds its earlier states."""
-    saved = run.saved()
-    return saved is not None and rewound(run, storage.load(saved[1] / "learned.safetensors"), 1) is not None
+    return run.saved() is not None and rewound(run, run.state("learned"), 1) is not None
 
 
 def find(name: str, results: Path) -> Run:
@@ -327,11 +358,9 @@ def _taken_up(run: Run, method: Method) -> int:
     if saved is None:
         torch.manual_seed(derive(run.learn.seeds.training, "global"))
         return 0
-    learned, folder = saved
-    progress = storage.load(folder / "progress.safetensors")
-    torch.set_rng_state(storage.load(folder / "generator.safetensors")["state"])
-    method.restore(storage.load(folder / "learned.safetensors"), progress)
-    return learned
+    run.restore(method, run.state("learned"), run.state("progress"))
+    torch.set_rng_state(run.state("generator")["state"])
+    return saved[0]
 
 
 def _keep(run: Run, job: Job, stream: Stream, learned: int, schedule: Schedule, tables: Tables, device: torch.device) -> None:
@@ -380,23 +409,26 @@ def _add_task(tables: Tables, event: Taught, method: Method) -> None:
 
 
 def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
-    """Append the tables, and put the state after ``learned`` tasks in the place of earlier ones: a crash leaves one of them whole."""
+    """Append the tables, and put the state after ``learned`` tasks in the place of earlier ones: a crash leaves one of them whole.
+
+    Its digests are recorded before it is in its place, beside those of the earlier one: whichever is there is known by them.
+    """
     earlier = list((run.path / "state").glob("*"))
     new, part = run.path / "state" / str(learned), run.path / "state" / f"{learned}.part"
     if new.exists():
         return
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    storage.save(method.learned(), part / "learned.safetensors")
-    storage.save(method.progress(), part / "progress.safetensors")
-    storage.save({"state": torch.get_rng_state()}, part / "generator.safetensors")
+    digests = states.write(method, part)
     tables.flush()
+    recorded = run.record.get("state", {})
+    _update(run, state={old.name: recorded.get(old.name) for old in earlier if old.name.isdigit()} | {new.name: digests})
     part.rename(new)
     for old in earlier:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _create(run: Run, job: Job, method: Method) -> None:
+def _create(run: Run, job: Job, method: Method, stream: Stream) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     record = {
         "learn": job.learn.model_dump(mode="json"),
@@ -407,6 +439,9 @@ def _create(run: Run, job: Job, method: Method) -> None:
         "transductive": method.transductive,
         "compiled": method.brief.compiled,
         "started": _now(),
+        # What a stream of somebody else's loads stands nowhere else.
+        "contents": None if job.learn.stream_source is None else provenance.contents(stream),
+        "state": {},
         "environment": environment(),
     }
     _write(run, record)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from clbench import networks, registry
+from clbench import networks, provenance, registry, sources
 from clbench.checks import positive
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask
@@ -58,7 +58,7 @@ class Learn(_Strict):
     method: str
     version: int
     source: str | None = None
-    """Digest of the file that the method lies in, where it is given by path."""
+    """Digest of the file that the method lies in, where it is given by path, and of the modules that it imports."""
     parameters: dict[str, Any]
     scenario: dict[str, bool]
     """The scenario's questions that the method's learning depends on, with their answers."""
@@ -66,18 +66,26 @@ class Learn(_Strict):
     stream_source: str | None = None
     data: str
     data_version: int = 1
+    data_source: str | None = None
+    """Digest of the names, sizes and times of a tree of image files."""
     tasks: int
     network: str
+    network_source: str | None = None
+    """Digest of the module of a dotted name and of those that it imports, or the release of the package that it is in."""
     seeds: Seeds
     updates: int
     batch_size: int
     precision: Literal["float32", "bfloat16"]
+    code: dict[str, str] = Field(default_factory=dict)
+    """The digests that the three sources are made of, by file or module: they say which one changed. Not in the hash."""
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits: equal for equal learn halves, and for no others."""
-        first = {"data_version"} if self.data_version == 1 else None  # left out, as before there was a second
-        text = json.dumps(self.model_dump(mode="json", exclude=first), sort_keys=True)
+        # Fields that came later are left out while they say nothing, so that earlier runs keep their names.
+        later = {"data_version": 1, "data_source": None, "network_source": None}
+        silent = {name for name, default in later.items() if getattr(self, name) == default}
+        text = json.dumps(self.model_dump(mode="json", exclude={"code", *silent}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def agrees_with(self, scenario: Scenario) -> bool:
@@ -148,8 +156,11 @@ def read_spec(path: Path) -> dict[str, Any]:
     return values
 
 
-def resolve(request: Request) -> list[Job]:
-    """The runs that a request stands for, one for each seed, complete by themselves: every default and recipe filled in."""
+def resolve(request: Request, data_root: str | None = None) -> list[Job]:
+    """The runs that a request stands for, one for each seed, complete by themselves: every default and recipe filled in.
+
+    A tree of image files is looked for under ``data_root`` and identified by its files.
+    """
     method = registry.method(request.method)
     scenario = registry.scenario(request.scenario)
     check_serves(method, scenario)
@@ -165,6 +176,7 @@ def resolve(request: Request) -> list[Job]:
     asks = make_asks(method, scenario, request.ask, recipe.ask)
     checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
     data = _data(request, builder, budget)
+    tree = provenance.manifest(provenance.folder_of(data, data_root)) if builder.any_folder else None
 
     def learn(seed: int) -> Learn:
         return Learn(
@@ -176,9 +188,11 @@ def resolve(request: Request) -> list[Job]:
             stream=registry.normal_name(request.stream),
             stream_source=registry.source_digest(request.stream),
             data=data,
-            data_version=_data_version(data),
+            data_version=provenance.data_version(data),
+            data_source=tree,
             tasks=tasks,
             network=request.network,
+            network_source=sources.digest(networks.code(request.network)),
             seeds=Seeds(
                 stream=_either(request.stream_seed, seed),
                 initialisation=_either(request.initialisation_seed, seed),
@@ -187,6 +201,7 @@ def resolve(request: Request) -> list[Job]:
             updates=_either(request.updates, budget.updates),
             batch_size=request.batch_size,
             precision=usual_precision(method, scenario) if request.precision == "auto" else request.precision,
+            code=provenance.code(request.method, request.stream, request.network),
         )
 
     # A seed given twice, or named seeds that leave nothing to differ, make no second run.
@@ -197,14 +212,19 @@ def resolve(request: Request) -> list[Job]:
 
 
 def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> Stream:
-    """The stream of a learn half, from data sets found under ``data_root``, its images and labels on ``device``."""
+    """The stream of a learn half, from data sets found under ``data_root``, its images and labels on ``device``.
+
+    Raises a ``UserError`` if the code of the stream, the method or the network, or the data, are not those of ``learn``.
+    """
     from clbench import data
 
+    provenance.check_code(learn)
     builder = registry.stream(learn.stream)
-    root = data.data_root(data_root)
-    own = root / learn.data if builder.any_folder else root
-    sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [own]
-    made = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
+    own = provenance.folder_of(learn.data, data_root) if builder.any_folder else data.data_root(data_root)
+    if builder.any_folder:
+        provenance.check_tree(learn, own)
+    given = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [own]
+    made = builder.build(*given, tasks=learn.tasks, seed=learn.seeds.stream)
     if len(made) != learn.tasks:
         raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
     least = min(len(task.train) for task in made)
@@ -341,13 +361,6 @@ def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
     if request.data not in offered:
         raise unknown(f"data set for the stream {builder.name}", request.data, offered)
     return request.data
-
-
-def _data_version(names: str) -> int:
-    """The version of data sets joined by ``+``; 1 for data of a stream's own."""
-    from clbench.data import SOURCES
-
-    return max((SOURCES[name].version for name in names.split("+") if name in SOURCES), default=1)
 
 
 def default_checkpoints(tasks: int) -> tuple[int, ...]:

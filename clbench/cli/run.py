@@ -117,8 +117,8 @@ def run(
         set=options.pairs(set_, "--set") or None,
         ask=options.choices(ask_, "--ask") or None,
     )
-    jobs = specs.resolve(specs.request(settings))
     where, root = api.choose_device(device), None if data_root is None else str(data_root)
+    jobs = specs.resolve(specs.request(settings), root)
     if dry_run:
         _print_estimates(jobs, root, where, as_json)
         return

@@ -1,8 +1,9 @@
 """A data set in memory."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,3 +49,19 @@ class Dataset:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
             digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+
+class Watched(Dataset):
+    """A data set that knows whether anything asked for its images or labels."""
+
+    used = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.endswith(("_images", "_labels")):
+            object.__setattr__(self, "used", True)
+        return super().__getattribute__(name)
+
+
+def watched(data: Dataset) -> Watched:
+    """The same data set, watched from now on."""
+    return Watched(**{field.name: getattr(data, field.name) for field in fields(data)})

@@ -158,7 +158,7 @@ def reproduce(
         seeds = tuple(range(figure.seeds)) if budget == "paper" else (0,)
     curves = figure.curves(budget)
     alone = singly(curves) if figure.beside else []
-    answers = needed([*curves, *alone], seeds)
+    answers = needed([*curves, *alone], seeds, data_root)
     jobs = merged(answers)
     if from_results:
         done = {job.learn.hash: runs.Run(folder / "runs" / job.learn.hash) for job in jobs}
@@ -243,11 +243,11 @@ def read(file: Path) -> pd.DataFrame:
     return table
 
 
-def needed(curves: Sequence[Curve], seeds: tuple[int, ...]) -> list[Answer]:
+def needed(curves: Sequence[Curve], seeds: tuple[int, ...], data_root: str | None = None) -> list[Answer]:
     """The answers that curves are drawn from."""
     answers = []
     for curve in curves:
-        for job in spec.resolve(spec.request({**curve.settings, "seeds": seeds})):
+        for job in spec.resolve(spec.request({**curve.settings, "seeds": seeds}), data_root):
             if len(job.asks) != 1:
                 raise ValueError(f"the curve {curve.name!r} must have one ask, not {len(job.asks)}")
             answers.append(Answer(curve.name, job, curve.at))
