@@ -30,6 +30,8 @@ TOGETHER = 16
 AUTHORS_UNITS = 4096
 STEPS, STEP_SIZE, MOMENTUM, STRENGTH = 30, 500 / AUTHORS_UNITS, 0.9, 1.5e-3 * AUTHORS_UNITS
 """The authors' descent."""
+GROUP = 64
+"""The authors' test images that share a mask."""
 
 
 class Masked(nn.Module):
@@ -175,6 +177,9 @@ class HopSupSup(Method):
         if not 0 <= parameters.get("descent_momentum", 0.0) < 1:
             raise UserError(f"descent_momentum must be at least 0 and below 1, not {parameters['descent_momentum']}.")
 
+    def decisions(self, images: int, **parameters: Any) -> int:
+        return max(1, images // int(parameters.get("group", GROUP)))
+
     def check_tasks(self, tasks: int) -> None:
         if tasks * self.brief.classes > self.outputs:
             raise UserError(
@@ -187,7 +192,7 @@ class HopSupSup(Method):
         inputs: Tensor,
         task: int | None = None,
         *,
-        group: int = 64,
+        group: int = GROUP,
         steps: int = STEPS,
         step_size: float = STEP_SIZE,
         descent_momentum: float = MOMENTUM,
