@@ -13,6 +13,7 @@ from scipy import stats
 
 from clbench import registry
 from clbench.errors import UserError, unknown
+from clbench.evaluator import ABOUT
 from clbench.metrics import mean_t_interval
 from clbench.tables import asked_about_all, read_settings
 
@@ -89,8 +90,8 @@ def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     rows = rows[[all(fact.get(key) == wish for key, wish in wanted.items()) for fact in facts]]
     if rows.empty:
         raise UserError(f"No run is {text}.")
-    if "images" not in wanted:
-        rows = asked_about_all(rows, [*PAIR, *SEEDS], rows["ask"].str.contains(" images="))
+    if wanted.keys().isdisjoint(ABOUT):
+        rows = asked_about_all(rows, [*PAIR, *SEEDS], rows["ask"])
     doubled = rows.duplicated([*PAIR, *SEEDS], keep=False)
     if doubled.any():
         raise UserError(

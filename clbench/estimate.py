@@ -83,8 +83,8 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
 def _answer_seconds(method: Method, stream: Stream, ask: Ask, index: int) -> float:
     """Seconds to answer ``ask`` about one task, from a sample of its images, after ``index`` + 1 tasks."""
     test = len(stream[index].test)
-    images = min(ask.images or test, test)
-    sample = replace(ask, images=min(images, PROBED_IMAGES))
+    images = min(ask.images or ask.sample or test, test)
+    sample = replace(ask, images=min(images, PROBED_IMAGES), sample=None)
     began = time.perf_counter()
     examine(method, stream, [sample], index + 1)
     return (time.perf_counter() - began) / (index + 1) * images / min(images, PROBED_IMAGES)

@@ -22,13 +22,16 @@ from clbench.method import Method, Prediction
 from clbench.metrics import match_components
 from clbench.scenario import Scenario
 from clbench.seeding import generator
-from clbench.stream import Stream, Task
+from clbench.stream import Split, Stream, Task
 
 LOSSES_PER_TASK = 10
 """Training losses are kept as this many means a task."""
 
 MATCHING_IMAGES = 1024
 """So many training images of each task say which of a learner's own components stands for it."""
+
+ABOUT = ("images", "sample")
+"""The settings of an ask that say which test images it is about."""
 
 Answer = TypeVar("Answer")
 
@@ -37,17 +40,20 @@ Answer = TypeVar("Answer")
 class Ask:
     """A question put to what was learned: a scenario's inference side, and keyword parameters of the method's ``predict``.
 
-    ``images``: how many test images of each task are asked about, from the first on (None: all of them).
+    ``images``: how many test images of each task are asked about, from the first on (None: all of them). ``sample``: instead, that many of
+    each, others of each task: all of them in turn, so that tasks that share images are not all asked about the same few.
     """
 
     scenario: Scenario
     parameters: Mapping[str, Any] = field(default_factory=dict)
     images: int | None = None
+    sample: int | None = None
 
     @property
     def label(self) -> str:
         """The ask in one line, the same for equal asks: the key of its rows in a run's tables."""
-        settings = dict(self.parameters) | ({} if self.images is None else {"images": self.images})
+        about = {key: getattr(self, key) for key in ABOUT if getattr(self, key) is not None}
+        settings = dict(self.parameters) | about
         return " ".join([self.scenario.name, *(f"{key}={settings[key]}" for key in sorted(settings))])
 
 
@@ -81,10 +87,10 @@ class Taught:
 class Score:
     """The answers to one ask about one task after ``learned`` tasks. Accuracies run from 0 to 1.
 
-    ``task_accuracy`` is None where no task is inferred. ``inferred`` counts the images by the task (in NNs: by the component of the
-    learner) that was inferred for them; there ``task_accuracy`` counts the component that most training images of the task go to, no
-    two tasks having the same. ``seconds`` is the time that the answer took, or an equal
-    share of it where several asks were answered in one pass (``Method.shared_pass``).
+    ``task_accuracy`` is None where no task is inferred, and so is ``decisions``, how often it was decided (``Method.decisions``).
+    ``inferred`` counts the images by the task (in NNs: by the component of the learner) that was inferred for them; in NNs
+    ``task_accuracy`` counts the component that most training images of the task go to, no two tasks having the same. ``seconds`` is the
+    time that the answer took, or an equal share of it where several asks were answered in one pass (``Method.shared_pass``).
     """
 
     learned: int
@@ -93,6 +99,7 @@ class Score:
     accuracy: float
     task_accuracy: float | None
     images: int
+    decisions: int | None
     seconds: float
     inferred: Mapping[int, int] = field(default_factory=dict)
 
@@ -183,11 +190,11 @@ def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tenso
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
-    """The asks in parts that are put at once: those that share a pass (``Method.shared_pass``), and each of the others by itself."""
+    """The asks in parts that are put at once: those that share a pass (``Method.shared_pass``) and their images, and others alone."""
     parts: dict[Any, list[Ask]] = {}
     for number, ask in enumerate(asks):
         name = None if ask.scenario.task_given_in_inference else method.shared_pass(**ask.parameters)
-        parts.setdefault(number if name is None else name, []).append(ask)
+        parts.setdefault(number if name is None else (name, ask.sample), []).append(ask)
     return [tuple(part) for part in parts.values()]
 
 
@@ -210,7 +217,7 @@ def _with_task_accuracy(method: Method, stream: Stream, ask: Ask, scores: Sequen
         return scores
     # Which component stands for which task is read off other images, about which another copy is asked in another order: a call of
     # ``predict`` is about one task, so that a learner that merely numbered its calls would have a component for each task.
-    images = min(ask.images or MATCHING_IMAGES, MATCHING_IMAGES)
+    images = min(ask.images or ask.sample or MATCHING_IMAGES, MATCHING_IMAGES)
     seen = _of_each_task(method, len(scores), lambda examinee, task: _components(examinee, stream[task], ask, images))
     return _with_matched_tasks(scores, seen)
 
@@ -227,7 +234,8 @@ def _of_each_task(method: Method, learned: int, question: Callable[[Method, int]
 def _scores(method: Method, task: Task, index: int, asks: Sequence[Ask], learned: int) -> list[Score]:
     """How well one task is answered for, by ask."""
     everything = any(ask.images is None for ask in asks)
-    inputs, labels = task.test.whole(None if everything else max(ask.images or 0 for ask in asks))
+    test = _asked_about(task.test, index, asks[0].sample)
+    inputs, labels = test.whole(None if everything else max(ask.images or 0 for ask in asks))
     given = index if asks[0].scenario.task_given_in_inference else None
     began = time.perf_counter()
     predictions = _predict(method, inputs, given, asks)
@@ -236,6 +244,14 @@ def _scores(method: Method, task: Task, index: int, asks: Sequence[Ask], learned
         _score(method, ask, prediction, labels[: ask.images], index, learned, seconds)
         for ask, prediction in zip(asks, predictions, strict=True)
     ]
+
+
+def _asked_about(test: Split, index: int, sample: int | None) -> Split:
+    """The test images of task ``index`` that asks are about: all, or a sample that begins where that of the task before ends."""
+    if sample is None:
+        return test
+    rows = (index * sample + torch.arange(min(sample, len(test)), device=test.labels.device)) % len(test)
+    return replace(test, images=test.images[rows], labels=test.labels[rows])
 
 
 def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, index: int, learned: int, seconds: float) -> Score:
@@ -254,6 +270,7 @@ def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, ind
         accuracy=right.double().mean().item(),
         task_accuracy=None if inferred is None else counts.get(index, 0) / len(labels),
         images=len(labels),
+        decisions=None if inferred is None else method.decisions(len(labels), **ask.parameters),
         seconds=seconds,
         inferred=counts,
     )
@@ -262,7 +279,7 @@ def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, ind
 def _components(method: Method, task: Task, ask: Ask, images: int) -> dict[int, int]:
     """How many of the first training images of ``task`` go to each component of the learner."""
     inputs, _ = task.train.whole(images)
-    (prediction,) = _predict(method, inputs, None, [replace(ask, images=None)])
+    (prediction,) = _predict(method, inputs, None, [replace(ask, images=None, sample=None)])
     return _counts(prediction.tasks)
 
 

@@ -133,6 +133,10 @@ class Method(abc.ABC):
         """Answer several asks of one ``shared_pass`` as ``predict`` would answer each: (how many of the first inputs, its parameters)."""
         return [self.predict(inputs[:count], **parameters) for count, parameters in asks]
 
+    def decisions(self, images: int, **parameters: Any) -> int:
+        """How many times ``predict`` with these parameters decides about a task for so many ``images`` of one: once for each ``group``."""
+        return -(-images // int(parameters.get("group", 1)))
+
     def check_ask(self, **parameters: Any) -> None:
         """Raise a ``UserError`` if ``predict`` could not answer, for lack of what was learned with these parameters, say.
 

@@ -8,11 +8,13 @@ import pandas as pd
 
 from clbench import tables
 from clbench.errors import UserError, unknown
-from clbench.renderers import RENDERERS, writing
+from clbench.evaluator import ABOUT
+from clbench.renderers import RENDERERS, with_line_below, writing
 
 SHARES = ("accuracy", "task_accuracy", "forgetting")
 """Values with an interval over seeds, shown in percent."""
 OTHERS = {
+    "decisions": tables.number,
     "stored_bytes": tables.bytes_,
     "progress_bytes": tables.bytes_,
     "train_seconds": tables.seconds,
@@ -29,6 +31,8 @@ class Pivoted(NamedTuple):
     numbers: pd.DataFrame
     text: pd.DataFrame
     value: str
+    below: str
+    """What is to be said below it (``clbench.tables.few_decisions``)."""
 
     def show(self) -> None:
         """Print it."""
@@ -39,14 +43,20 @@ class Pivoted(NamedTuple):
         for row in self.text.itertuples(index=False):
             made.add_row(*row)
         console = Console()
-        (console if console.is_terminal else Console(width=tables.WIDE)).print(made)
+        console = console if console.is_terminal else Console(width=tables.WIDE)
+        console.print(made)
+        if self.below:
+            console.print(self.below, highlight=False)
 
     def write(self, path: Path) -> Path:
         """Write it: to .csv as numbers, to .md or .tex as it is shown."""
         if path.suffix not in (".csv", *RENDERERS):
             raise UserError(f"A table is written to a .csv, .md or .tex file, not to {path.name}.")
         with writing(path):
-            path.write_text(self.numbers.to_csv(index=False) if path.suffix == ".csv" else RENDERERS[path.suffix](self.text))
+            if path.suffix == ".csv":
+                path.write_text(self.numbers.to_csv(index=False))
+            else:
+                path.write_text(with_line_below(RENDERERS[path.suffix](self.text), self.below, path.suffix))
         return path
 
 
@@ -54,8 +64,8 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     """``averages`` (a frame of ``clbench.results.over_seeds``) with these facts as rows and columns, and ``value`` in the cells.
 
     Facts are method, scenario, stream, data, network, tasks, learned, and any setting of learning or asking (outputs, objective).
-    What was asked about a sample of images (``images``) is left out where the same cell has a line about all. Raises a ``UserError`` for
-    what is no fact, and where several lines would fall into one cell: it names what tells them apart.
+    What was asked about some of the images (``images``, ``sample``) is left out where the same cell has a line about all. Raises a
+    ``UserError`` for what is no fact, and where several lines would fall into one cell: it names what tells them apart.
     """
     if value not in (*SHARES, *OTHERS):
         raise unknown("value", value, (*SHARES, *OTHERS))
@@ -75,8 +85,8 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     # What only some methods have is empty for the others.
     cells = pd.DataFrame([{name: fact.get(name, "") for name in known} for fact in facts])
     places = [*rows, *columns]
-    if "images" in known and "images" not in places:
-        cells = tables.asked_about_all(cells, places, cells["images"] != "")
+    if set(ABOUT).isdisjoint(places):
+        cells = tables.asked_about_all(cells, places, averages["ask"].reset_index(drop=True))
         averages = averages.reset_index(drop=True).loc[cells.index]
     doubled = cells.duplicated(places, keep=False)
     if doubled.any():
@@ -94,4 +104,4 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     ]
     names = [" ".join(name) if isinstance(name, tuple) else str(name) for name in spread[0].columns]
     flat = [frame.set_axis(names, axis=1).reset_index() for frame in spread]
-    return Pivoted(flat[0], flat[1].fillna(tables.NONE), value)
+    return Pivoted(flat[0], flat[1].fillna(tables.NONE), value, tables.few_decisions(averages))

@@ -46,12 +46,22 @@ def latex(shown: pd.DataFrame) -> str:
     """A formatted table as a LaTeX ``tabular`` with the rules of the package booktabs."""
 
     def line(cells: Iterable[object]) -> str:
-        return " & ".join("".join(ESCAPED.get(sign, sign) for sign in str(cell)) for cell in cells) + r" \\"
+        return " & ".join(escaped(str(cell)) for cell in cells) + r" \\"
 
     columns = "".join("r" if is_number(shown[name]) else "l" for name in shown.columns)
     rows = [line(row) for row in shown.to_numpy()]
     begin = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(shown.columns), r"\midrule"]
     return "\n".join([*begin, *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """A text for LaTeX."""
+    return "".join(ESCAPED.get(sign, sign) for sign in text)
+
+
+def with_line_below(text: str, below: str, suffix: str) -> str:
+    """A rendered table with a line of text below it, if there is one to say."""
+    return f"{text}\n{escaped(below) if suffix == '.tex' else below}\n" if below else text
 
 
 RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {".md": markdown, ".tex": latex}

@@ -36,6 +36,8 @@ def _run_frame(run: Run) -> pd.DataFrame:
         raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: do the run again with --overwrite always.")
     if not (is_numeric_dtype(scores["accuracy"]) and set(scores["learned"]) <= set(tasks.get("learned", ()))):
         raise UserError(f"The tables in {run.path} (scores.csv, tasks.csv) are damaged: do the run again with --overwrite always.")
+    if "decisions" not in scores:  # written by a version that did not count them
+        scores["decisions"] = float("nan")
     tasks["train_seconds"] = tasks["seconds"].cumsum()
     kept = tasks[["learned", "components", "stored_bytes", "progress_bytes", "train_seconds"]]
     scores = scores.rename(columns={"seconds": "eval_seconds"}).merge(kept, on="learned", how="left")
@@ -78,7 +80,10 @@ def matrix(scores: pd.DataFrame, value: str = "accuracy") -> tuple[npt.NDArray[n
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row for each run and ask: metrics after the last task asked about, bytes and seconds. Accuracies run from 0 to 1."""
+    """One row for each run and ask: metrics after the last task asked about, bytes and seconds. Accuracies run from 0 to 1.
+
+    ``decisions``: how many decisions about the task the accuracy on a task rests on, the fewest of all; NaN if no task is inferred.
+    """
     rows = [_summary(part) for _, part in scores.groupby(["path", "ask"], sort=False)]
     return pd.DataFrame(rows)
 
@@ -86,7 +91,8 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
 def _summary(part: pd.DataFrame) -> dict[str, Any]:
     R, learned = matrix(part)
     T, _ = matrix(part, "task_accuracy")
-    last = part[part["learned"] == learned[-1]].iloc[0]
+    asked = part[part["learned"] == learned[-1]]
+    last = asked.iloc[0]
     kept = ["run", *PROTOCOL, "settings", "stream_seed", "initialisation_seed", "training_seed", "transductive"]
     return {column: last[column] for column in kept} | {
         "diverged": bool(last.get("diverged", False)),
@@ -96,6 +102,7 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
         "forgetting": metrics.forgetting(R, learned),
         "backward_transfer": metrics.backward_transfer(R, learned),
         "anytime_accuracy": metrics.anytime_accuracy(R, learned),
+        "decisions": asked["decisions"].min(),
         "components": last["components"],
         "stored_bytes": last["stored_bytes"],
         "progress_bytes": last["progress_bytes"],
@@ -106,7 +113,10 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def over_seeds(summary: pd.DataFrame, values: Sequence[str] = ("accuracy", "task_accuracy", "forgetting")) -> pd.DataFrame:
-    """Summaries of runs that differ in their seeds alone, as mean, half width of the 95 % t interval, and n."""
+    """Summaries of runs that differ in their seeds alone, as mean, half width of the 95 % t interval, and n.
+
+    ``decisions`` are the fewest of a task in any run.
+    """
     rows = []
     for key, part in summary.groupby([*PROTOCOL, "settings", "learned"], sort=False):
         row: dict[str, Any] = dict(zip([*PROTOCOL, "settings", "learned"], key, strict=True))
@@ -116,5 +126,5 @@ def over_seeds(summary: pd.DataFrame, values: Sequence[str] = ("accuracy", "task
         for value in ("components", "stored_bytes", "progress_bytes", "train_seconds", "eval_seconds"):
             row[value] = part[value].mean()
         marks = {name: name in part and bool(part[name].any()) for name in ("transductive", "diverged")}
-        rows.append(row | {"n": len(part)} | marks)
+        rows.append(row | {"n": len(part), "decisions": part["decisions"].min()} | marks)
     return pd.DataFrame(rows)

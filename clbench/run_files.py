@@ -35,6 +35,7 @@ class Tables:
             accuracy=score.accuracy,
             task_accuracy=score.task_accuracy,
             images=score.images,
+            decisions=score.decisions,
             seconds=round(score.seconds, 6),
         )
         for inferred, images in score.inferred.items():
@@ -43,8 +44,7 @@ class Tables:
     def flush(self) -> None:
         """Append all rows to their files."""
         for table, rows in self.rows.items():
-            file = self.path / f"{table}.csv"
-            pd.DataFrame(rows).to_csv(file, mode="a", header=not file.exists(), index=False)
+            _append(self.path / f"{table}.csv", rows)
         self.rows = {}
 
     def forget_after(self, learned: int) -> None:
@@ -62,6 +62,19 @@ class Tables:
                 cut_off = pd.MultiIndex.from_frame(table[["ask", "learned"]]).isin(answers)
                 if cut_off.any():
                     table[~cut_off].to_csv(file, index=False)
+
+
+def _append(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Append rows to a table. Columns that an earlier version did not write are empty for the rows that it wrote."""
+    new = pd.DataFrame(rows, dtype=object)  # a column of counts with gaps stays one of whole numbers
+    if not file.exists():
+        new.to_csv(file, index=False)
+        return
+    columns = [str(name) for name in pd.read_csv(file, nrows=0)]
+    if lacking := [str(name) for name in new if name not in columns]:
+        columns += lacking
+        pd.read_csv(file, dtype=str, keep_default_na=False).reindex(columns=columns, fill_value="").to_csv(file, index=False)
+    new.reindex(columns=columns).to_csv(file, mode="a", header=False, index=False)
 
 
 class SavingClock:

@@ -474,12 +474,12 @@ def _write(run: Run, record: dict[str, Any]) -> None:
 
 def ask_record(ask: Ask) -> dict[str, Any]:
     """An ask as it stands in ``run.json``."""
-    return {"scenario": ask.scenario.name, "parameters": dict(ask.parameters), "images": ask.images}
+    return {"scenario": ask.scenario.name, "parameters": dict(ask.parameters), "images": ask.images, "sample": ask.sample}
 
 
 def ask_from_record(entry: dict[str, Any]) -> Ask:
     """The inverse of ``ask_record``."""
-    return Ask(registry.scenario(entry["scenario"]), entry["parameters"], entry["images"])
+    return Ask(registry.scenario(entry["scenario"]), entry["parameters"], entry["images"], entry.get("sample"))
 
 
 def _now() -> str:

@@ -14,11 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from clbench import networks, provenance, registry, sources
 from clbench.checks import positive
 from clbench.errors import UserError, unknown
-from clbench.evaluator import Ask
+from clbench.evaluator import ABOUT, Ask
 from clbench.method import Brief, Method, parameters
 from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
 from clbench.training import compiling_pays, product_type
+
+SAMPLE = 128
+"""Test images of each task that are asked about where each image decides its own task, if the ask names no other number: a decision takes
+a gradient of its own."""
+PROTOCOLS: dict[str, dict[str, Any]] = {"image": {"group": 1, "evidence": 1}, "paper": {"group": 128, "evidence": 1}}
+"""Ways to infer the task of test images, by name: what ``--ask protocol=NAME`` stands for. ``image`` is the default of methods."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -97,8 +103,8 @@ class Request(_Strict):
     """What a person asks for: the options of ``clbench run``, the keywords of ``clbench.run`` and the keys of a spec file.
 
     None leaves a choice to the budget, the stream or the recipe. ``ask`` maps each setting to one value or a list of values; every
-    combination is one ask. Its keys are the scenario, ``images`` (a sample of the test images of each task) and the parameters of the
-    method's ``predict``.
+    combination is one ask. Its keys are the scenario, ``images`` (the first so many test images of each task, or ``all``) or ``sample``
+    (so many, others of each task), ``protocol`` (``PROTOCOLS``) and the parameters of the method's ``predict``.
     """
 
     method: str = "supsup"
@@ -275,16 +281,19 @@ def check_asks(method: type[Method], learn: Learn, scenario: Scenario, asks: Ite
 def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Ask, ...]:
     """Every combination of the values in ``settings`` as an ask, with the recipe's and the signature's defaults filled in.
 
-    Where the task is given, whatever concerns its inference has no meaning, and an ask carries no parameters.
+    Where the task is given, whatever concerns its inference has no meaning, and an ask carries no parameters. Where each image decides its
+    own task, an ask that names neither ``images`` nor ``sample`` is about a sample (``SAMPLE``); any other is about all.
     """
+    known = parameters(method.predict)
+    grouped = decides_by_groups(method)
     choices = {key: value if isinstance(value, list | tuple) else [value] for key, value in settings.items()}
-    allowed = ["scenario", "images", *parameters(method.predict)]
+    allowed = ["scenario", *ABOUT, *(["protocol"] if grouped else []), *known]
     for key, values in choices.items():
         if key not in allowed:
             raise unknown(f"setting of an ask to {method.name}", key, allowed)
         if not values:
             raise UserError(f"The setting {key} of an ask has no value.")
-    concerning = [key for key in choices if key not in ("scenario", "images")]
+    concerning = [key for key in choices if key not in ("scenario", *ABOUT)]
     names = [str(name) for name in choices.get("scenario", [scenario.name])]
     if concerning and all(registry.scenario(name).task_given_in_inference for name in names):
         raise UserError(
@@ -296,15 +305,24 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
         chosen = dict(zip(choices, values, strict=True))
         asked = registry.scenario(str(chosen.pop("scenario", scenario.name)))
         check_serves(method, asked)
-        images = chosen.pop("images", None)
-        sample = None if images is None else _integer(images, "images")
-        positive(images=sample)
+        images, sample, protocol = (chosen.pop(key, None) for key in (*ABOUT, "protocol"))
+        if protocol is not None and protocol not in PROTOCOLS:
+            raise unknown("protocol", str(protocol), PROTOCOLS)
         what = f"{method.name}'s asking parameters"
-        given = typed(method.predict, dict(recipe) | chosen, what)
+        given = typed(method.predict, dict(recipe) | PROTOCOLS.get(protocol, {}) | chosen, what)
+        if images is not None and sample is not None:
+            raise UserError("An ask is about the first images or about a sample of them: leave out images or sample.")
+        if images is None and sample is None and grouped and given["group"] == 1 and not asked.task_given_in_inference:
+            sample = SAMPLE
         kept = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
-        ask = Ask(asked, kept, sample)
+        ask = Ask(asked, kept, _number("images", images), _number("sample", sample))
         asks[ask.label] = ask
     return tuple(asks.values())
+
+
+def decides_by_groups(method: type[Method]) -> bool:
+    """Whether an ask says how many test images share an inferred task, and how many of them decide it: it has a protocol then."""
+    return {"group", "evidence"} <= parameters(method.predict).keys()
 
 
 def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -383,11 +401,16 @@ def _either(first: int | None, second: int) -> int:
     return second if first is None else first
 
 
-def _integer(value: Any, name: str) -> int:
+def _number(name: str, value: Any) -> int | None:
+    """How many images an ask is about, None for all."""
+    if value is None or value == "all":
+        return None
     try:
-        return TypeAdapter(int).validate_python(value)
+        count = TypeAdapter(int).validate_python(value)
     except ValidationError:
-        raise UserError(f"{name} must be a whole number, not {value!r}.") from None
+        raise UserError(f"{name} must be a whole number or all, not {value!r}.") from None
+    positive(**{name: count})
+    return count
 
 
 def _place(error: ValidationError) -> str:

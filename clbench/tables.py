@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from clbench.errors import UserError
-from clbench.renderers import RENDERERS, is_number, writing
+from clbench.evaluator import ABOUT
+from clbench.renderers import RENDERERS, is_number, with_line_below, writing
 from clbench.results import PROTOCOL, over_seeds, summarise
 
 if TYPE_CHECKING:
@@ -31,7 +32,17 @@ NONE = "–"
 
 COLUMNS = (
     *("method", "scenario", "ask", "stream", "data", "network", "tasks", "n"),
-    *("accuracy %", "task accuracy %", "forgetting %", "masks", "bytes to predict", "bytes to go on", "train s", "eval s"),
+    *(
+        "accuracy %",
+        "task accuracy %",
+        "decisions",
+        "forgetting %",
+        "masks",
+        "bytes to predict",
+        "bytes to go on",
+        "train s",
+        "eval s",
+    ),
 )
 """The columns of a table; ``settings`` follows the network where rows differ in them."""
 
@@ -39,6 +50,7 @@ COLUMNS = (
 HEADINGS = {
     "accuracy %": "acc. %",
     "task accuracy %": "task\nacc. %",
+    "decisions": "deci-\nsions",
     "forgetting %": "forget-\nting %",
     "bytes to predict": "bytes to\npredict",
     "bytes to go on": "bytes to\ngo on",
@@ -47,8 +59,22 @@ HEADINGS = {
 }
 """Columns whose names take several lines in a terminal."""
 
-DISPENSABLE = ("eval s", "bytes to go on", "train s", "masks", "forgetting %", "data", "settings", "bytes to predict", "network")
+DISPENSABLE = (
+    "eval s",
+    "bytes to go on",
+    "train s",
+    "masks",
+    "forgetting %",
+    "decisions",
+    "data",
+    "settings",
+    "bytes to predict",
+    "network",
+)
 """Columns that a narrow terminal does without, the first first."""
+
+FEW = 20
+"""With fewer decisions about a task the accuracy on it says little."""
 
 WIDE = 250
 """The width of a table that is not printed to a terminal."""
@@ -77,7 +103,8 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
     """A table of runs, formatted: ``averages`` is a frame of ``clbench.results.over_seeds``, and the columns are ``COLUMNS``.
 
     Accuracies are in percent, with the half width of the 95 % t interval where there are two runs (n) or more. The settings of a row are
-    shown where rows differ in them. Bytes are decimal, as in the paper: 1 MB is 1,000,000 bytes.
+    shown where rows differ in them; ``decisions`` about a task are what the accuracy on it rests on. Bytes are decimal, as in the paper:
+    1 MB is 1,000,000 bytes.
     """
     rows = [
         {
@@ -92,6 +119,7 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
             "n": str(row["n"]),
             "accuracy %": percent(row["accuracy"], row["accuracy_interval"]),
             "task accuracy %": percent(row["task_accuracy"], row["task_accuracy_interval"]),
+            "decisions": number(row["decisions"]),
             "forgetting %": percent(row["forgetting"], row["forgetting_interval"]),
             "masks": number(row["components"]),
             "bytes to predict": bytes_(row["stored_bytes"]),
@@ -137,7 +165,10 @@ def write(averages: pd.DataFrame, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".csv", *RENDERERS):
         raise UserError(f"A table is written to a .csv, .md or .tex file, not to {path.name}.")
-    text = averages.to_csv(index=False) if path.suffix == ".csv" else RENDERERS[path.suffix](table(averages))
+    if path.suffix == ".csv":
+        text = averages.to_csv(index=False)
+    else:
+        text = with_line_below(RENDERERS[path.suffix](table(averages)), few_decisions(averages), path.suffix)
     with writing(path):
         path.write_text(text)
     return path
@@ -161,8 +192,23 @@ def print_table(averages: pd.DataFrame) -> None:
     console.print(rich_table(shown))
     if "diverged" in averages and averages["diverged"].any():
         console.print(f"(diverged): {MARKS['diverged']}.")
+    if below := few_decisions(averages):
+        console.print(below, highlight=False)
     if left_out:
         console.print(f"Not shown for want of room: {', '.join(left_out)} (clbench table --out FILE.md has all).", style="dim")
+
+
+def few_decisions(averages: pd.DataFrame) -> str:
+    """A line for below a table: which of its lines rest on fewer than ``FEW`` decisions about a task; empty if none does."""
+    few = averages[averages["decisions"] < FEW]
+    if few.empty:
+        return ""
+    fewest = few.groupby(["method", "scenario"], sort=False)["decisions"].min().reset_index()
+    named = ", ".join(f"{row['method']} {row['scenario']} ({row['decisions']:.0f})" for row in fewest.to_dict("records"))
+    return (
+        f"Fewer than {FEW} decisions about each task: {named}. Such an accuracy is largely luck: ask about more images, or let each "
+        "decide about its own task (--ask protocol=image)."
+    )
 
 
 def rich_table(shown: pd.DataFrame) -> "Table":
@@ -300,9 +346,9 @@ def read_settings(text: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split() if "=" in part)
 
 
-def asked_about_all(lines: pd.DataFrame, place: Sequence[str], sampled: "pd.Series[bool]") -> pd.DataFrame:
-    """Lines without those that were asked about a sample of images (``sampled``) where another of the same ``place`` was about all."""
-    about_all = ~sampled
+def asked_about_all(lines: pd.DataFrame, place: Sequence[str], asks: "pd.Series[str]") -> pd.DataFrame:
+    """Lines without those whose ``asks`` are about some test images where another of the same ``place`` is about all."""
+    about_all = asks.map(lambda ask: read_settings(ask).keys().isdisjoint(ABOUT))
     return lines[about_all | ~about_all.groupby([lines[name] for name in place]).transform("max").astype(bool)]
 
 
@@ -333,8 +379,8 @@ def labels(lines: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     common: dict[str, str] = {}
     for key in dict.fromkeys(key for line in facts for key in line):
         (value, times), *others = Counter(line[key] for line in facts if key in line).most_common()
-        # A line without a sample of images was asked about all of them, so that this is common to all or to none.
-        if (not others and (key != "images" or times == len(facts))) or (key in learning and 2 * times > len(facts)):
+        # A line that names no images was asked about all of them, so that this is common to all or to none.
+        if (not others and (key not in ABOUT or times == len(facts))) or (key in learning and 2 * times > len(facts)):
             common[key] = value
     named = [{key for key, value in line.items() if key == "scenario" or common.get(key) != value} for line in facts]
     made = [_label(line, keys) for line, keys in zip(facts, named, strict=True)]
@@ -367,6 +413,7 @@ def describe(common: dict[str, str], n: Iterable[int] = (), *, intervals: bool =
     stream = f"{common['stream']} ({data})" if "stream" in common and data else common.get("stream", data)
     updates = f"{common['updates']} updates a task" if "updates" in common else ""
     images = f"{common['images']} test images of each task" if "images" in common else ""
+    images = f"a sample of {common['sample']} test images of each task" if "sample" in common else images
     what = ", ".join(
         filter(None, [common.get("method", ""), stream, common.get("network", ""), updates, images, seeds(n, intervals)])
     )

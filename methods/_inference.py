@@ -48,7 +48,9 @@ VALUE_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous_value}
 def check_evidence(group: int, evidence: int) -> None:
     """Raise a ``UserError`` if groups of ``group`` images cannot have ``evidence`` images of evidence."""
     if not 1 <= evidence <= group:
-        raise UserError(f"evidence must be between 1 and the group of {group} images, not {evidence}.")
+        raise UserError(
+            f"evidence must be between 1 and the group of {group} images, not {evidence}: give group={max(1, evidence)} or more too."
+        )
 
 
 def check_objective(objective: str, outputs: int, classes: int) -> None:

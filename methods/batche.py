@@ -51,7 +51,7 @@ from ._per_task import PerTaskMethod, random_parameters
 FIGURE_5 = "Wortsman et al. 2020, Figure 5 right; without weight decay, which costs One-Shot most of its tasks"
 SHORT = "for so short a stream"
 TO_INFER = {"outputs": 500, "weight_decay": 0.0}
-LARGE_BATCH = {"algorithm": "large-batch-entropy", "evidence": 128}
+LARGE_BATCH = {"algorithm": "large-batch-entropy", "group": 128, "evidence": 128}
 Algorithm = Literal["one-shot", "large-batch-entropy", "large-batch-probability"]
 
 
@@ -122,7 +122,7 @@ class BatchE(PerTaskMethod):
 
     def check_ask(self, **parameters: Any) -> None:
         algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
-        check_evidence(parameters.get("group", 128), parameters.get("evidence", 1))
+        check_evidence(parameters.get("group", 1), parameters.get("evidence", 1))
         check_objective(objective, self.outputs, self.brief.classes)
         if algorithm != "one-shot" and objective != "H":
             raise UserError(f"objective={objective} belongs to algorithm=one-shot, not to {algorithm}.")
@@ -134,13 +134,13 @@ class BatchE(PerTaskMethod):
         *,
         algorithm: Algorithm = "one-shot",
         objective: Literal["H", "G"] = "H",
-        group: int = 128,
+        group: int = 1,
         evidence: int = 1,
     ) -> Prediction:
         """Answer as the given task, or as the inferred one.
 
-        ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 128 and 1 are the paper's
-        protocol, 1 and 1 let every image identify its own task, 128 and 128 are a large batch. ``objective`` belongs to ``one-shot``.
+        ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 1 and 1 let every image
+        identify its own task, 128 and 1 are the paper's protocol, 128 and 128 are a large batch. ``objective`` belongs to ``one-shot``.
         """
         inputs = inputs.to(self.brief.device)
         if task is not None:

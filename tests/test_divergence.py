@@ -235,7 +235,12 @@ def test_old_runs_and_old_frames_have_nothing_marked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("method", "setting"),
-    [("naive", {"learning_rate": 1e10}), ("ewc", {"strength": 1e30}), ("lwf", {"strength": 1e30}), ("si", {"c": 1e30, "optimiser": "sgd"})],
+    [
+        ("naive", {"learning_rate": 1e10}),
+        ("ewc", {"strength": 1e30}),
+        ("lwf", {"strength": 1e30}),
+        ("si", {"c": 1e30, "optimiser": "sgd"}),
+    ],
 )
 def test_rates_and_strengths_beyond_reason_diverge(method: str, setting: dict[str, Any], tmp_path: Path) -> None:
     wanted = job(method, "gns", set={"learning_rate": 1e-2} | setting)

@@ -556,3 +556,35 @@ def test_every_cheat_finds_every_task_where_nothing_is_done_against_it(
     examinee = copy.deepcopy(method) if issubclass(cheat, Foreteller) else method
     for task in CHEATS[cheat]():
         assert examinee.predict(inputs[task]).tasks.unique().tolist() == [task]
+
+
+def test_a_sample_is_of_other_images_for_each_task_and_of_all_in_turn(make_brief: Make, make_stream: Make) -> None:
+    seen: list[tuple[int, list[Any]]] = []
+
+    class Recording(Blank):
+        """Writes down which of the images of the stream it is asked about: the tasks permute pixels, and their values say which."""
+
+        def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
+            rows = [(pixels == values).all(1).nonzero().item() for values in inputs.flatten(1).sort(1)[0]]
+            assert task is not None
+            seen.append((task, rows))
+            return Prediction(torch.zeros(len(inputs), dtype=torch.int64))
+
+    stream = make_stream(3)
+    images = len(stream[0].test)
+    assert images == 60
+    pixels = stream[0].test.whole()[0].flatten(1).sort(1)[0]
+    asks = [Ask(GG, sample=25), Ask(GG, images=25), Ask(GG, sample=100)]
+    for ask in asks:
+        found = examine(Recording(make_brief(GG)), stream, [ask], 3)
+        assert [score.images for score in found] == [min(60, ask.sample or 25)] * 3
+    asked = [dict(seen[i : i + 3]) for i in (0, 3, 6)]
+    assert asked[0] == {0: list(range(25)), 1: list(range(25, 50)), 2: [*range(50, 60), *range(15)]}
+    assert asked[1] == {task: list(range(25)) for task in range(3)}
+    assert {task: sorted(rows) for task, rows in asked[2].items()} == {task: list(range(60)) for task in range(3)}
+
+
+def test_asks_about_other_images_share_no_pass(make_brief: Make) -> None:
+    method = SupSup(make_brief(GNU), outputs=20)
+    asks = [Ask(GNU, {"objective": o}, sample=s) for o in ("H", "G") for s in (5, None)]
+    assert passes(method, asks) == [(asks[0], asks[2]), (asks[1], asks[3])]

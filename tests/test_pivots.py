@@ -26,6 +26,7 @@ def averages() -> pd.DataFrame:
                     "accuracy_interval": 0.01,
                     "stored_bytes": 1000.0 * (i + 1),
                     "n": 3,
+                    "decisions": 256,
                 }
                 rows.append(PLACE | line | numbers)
     return pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -395,8 +396,8 @@ def test_the_tables_hold_a_row_for_everything_that_was_measured(scenario: str, t
     run = execute(job(scenario), tmp_path, watch=events.append)
     scores = [event for event in events if isinstance(event, Score)]
     table = run.table("scores")
-    assert table[["learned", "task", "accuracy", "task_accuracy", "images"]].to_numpy().tolist() == [
-        [s.learned, s.task, s.accuracy, s.task_accuracy, s.images] for s in scores
+    assert table[["learned", "task", "accuracy", "task_accuracy", "images", "decisions"]].to_numpy().tolist() == [
+        [s.learned, s.task, s.accuracy, s.task_accuracy, s.images, s.decisions] for s in scores
     ]
     counts = {(s.learned, s.task, which): count for s in scores for which, count in s.inferred.items()}
     confusion = run.table("confusion")
@@ -511,6 +512,33 @@ def test_answers_that_were_cut_off_as_they_were_written_are_asked_again(tmp_path
     columns = [*key, "accuracy", "task_accuracy", "images"]
     whole, mended = (frame.sort_values(key)[columns].reset_index(drop=True) for frame in (scores, again))
     pd.testing.assert_frame_equal(mended, whole)
+
+
+def test_decisions_are_counted_where_the_task_is_inferred(tmp_path: Path) -> None:
+    run = execute(job(ask={"scenario": ["gnu", "gg"]}, checkpoints=(3,)), tmp_path)  # groups of 10
+    execute(job(ask={"group": 1, "images": 7}, checkpoints=(3,)), tmp_path)
+    scores = run.table("scores")
+    images = scores.loc[0, "images"]
+    by_ask = scores.groupby("ask")["decisions"].unique().map(list)
+    assert by_ask["GNu algorithm=one-shot evidence=1 group=10 objective=H"] == [math.ceil(images / 10)]
+    assert by_ask["GNu algorithm=one-shot evidence=1 group=1 images=7 objective=H"] == [7]
+    assert scores.loc[scores["scenario"] == "GG", "decisions"].isna().all()
+    whole_numbers = pd.read_csv(run.path / "scores.csv", dtype=str, keep_default_na=False)["decisions"]
+    assert set(whole_numbers) == {"", str(math.ceil(images / 10)), "7"}
+    frame = results.frame([run])
+    assert results.summarise(frame).set_index("scenario")["decisions"].isna()["GG"]
+
+
+def test_a_run_of_a_version_without_the_column_takes_new_answers(tmp_path: Path) -> None:
+    run = execute(job(checkpoints=(3,)), tmp_path)
+    file = run.path / "scores.csv"
+    old = pd.read_csv(file, dtype=str).drop(columns="decisions")
+    old.to_csv(file, index=False)
+    assert results.frame([run])["decisions"].isna().all()
+    execute(job(ask={"group": 1, "images": 7}, checkpoints=(3,)), tmp_path)
+    both = pd.read_csv(file, dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(both[: len(old)][old.columns], old)
+    assert both["decisions"].tolist() == [""] * 3 + ["7"] * 3
 
 
 def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:

@@ -15,6 +15,8 @@ from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
 from clbench.spec import (
     BUDGETS,
+    PROTOCOLS,
+    SAMPLE,
     Job,
     Learn,
     build_method,
@@ -141,8 +143,8 @@ def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: 
         ({"updates": 0}, "updates must be at least 1, not 0."),
         ({"batch_size": -1}, "batch_size must be at least 1, not -1."),
         ({"ask": {"images": 0}}, "images must be at least 1, not 0."),
-        ({"ask": {"images": "few"}}, "images must be a whole number, not 'few'."),
-        ({"ask": {"images": 2.5}}, "images must be a whole number, not 2.5."),
+        ({"ask": {"images": "few"}}, "images must be a whole number or all, not 'few'."),
+        ({"ask": {"images": 2.5}}, "images must be a whole number or all, not 2.5."),
         ({"stream": "split-mnist", "tasks": 6}, "The stream split-mnist has 5 tasks: ask for at most that many, not 6."),
         ({"stream": "rotated-mnist", "tasks": 37}, "The stream rotated-mnist has 36 tasks"),
         ({"tasks": 3, "checkpoints": (4,)}, "The checkpoint 4 is not between 1 and the last task, 3."),
@@ -218,7 +220,7 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "precision": usual_precision(registry.method("supsup"), GNU),
     }
     assert made.checkpoints == tuple(range(1, 21))
-    assert [ask.label for ask in made.asks] == ["GNu algorithm=one-shot evidence=1 group=128 objective=H"]
+    assert [ask.label for ask in made.asks] == [f"GNu algorithm=one-shot evidence=1 group=1 objective=H sample={SAMPLE}"]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +322,37 @@ def test_every_combination_is_an_ask() -> None:
 def test_where_the_task_is_given_there_is_nothing_to_infer() -> None:
     assert job(scenario="gg").asks == (Ask(GG),)
     both = job(scenario="gnu", ask={"scenario": ["gnu", "gg"], "objective": "G"}).asks
-    assert [ask.label for ask in both] == ["GNu algorithm=one-shot evidence=1 group=128 objective=G", "GG"]
+    assert [ask.label for ask in both] == [f"GNu algorithm=one-shot evidence=1 group=1 objective=G sample={SAMPLE}", "GG"]
+
+
+def test_a_protocol_stands_for_how_images_are_grouped() -> None:
+    by_name = {name: job(ask={"protocol": name}).asks[0] for name in PROTOCOLS}
+    assert by_name["paper"].label == "GNu algorithm=one-shot evidence=1 group=128 objective=H"  # all test images
+    assert by_name["image"] == job().asks[0]
+    assert [ask.label for ask in job(ask={"protocol": ["image", "paper"]}).asks] == [ask.label for ask in by_name.values()]
+    full_batch = job(network="fc-1024-1024", stream="rotated-mnist", ask={"protocol": "paper"}).asks[0]
+    assert (full_batch.parameters["algorithm"], full_batch.parameters["evidence"]) == ("binary", 1)  # it comes before the recipe's
+    assert job(ask={"protocol": "paper", "evidence": 128}).asks[0].parameters["evidence"] == 128  # and what is said before it
+    with pytest.raises(UserError, match=r"Unknown protocol 'papr'\. Did you mean paper"):
+        job(ask={"protocol": "papr"})
+    with pytest.raises(UserError, match="GG gives it"):
+        job(scenario="gg", ask={"protocol": "paper"})
+    with pytest.raises(UserError, match="setting of an ask to naive 'protocol'"):
+        job(method="naive", ask={"protocol": "paper"})
+
+
+def test_only_where_each_image_decides_a_sample_is_asked_about() -> None:
+    def about(**settings: Any) -> tuple[int | None, int | None]:
+        (ask,) = job(**settings).asks
+        return ask.images, ask.sample
+
+    assert about() == about(method="batche") == (None, SAMPLE)
+    assert about(ask={"images": 10}) == (10, None)
+    assert about(ask={"sample": "10"}) == about(scenario="gg", ask={"sample": 10}) == (None, 10)
+    everything = [{"ask": {"images": "all"}}, {"ask": {"group": 4}}, {"scenario": "gg"}, {"method": "naive"}]
+    assert {about(**settings) for settings in everything} == {(None, None)}
+    with pytest.raises(UserError, match="leave out images or sample"):
+        about(ask={"images": 10, "sample": 10})
 
 
 def test_asks_of_a_method_without_parameters() -> None:

@@ -33,6 +33,7 @@ def scores(accuracies, *, scenario="GNu", ask=None, method="supsup", settings="o
             "accuracy": accuracy,
             "task_accuracy": float("nan") if scenario == "GG" else 1.0,
             "images": 1000,
+            "decisions": float("nan") if scenario == "GG" else 8,
             "eval_seconds": 0.1,
             "components": learned,
             "stored_bytes": 1000 * learned,
@@ -126,7 +127,27 @@ def test_csv_holds_the_numbers_unrounded(averages, tmp_path):
     file = tables.write(averages.assign(accuracy=1 / 3), tmp_path / "new" / "table.csv")
     assert pd.read_csv(file, dtype=str)["accuracy"].map(float).tolist() == [1 / 3] * 3
     shown = tables.write(averages, tmp_path / "table.md")
-    assert shown.read_text() == renderers.markdown(tables.table(averages))
+    assert shown.read_text() == renderers.markdown(tables.table(averages)) + f"\n{tables.few_decisions(averages)}\n"
+
+
+def test_few_decisions_are_said_below_a_table(averages, tmp_path, capsys):
+    # 8 decisions about each task in the lines of GNu; where the task is given there are none to make.
+    assert tables.table(averages).set_index("scenario")["decisions"].to_dict() == {"GNu": "8", "GG": "–"}
+    line = tables.few_decisions(averages)
+    assert line.startswith("Fewer than 20 decisions about each task: supsup GNu (8). ")
+    tables.print_table(averages)
+    assert line in " ".join(capsys.readouterr().out.split())
+    assert "protocol=image" in tables.write(averages, tmp_path / "table.tex").read_text()
+    enough = averages.assign(decisions=averages["decisions"].replace(8, 20))
+    assert tables.few_decisions(enough) == ""
+    assert tables.write(enough, tmp_path / "table.md").read_text() == renderers.markdown(tables.table(enough))
+
+
+def test_decisions_are_the_fewest_of_any_task_and_run(averages):
+    uneven = scores([[0.9], [0.9, 0.8]]).assign(decisions=[100, 30, 40])  # of the first task after it alone, of both after both
+    assert results.summarise(uneven)["decisions"].tolist() == [30]
+    other = scores([[0.9], [0.9, 0.8]], seed=1).assign(decisions=[100, 50, 20])
+    assert results.over_seeds(results.summarise(pd.concat([uneven, other])))["decisions"].tolist() == [20]
 
 
 def test_writing_elsewhere_is_refused_in_a_sentence(averages, tmp_path):

@@ -83,7 +83,8 @@ AskSettings = Annotated[
     typer.Option(
         "--ask",
         metavar="KEY=VALUE[,VALUE]",
-        help="A setting of the question, such as objective=G, group=1, images=500 or scenario=gg. Several values ask several times.",
+        help="A setting of the question, such as objective=G, protocol=paper, images=500 (the first), images=all, sample=500 (others of "
+        "each task) or scenario=gg. Several values ask several times.",
     ),
 ]
 

@@ -127,6 +127,7 @@ def few_masks(budget: str) -> list[Curve]:
     """NNs with as many masks as it wants, and with 60 % of the tasks' number."""
     shared = FEW[budget] | {"method": "supsup", "stream": "permuted-mnist", "network": "lenet-300-100", "scenario": "NNs"}
     budgets = {ENOUGH: 2500, TOO_FEW: MASKS[budget]}
+    shared |= {"ask": {"protocol": "paper"}}
     return [Curve(name, shared | {"set": {"outputs": 500, "budget": masks}}) for name, masks in budgets.items()]
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from clbench import registry, style, tables
 from clbench.paper.base import Curve, PaperFigure
 from clbench.paper.comparison import CLASSES
+from clbench.spec import decides_by_groups
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "smoke": {"network": "mlp-100", "tasks": 2, "updates": 20},
@@ -20,7 +21,7 @@ SET: dict[str, dict[str, Any]] = {"hopsupsup": {"outputs": CLASSES * 10}}
 
 
 def curves(budget: str) -> Sequence[Curve]:
-    """A line for each method and scenario, asked that scenario's question with the method's own parameters for it."""
+    """A line for each method and scenario, with its own parameters for it, tasks inferred by the paper's protocol."""
     shared = BUDGETS[budget] | {"stream": "permuted-mnist", "data": "mnist-5k" if budget != "paper" else "mnist"}
     shared |= {"checkpoints": (shared["tasks"],)}
     made = []
@@ -31,6 +32,8 @@ def curves(budget: str) -> Sequence[Curve]:
         for scenario in registry.scenarios().values():
             if scenario in method.scenarios:
                 asked = {"method": name, "scenario": scenario.name, "set": SET.get(name, {})}
+                if not scenario.task_given_in_inference and decides_by_groups(method):
+                    asked["ask"] = {"protocol": "paper"}
                 made.append(Curve(f"{name} {scenario.name}", shared | own | asked))
     return made
 

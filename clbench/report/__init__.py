@@ -22,6 +22,9 @@ from clbench.renderers import is_number, writing
 from clbench.results import frame, over_seeds, summarise
 from clbench.runs import Run
 
+PLACE = ["stream", "data", "network", "tasks", "updates"]
+"""What lines must agree on to be compared."""
+
 
 def write(results: Path, out: Path) -> Path:
     """Write the report of the complete runs and the figures in ``results`` to ``out``; a ``UserError`` if there is nothing to show."""
@@ -39,6 +42,7 @@ def write(results: Path, out: Path) -> Path:
         streams=_overview(averages),
         scenarios=list(registry.scenarios()),
         table=_cells(_results_first(tables.table(averages))) if runs else None,
+        below=tables.few_decisions(averages) if runs else "",
         figures=figures,
         claims=judged(results / "figures") if figures else [],
         shown=shown,
@@ -52,17 +56,16 @@ def write(results: Path, out: Path) -> Path:
 def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
     """For each stream, network, number of tasks and of updates: methods against scenarios, the best of their lines in each.
 
-    Lines that were asked about a sample of images stand apart from it: they cannot be compared with the others.
+    Lines that were asked about some of the images are left out where there is another about all.
     """
     found = []
     if len(averages):
-        sampled = averages["ask"].map(lambda ask: "images" in tables.read_settings(ask))
-        averages = averages[(averages["learned"] == averages["tasks"]) & ~sampled]
-        averages = averages.assign(
+        averages = averages[averages["learned"] == averages["tasks"]].assign(
             updates=averages["settings"].map(lambda settings: tables.read_settings(settings).get("updates", tables.NONE)),
             method=[row["method"] + tables.marks(row) for row in averages.to_dict("records")],
         )
-    places = averages.groupby(["stream", "data", "network", "tasks", "updates"], sort=False) if len(averages) else ()
+        averages = tables.asked_about_all(averages, [*PLACE, "method", "scenario"], averages["ask"])
+    places = averages.groupby(PLACE, sort=False) if len(averages) else ()
     for place, part in places:
         rows = {}
         for method, own in part.groupby("method", sort=False):

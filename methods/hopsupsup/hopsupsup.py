@@ -30,6 +30,8 @@ TOGETHER = 16
 AUTHORS_UNITS = 4096
 STEPS, STEP_SIZE, MOMENTUM, STRENGTH = 30, 500 / AUTHORS_UNITS, 0.9, 1.5e-3 * AUTHORS_UNITS
 """The authors' descent."""
+GROUP = 64
+"""The authors' test images that share a mask."""
 
 
 class Masked(nn.Module):
@@ -174,6 +176,9 @@ class HopSupSup(Method):
         above_zero(step_size=parameters.get("step_size"), strength=parameters.get("strength"))
         below_one(descent_momentum=parameters.get("descent_momentum"))
 
+    def decisions(self, images: int, **parameters: Any) -> int:
+        return max(1, images // int(parameters.get("group", GROUP)))
+
     def check_tasks(self, tasks: int) -> None:
         if tasks * self.brief.classes > self.outputs:
             raise UserError(
@@ -186,7 +191,7 @@ class HopSupSup(Method):
         inputs: Tensor,
         task: int | None = None,
         *,
-        group: int = 64,
+        group: int = GROUP,
         steps: int = STEPS,
         step_size: float = STEP_SIZE,
         descent_momentum: float = MOMENTUM,

@@ -32,6 +32,7 @@ AT_ONCE = 2
 """So many of them: a step of two takes three quarters of two steps, of more hardly less, and few numbers of tasks leave a rest."""
 
 EDGE_POPUP = {"edges": 16.0, "optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
+FULL_BATCH = {"algorithm": "binary", "group": 128, "evidence": 128}
 FIGURE_2 = "Wortsman et al. 2020, section 4.1 (Figure 2), and the authors' scripts"
 PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
 
@@ -48,7 +49,7 @@ class SupSup(Method):
         Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
         Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
         Recipe("split-*", "resnet-50", {"outputs": 10, "schedule": "warm-up-cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
-        Recipe("rotated-*", "fc-*", {"outputs": 200}, {"algorithm": "binary", "evidence": 128}, f"{PAPER} (Figure 5 left)"),
+        Recipe("rotated-*", "fc-*", {"outputs": 200}, FULL_BATCH, f"{PAPER} (Figure 5 left)"),
         Recipe("*", "fc-*", {"outputs": 500}, source=f"{PAPER} (Figure 3 right)"),
         Recipe("*", "*", {"outputs": 100}, source=f"{PAPER} (Figure 3 left)"),
     )
@@ -220,7 +221,7 @@ class SupSup(Method):
 
     def check_ask(self, **parameters: Any) -> None:
         algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
-        group, evidence = parameters.get("group", 128), parameters.get("evidence", 1)
+        group, evidence = parameters.get("group", 1), parameters.get("evidence", 1)
         steps, step_size = parameters.get("steps"), parameters.get("step_size")
         check_evidence(group, evidence)
         check_objective(objective, self.outputs, self.brief.classes)
@@ -235,15 +236,15 @@ class SupSup(Method):
         *,
         algorithm: Literal["one-shot", "binary", "gradient", "exhaustive"] = "one-shot",
         objective: Literal["H", "G"] = "H",
-        group: int = 128,
+        group: int = 1,
         evidence: int = 1,
         steps: int | None = None,
         step_size: float | None = None,
     ) -> Prediction:
         """Answer with the given task's mask, or with the inferred one's.
 
-        ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 128 and 1 are the paper's
-        protocol, 1 and 1 let every image identify its own task, 128 and 128 are a full batch. ``objective``: the entropy H, or G of the
+        ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 1 and 1 let every image
+        identify its own task, 128 and 1 are the paper's protocol, 128 and 128 are a full batch. ``objective``: the entropy H, or G of the
         superfluous outputs. ``steps`` (10 where not given) and ``step_size`` (0.1) belong to the algorithm ``gradient`` alone.
         """
         if task is not None:
@@ -261,7 +262,7 @@ class SupSup(Method):
         inputs = inputs.to(self.brief.device)
         self._bank_live_mask()
         if all(self.shared_pass(**how) for _, how in asks):
-            wanted = [(count, how.get("objective", "H"), how.get("group", 128)) for count, how in asks]
+            wanted = [(count, how.get("objective", "H"), how.get("group", 1)) for count, how in asks]
             tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, wanted)
         else:
             tasks = [infer_tasks(self.base, self.bank, inputs[:count], self.brief.classes, **how) for count, how in asks]

@@ -159,6 +159,7 @@ def test_what_is_left_over_joins_the_last_group(make_brief: Make, make_stream: M
     inputs, _ = stream[0].test.whole()
     for count in (2, 33, 60):
         assert method.predict(inputs[:count], group=16).labels.shape == (count,)
+    assert [method.decisions(count, group=16) for count in (2, 33, 60)] == [1, 2, 3]
     with pytest.raises(UserError, match="two images or more"):
         method.predict(inputs[:1])
 

@@ -425,7 +425,7 @@ def test_every_algorithm_answers_inside_no_grad(algorithm: str, make_brief: Call
 
 
 ASKS = [
-    (12, {"objective": "H"}),
+    (12, {"objective": "H", "group": 128}),
     (12, {"objective": "G", "group": 5}),
     (7, {"objective": "H", "group": 1}),
     (9, {"objective": "G", "group": 1}),
