@@ -173,7 +173,7 @@ def test_mixed_digits_have_two_classes_in_every_third_task() -> None:
     digits = random_images()
     stream, pairs = build("mixed-digits", digits, tasks=6, seed=4), build("split-mnist", digits, tasks=2)
     like = build("mixed", digits, digits, tasks=6, seed=4)
-    assert [task.name for task in stream] == ["permutation 0", "10°", "classes 0 to 1", "permutation 1", "20°", "classes 2 to 3"]
+    assert [task.name for task in stream] == ["permutation 0", "10°", "classes 0 and 1", "permutation 1", "20°", "classes 2 and 3"]
     for index in (0, 1, 3, 4):
         assert torch.equal(stream[index].test.whole()[0], like[index].test.whole()[0])
     for index, pair in ((2, 0), (5, 1)):
