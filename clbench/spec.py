@@ -231,7 +231,7 @@ def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> S
         raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
     made = checked(made)
     fixed = (
-        (f"The stream seed {learn.seeds.stream} changes nothing: {builder.fixed}.",) if builder.fixed and learn.seeds.stream else ()
+        (f"The stream seed changes nothing in {builder.name}: {builder.fixed}.",) if builder.fixed and learn.seeds.stream else ()
     )
     return replace(made, notes=(*made.notes, *small_tasks(made, learn.batch_size), *fixed)).to(device)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clbench.errors import UserError
-from clbench.stream import Split, Stream
+from clbench.stream import Split, Stream, Task
 
 SAMPLE = 4
 """So many images of each half of a task, evenly spread, are looked at as their view shows them."""
@@ -28,8 +28,16 @@ def checked(stream: Stream) -> Stream:
     """
     if not len(stream):
         raise UserError(f"The stream {stream.name} has no tasks: give it at least one.")
+    # A view that draws from the global generator must not shift what is drawn while learning.
+    with torch.random.fork_rng():
+        tasks, again = _looked_at(stream)
+    return replace(stream, tasks=tasks, notes=(*stream.notes, *_recurring(again, len(tasks))))
+
+
+def _looked_at(stream: Stream) -> tuple[list[Task], dict[int, int]]:
+    """The checked tasks, and of each that recurs the number of its first appearance."""
     labels, images, digests = _once(_as_labels), _once(_as_images), _once(_digest)
-    tasks, seen, again = [], dict[Any, int](), dict[int, int]()
+    tasks, seen, again = list[Task](), dict[Any, int](), dict[int, int]()
     for index, task in enumerate(stream):
         halves, content = [], []
         for what, split in (("training", task.train), ("test", task.test)):
@@ -47,7 +55,7 @@ def checked(stream: Stream) -> Stream:
         first = seen.setdefault(tuple(content), index)
         if first < index:
             again[index] = first
-    return replace(stream, tasks=tasks, notes=(*stream.notes, *_recurring(again, len(tasks))))
+    return tasks, again
 
 
 def small_tasks(stream: Stream, batch_size: int) -> tuple[str, ...]:
@@ -82,7 +90,7 @@ def _check_sizes(split: Split, what: str, where: str) -> None:
     )  # other kinds bring their own
     for part, tensor in parts:
         if not isinstance(tensor, Tensor):
-            raise UserError(f"The {what} {part} {where} are a {type(tensor).__name__}: make a tensor of them.")
+            raise UserError(f"The {what} {part} {where} are of type {type(tensor).__name__}: make a tensor of them.")
     if not len(split):
         raise UserError(f"There are no {what} images {where}: give it some, or leave the task out.")
     if len(split.images) != len(split.labels):
