@@ -23,6 +23,7 @@ from clbench.metrics import match_components
 from clbench.scenario import Scenario
 from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
+from clbench.stream_check import checked
 
 LOSSES_PER_TASK = 10
 """Training losses are kept as this many means a task."""
@@ -113,6 +114,7 @@ def evaluate(
     Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task). Between the tasks of a group that is taught at a
     time (``Method.tasks_at_once``) the method can be asked, but not be restored to go on.
     """
+    stream = checked(stream)
     at_once = tasks_at_once(method)
     learned = start
     while learned < len(stream):

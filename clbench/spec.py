@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from clbench.evaluator import ABOUT, Ask
 from clbench.method import Brief, Method, parameters
 from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
+from clbench.stream_check import checked, small_tasks
 from clbench.training import compiling_pays, product_type
 
 SAMPLE = 128
@@ -218,7 +220,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
 
 
 def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> Stream:
-    """The stream of a learn half, from data sets found under ``data_root``, its images and labels on ``device``.
+    """The stream of a learn half, from data sets found under ``data_root``, checked, its images and labels on ``device``.
 
     Raises a ``UserError`` if the code of the stream, the method or the network, or the data, are not those of ``learn``.
     """
@@ -233,12 +235,11 @@ def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> S
     made = builder.build(*given, tasks=learn.tasks, seed=learn.seeds.stream)
     if len(made) != learn.tasks:
         raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
-    least = min(len(task.train) for task in made)
-    if learn.batch_size > least:
-        raise UserError(
-            f"A batch of {learn.batch_size} is larger than the {least} training images of a task: give a smaller --batch-size."
-        )
-    return made.to(device)
+    made = checked(made)
+    fixed = (
+        (f"The stream seed changes nothing in {builder.name}: {builder.fixed}.",) if builder.fixed and learn.seeds.stream else ()
+    )
+    return replace(made, notes=(*made.notes, *small_tasks(made, learn.batch_size), *fixed)).to(device)
 
 
 def build_method(learn: Learn, scenario: Scenario, stream: Stream, device: torch.device) -> Method:

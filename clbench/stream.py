@@ -36,7 +36,10 @@ class Split:
         return self.view(self.images[:limit]), self.labels[:limit].clone()
 
     def order(self, updates: int, batch_size: int, generator: torch.Generator) -> Tensor:
-        """The rows of each batch, int64 [updates, batch_size]: shuffled passes over the data, laid end to end."""
+        """The rows of each batch, int64 [updates, batch_size]: shuffled passes over the data, laid end to end.
+
+        A batch that is larger than the split repeats images, each as often as any other or once more.
+        """
         passes = -(-updates * batch_size // len(self))
         rows = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(passes)])
         return rows[: updates * batch_size].view(updates, batch_size)
@@ -99,7 +102,7 @@ class StreamBuilder:
     ``full_data`` is the one of the paper's protocol. A builder without ``data`` brings its own, which ``full_data`` names: it is called
     with the data root instead of data sets, or, with ``any_folder``, with the folder below it that ``--data`` names. ``most_tasks`` is
     the number of tasks that it has (None: any number), and ``usual_tasks`` how many are made of them unless a number is given (None: all,
-    or as many as the budget says).
+    or as many as the budget says). ``fixed`` says, where the seed changes nothing, why that is and what to use instead.
     """
 
     name: str
@@ -110,6 +113,7 @@ class StreamBuilder:
     any_folder: bool = False
     most_tasks: int | None = None
     usual_tasks: int | None = None
+    fixed: str = ""
 
     def check_tasks(self, tasks: int) -> int:
         """``tasks`` if this stream has that many; otherwise a ``UserError``."""

@@ -11,21 +11,19 @@ from clbench.stream import Split, Stream, StreamBuilder, Task
 
 
 def mnist_streams(
-    kind: str, build: Callable[..., Stream], summary: str, most_tasks: int | None = None
+    kind: str, build: Callable[..., Stream], summary: str, most_tasks: int | None = None, *, suffix: str = "", fixed: str = ""
 ) -> tuple[StreamBuilder, ...]:
-    """The stream ``kind`` under a name for digits and a name for Fashion-MNIST: the same tasks made from other images."""
-    digits = StreamBuilder(
-        f"{kind}-mnist", partial(build, f"{kind}-mnist"), summary, data=("mnist-5k", "mnist"), most_tasks=most_tasks
-    )
-    fashion = StreamBuilder(
-        f"{kind}-fashion-mnist",
-        partial(build, f"{kind}-fashion-mnist"),
-        f"{summary} (Fashion-MNIST)",
-        data=("fashion-mnist",),
-        full_data="fashion-mnist",
-        most_tasks=most_tasks,
-    )
-    return digits, fashion
+    """The stream ``kind`` under a name for digits and a name for Fashion-MNIST: the same tasks made from other images.
+
+    ``fixed`` is as in ``StreamBuilder``, and may name the stream as ``{name}``.
+    """
+
+    def of(images: str, summary: str, data: tuple[str, ...]) -> StreamBuilder:
+        name = f"{kind}-{images}{suffix}"
+        why = fixed.format(name=name)
+        return StreamBuilder(name, partial(build, name), summary, data, full_data=data[-1], most_tasks=most_tasks, fixed=why)
+
+    return of("mnist", summary, ("mnist-5k", "mnist")), of("fashion-mnist", f"{summary} (Fashion-MNIST)", ("fashion-mnist",))
 
 
 def pixel_map(source: Tensor, background: float) -> Callable[[Tensor], Tensor]:

@@ -30,4 +30,10 @@ def rotated(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
     return Stream(name, made, data.classes, (channels, height, width))
 
 
-STREAMS = mnist_streams("rotated", rotated, "rotated by 10 degrees more per task", most_tasks=360 // STEP)
+STREAMS = mnist_streams(
+    "rotated",
+    rotated,
+    "rotated by 10 degrees more per task",
+    most_tasks=360 // STEP,
+    fixed="the rotations come in the order of their angles",
+)

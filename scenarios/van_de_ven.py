@@ -6,15 +6,13 @@ are dealt at random, by the stream seed, to five tasks of two.
 
 from dataclasses import replace
 
-import torch
 from torch.nn.functional import pad
 
 from clbench.data import Dataset
-from clbench.seeding import generator
 from clbench.stream import Stream, StreamBuilder
 
 from .permuted_mnist import permuted
-from .split_mnist import CLASSES, split
+from .split_mnist import shuffled
 
 BORDER = (2, 2, 2, 2)
 """Pixels added left, right, above and below: from 28 to 32."""
@@ -33,12 +31,7 @@ def permuted_padded(data: Dataset, *, tasks: int, seed: int) -> Stream:
 
 def split_dealt(data: Dataset, *, tasks: int, seed: int) -> Stream:
     """The first ``tasks`` pairs of the classes of ``data`` in an order drawn from ``seed``."""
-    order = torch.randperm(data.classes, generator=generator(seed, "classes"))
-    place = order.argsort()
-    dealt = replace(raw(data), train_labels=place[data.train_labels], test_labels=place[data.test_labels])
-    stream = split("split-mnist-raw", dealt, tasks=tasks, seed=seed)
-    pairs = order.view(-1, CLASSES).tolist()
-    return replace(stream, tasks=[replace(task, name=f"classes {a} and {b}") for task, (a, b) in zip(stream, pairs, strict=False)])
+    return shuffled("split-mnist-raw", raw(data), tasks=tasks, seed=seed)
 
 
 STREAMS = (

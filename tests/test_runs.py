@@ -488,9 +488,12 @@ def test_runs_on_the_first_version_of_data_keep_the_names_that_they_had() -> Non
 # What stands in the way
 
 
-def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, tiny: None) -> None:
-    with pytest.raises(UserError, match="A batch of 201 is larger than the 200 training images of a task"):
-        execute(job(batch_size=201), tmp_path)
+def test_a_batch_larger_than_a_task_repeats_its_images_and_says_so(tmp_path: Path, tiny: None) -> None:
+    with pytest.warns(Notice, match="Batches of 201 repeat images in 3 of 3 tasks, .* the fewest are the 200 of task 0"):
+        run = execute(job(batch_size=201), tmp_path)
+    assert run.complete
+    assert len(run.notes) == 1
+    assert execute(job(batch_size=200), tmp_path).notes == ()
 
 
 def test_two_processes_do_not_write_to_one_run(tmp_path: Path, tiny: None) -> None:

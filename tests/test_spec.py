@@ -413,6 +413,26 @@ def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), its.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("stream", "why"),
+    [
+        ("split-mnist", "the classes come in their own order (use split-mnist-shuffled for an order drawn from the seed)"),
+        ("rotated-mnist", "the rotations come in the order of their angles"),
+        ("split-mnist-shuffled", None),
+        ("permuted-mnist", None),
+    ],
+)
+def test_a_stream_seed_that_changes_nothing_is_said(tiny: None, stream: str, why: str | None) -> None:
+    seeded = [job(stream=stream, tasks=2, batch_size=16, stream_seed=seed).learn for seed in (0, 1)]
+    first, other = (build_stream(learn, None, CPU) for learn in seeded)
+    assert first.notes == ()  # nobody named a seed
+    assert other.notes == ((f"The stream seed changes nothing in {stream}: {why}.",) if why else ())
+    same = all(
+        torch.equal(a.train.whole()[part], b.train.whole()[part]) for a, b in zip(first, other, strict=True) for part in (0, 1)
+    )
+    assert same == bool(why)
+
+
 def test_what_cannot_be_built(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     learn = job(tasks=2).learn
     stream = build_stream(learn, None, CPU)

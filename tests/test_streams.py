@@ -17,6 +17,7 @@ from clbench.errors import UserError
 from clbench.scenarios._classes import photographs
 from clbench.scenarios._mnist import pixel_map
 from clbench.scenarios.split_cifar import TINTS, tinted
+from clbench.scenarios.split_mnist import in_order
 from clbench.stream import Split, Stream, StreamBuilder, unchanged
 
 Make = Callable[..., Any]
@@ -147,6 +148,37 @@ def test_split_tasks_hold_pairs_of_classes_labelled_anew() -> None:
     assert sum(len(task.train) for task in stream) == 40
 
 
+def test_the_order_of_classes_can_be_drawn_or_given() -> None:
+    data = random_images()
+    given = [7, 0, 3, 9, 1, 2, 8, 4, 6, 5]
+    drawn = build("split-mnist-shuffled", data, tasks=5, seed=1)
+    names = [task.name.removeprefix("classes ").split(" and ") for task in drawn]
+    orders = [(drawn, [int(name) for pair in names for name in pair]), (in_order("mine", data, given, tasks=5), given)]
+    for stream, order in orders:
+        assert sorted(order) == list(range(10))
+        for i, task in enumerate(stream):
+            own = order[2 * i : 2 * i + 2]
+            for part, images, labels in (
+                (task.train, data.train_images, data.train_labels),
+                (task.test, data.test_images, data.test_labels),
+            ):
+                rows = [row for row, label in enumerate(labels.tolist()) if label in own]
+                inputs, found = part.whole()
+                assert found.tolist() == [own.index(int(labels[row])) for row in rows]
+                assert torch.equal(inputs, data.inputs(images[rows]))
+    all_names = {tuple(task.name for task in build("split-mnist-shuffled", data, tasks=5, seed=seed)) for seed in range(5)}
+    assert len(all_names) == 5
+    assert [task.name for task in build("split-mnist-shuffled", data, tasks=2, seed=1)] == [task.name for task in drawn][:2]
+    clothes = build("split-fashion-mnist-shuffled", data, tasks=5, seed=1)
+    assert [task.name for task in clothes] == [task.name for task in drawn]
+
+
+@pytest.mark.parametrize("order", [range(9), [0, 0, *range(2, 10)], range(1, 11)])
+def test_an_order_that_is_none_is_refused(order: list[int]) -> None:
+    with pytest.raises(UserError, match=r"^The order of classes \[.*\] must name each of 0 to 9 once\.$"):
+        in_order("mine", random_images(), order, tasks=2)
+
+
 def test_mixed_tasks_take_turns() -> None:
     digits, clothes = random_images(), random_images(name="clothes")
     clothes = replace(clothes, mean=(0.1,), std=(0.5,))
@@ -173,7 +205,7 @@ def test_mixed_digits_have_two_classes_in_every_third_task() -> None:
     digits = random_images()
     stream, pairs = build("mixed-digits", digits, tasks=6, seed=4), build("split-mnist", digits, tasks=2)
     like = build("mixed", digits, digits, tasks=6, seed=4)
-    assert [task.name for task in stream] == ["permutation 0", "10°", "classes 0 to 1", "permutation 1", "20°", "classes 2 to 3"]
+    assert [task.name for task in stream] == ["permutation 0", "10°", "classes 0 and 1", "permutation 1", "20°", "classes 2 and 3"]
     for index in (0, 1, 3, 4):
         assert torch.equal(stream[index].test.whole()[0], like[index].test.whole()[0])
     for index, pair in ((2, 0), (5, 1)):

@@ -1,7 +1,6 @@
 """The data sets that clbench knows: load one, see what is there, download one, add files from a folder."""
 
 import difflib
-import gzip
 import hashlib
 import os
 import shutil
@@ -18,7 +17,7 @@ from clbench.data.cifar import CIFAR_10, CIFAR_100
 from clbench.data.dataset import Dataset
 from clbench.data.mnist import FASHION_MNIST, MNIST
 from clbench.data.mnist_5k import MNIST_5K
-from clbench.data.source import DamagedData, File, MissingData, Source
+from clbench.data.source import DamagedData, File, MissingData, Source, opened
 from clbench.errors import UserError
 
 SOURCES: dict[str, Source] = {source.name: source for source in (MNIST_5K, MNIST, FASHION_MNIST, CIFAR_10, CIFAR_100)}
@@ -92,10 +91,10 @@ def get(name: str, root: str | os.PathLike[str] | None = None) -> Status:
 def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Added]:
     """Copy the files of known data sets from ``folder`` into the data root; returns those that are in their place now.
 
-    Files are looked for by name in ``folder`` and below it, compressed or not, and recognised by checksum, so that it
-    does not matter how they are laid out; in the data root they lie uncompressed. ``folder`` may be a file. Raises
-    ``DamagedData`` for files that have the name of a known one and another content (after all others have been added),
-    and ``UserError`` where nothing known was found.
+    Files are looked for by name in ``folder`` and below it, compressed or not, and recognised by the checksum of their content, so that
+    it does not matter how they are laid out, nor what compressed them; in the data root they lie uncompressed. ``folder`` may be a file.
+    Raises ``DamagedData`` for files that have the name of a known one and another content (after all others have been added), and
+    ``UserError`` where nothing known was found.
     """
     folder, root = Path(folder).expanduser(), data_root(root)
     if not folder.exists():
@@ -104,18 +103,22 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
     expected: dict[str, list[str]] = {}  # by the name of the file
     for source in SOURCES.values():
         for file in source.files:
-            for path, md5 in file.copies().items():
-                known[md5] = (source, file)
-                expected.setdefault(Path(path).name, []).append(f"{md5} ({source.name})")
+            known[file.md5] = (source, file)
+            for place in file.places():
+                expected.setdefault(Path(place).name, []).append(f"{file.md5} ({source.name})")
 
     added: dict[File, Added] = {}
     refused = []
     for origin in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if origin.name not in expected or not origin.is_file():
             continue
-        md5 = _md5(origin)
+        try:
+            md5 = _md5(origin)
+        except DamagedData as error:
+            refused.append(str(error))
+            continue
         if md5 not in known:
-            refused.append(f"{origin} has md5 {md5}, expected {' or '.join(expected[origin.name])}")
+            refused.append(f"the content of {origin} has md5 {md5}, expected {' or '.join(expected[origin.name])}")
             continue
         source, file = known[md5]
         _place(origin, root / file.path, file.md5)
@@ -124,8 +127,8 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
         others = f"; {len(added)} other files were added" if added else ""
         raise DamagedData(f"damaged or unknown files were not added: {'; '.join(refused)}{others}")
     if not added:
-        names = ", ".join(sorted(expected))
-        raise UserError(f"nothing to add in {folder}: it holds no file of a known data set ({names})")
+        names = ", ".join(sorted({Path(file.path).name for _, file in known.values()}))
+        raise UserError(f"nothing to add in {folder}: it holds no file of a known data set ({names}; compressed or not)")
     return list(added.values())
 
 
@@ -164,9 +167,9 @@ def _download(source: Source, folder: str) -> None:
 
 
 def _md5(path: Path) -> str:
-    """The md5 of a file, in hexadecimal digits."""
+    """The md5 of a file's uncompressed content, in hexadecimal digits; ``DamagedData`` if it cannot be uncompressed."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "md5").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -179,7 +182,7 @@ def _place(origin: Path, path: Path, md5: str) -> None:
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        with gzip.open(origin) if origin.suffix == ".gz" else origin.open("rb") as content, partial.open("wb") as copy:
+        with opened(origin) as content, partial.open("wb") as copy:
             shutil.copyfileobj(content, copy)
         partial.replace(path)
 

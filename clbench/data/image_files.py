@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -56,11 +57,16 @@ def _by_class(part: Path) -> dict[str, list[Path]]:
             file, _, rest = line.partition("\t")
             found.setdefault(rest.partition("\t")[0], []).append(part / "images" / file)
         return {name: sorted(found[name]) for name in sorted(found)}
-    for each in sorted(path for path in part.iterdir() if path.is_dir()):
-        files = sorted(path for path in each.rglob("*") if path.suffix.lower() in SUFFIXES)
+    for each in sorted(path for path in part.iterdir() if path.is_dir() and not _hidden(path, part)):
+        files = sorted(path for path in each.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, part))
         if files:
             found[each.name] = files
     return found
+
+
+def _hidden(path: Path, part: Path) -> bool:
+    """Whether the name of ``path``, or of a folder between it and ``part``, begins with a dot, as what file managers and editors leave."""
+    return any(name.startswith(".") for name in path.relative_to(part).parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +127,9 @@ class _Decoded(Dataset):
         row, seed = wanted
         try:
             with Image.open(self.files.paths[row]) as picture:
-                image = picture.convert("RGB")
+                image = as_rgb(picture)
+        except UserError as error:
+            return f"The image {self.files.paths[row]} {error}."
         except Exception as error:  # a damaged file raises anything
             return f"The image {self.files.paths[row]} is damaged ({error}): replace or remove it."
         if seed is None:
@@ -129,6 +137,21 @@ class _Decoded(Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return self.part(image)
+
+
+def as_rgb(picture: Any) -> Any:
+    """A picture of Pillow's with three channels of 8 bits; a ``UserError`` where it is not known how bright its values are.
+
+    Grey values of 16 bits are scaled to 8, where Pillow would cut them off at 255. Transparency is left out, as torchvision does.
+    """
+    from PIL import Image
+
+    # Older releases of Pillow give the 16 bits of a PNG the mode of 32.
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        raise UserError(f"has pixels of 32 bits (mode {picture.mode}), of unknown range: save it with 8 or 16 bits")
+    return picture.convert("RGB")
 
 
 def _read(files: Any, wanted: list[list[tuple[int, int | None]]]) -> Iterator[Tensor]:

@@ -1,8 +1,7 @@
 """MNIST and what is published in its form: 60,000 and 10,000 grey images of 28 x 28 pixels, 10 classes, four IDX files.
 
-The checksums of the ``.gz`` files are those of torchvision's own tables (a test compares them). Those of the
-uncompressed files were computed from the ``.gz`` files for MNIST; for Fashion-MNIST they are the ones that its public
-copies agree on.
+The checksums are of the uncompressed files. Those of MNIST were computed from the ``.gz`` files that have the checksums of torchvision's
+own table, those of Fashion-MNIST from Debian's package dataset-fashion-mnist; its public copies agree on them.
 """
 
 import struct
@@ -56,26 +55,10 @@ MNIST = Source(
     std=(0.3081,),
     read=read,
     files=(
-        File(
-            "MNIST/raw/train-images-idx3-ubyte",
-            md5="6bbc9ace898e44ae57da46a324031adb",
-            packed_md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        ),
-        File(
-            "MNIST/raw/train-labels-idx1-ubyte",
-            md5="a25bea736e30d166cdddb491f175f624",
-            packed_md5="d53e105ee54ea40749a09fcbcd1e9432",
-        ),
-        File(
-            "MNIST/raw/t10k-images-idx3-ubyte",
-            md5="2646ac647ad5339dbf082846283269ea",
-            packed_md5="9fb629c4189551a2d022fa330f9573f3",
-        ),
-        File(
-            "MNIST/raw/t10k-labels-idx1-ubyte",
-            md5="27ae3e4e09519cfbb04c329615203637",
-            packed_md5="ec29112dd5afa0611ce80d1b7f02629c",
-        ),
+        File("MNIST/raw/train-images-idx3-ubyte", md5="6bbc9ace898e44ae57da46a324031adb"),
+        File("MNIST/raw/train-labels-idx1-ubyte", md5="a25bea736e30d166cdddb491f175f624"),
+        File("MNIST/raw/t10k-images-idx3-ubyte", md5="2646ac647ad5339dbf082846283269ea"),
+        File("MNIST/raw/t10k-labels-idx1-ubyte", md5="27ae3e4e09519cfbb04c329615203637"),
     ),
     torchvision="MNIST",
 )
@@ -96,26 +79,10 @@ FASHION_MNIST = Source(
     std=(0.3530,),
     read=read,
     files=(
-        File(
-            "FashionMNIST/raw/train-images-idx3-ubyte",
-            md5="f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            packed_md5="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        ),
-        File(
-            "FashionMNIST/raw/train-labels-idx1-ubyte",
-            md5="9018921c3c673c538a1fc5bad174d6f9",
-            packed_md5="25c81989df183df01b3e8a0aad5dffbe",
-        ),
-        File(
-            "FashionMNIST/raw/t10k-images-idx3-ubyte",
-            md5="8181f5470baa50b63fa0f6fddb340f0a",
-            packed_md5="bef4ecab320f06d8554ea6380940ec79",
-        ),
-        File(
-            "FashionMNIST/raw/t10k-labels-idx1-ubyte",
-            md5="15d484375f8d13e6eb1aabb0c3f46965",
-            packed_md5="bb300cfdad3c16e7a12a480ee83cd310",
-        ),
+        File("FashionMNIST/raw/train-images-idx3-ubyte", md5="f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+        File("FashionMNIST/raw/train-labels-idx1-ubyte", md5="9018921c3c673c538a1fc5bad174d6f9"),
+        File("FashionMNIST/raw/t10k-images-idx3-ubyte", md5="8181f5470baa50b63fa0f6fddb340f0a"),
+        File("FashionMNIST/raw/t10k-labels-idx1-ubyte", md5="15d484375f8d13e6eb1aabb0c3f46965"),
     ),
     torchvision="FashionMNIST",
 )

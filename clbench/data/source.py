@@ -2,7 +2,10 @@
 
 import gzip
 import hashlib
-from collections.abc import Callable
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +23,28 @@ class DamagedData(UserError):
 
 @dataclass(frozen=True)
 class File:
-    """A file of a data set, which may also lie there compressed.
+    """A file of a data set: ``path`` is its place below the data root in torchvision's layout, ``md5`` the checksum of its content.
 
-    ``path`` is its place below the data root in torchvision's layout and ``md5`` its checksum; ``packed_md5`` is the
-    checksum of the same file as published with gzip, which lies beside it as ``path + ".gz"`` (empty where there is
-    none).
+    It may also lie there compressed with gzip, as ``path + ".gz"``. Compressed files are known by what is in them: the same content
+    compressed by another program, or on another day, is another file.
     """
 
     path: str
     md5: str
-    packed_md5: str = ""
 
-    def copies(self) -> dict[str, str]:
-        """The path of each form the file may have, with its md5: plain first, for it is the faster to read."""
-        plain = {self.path: self.md5}
-        return plain | {f"{self.path}.gz": self.packed_md5} if self.packed_md5 else plain
+    def places(self) -> tuple[str, str]:
+        """Where it may lie: plain first, for that is the faster to read."""
+        return self.path, f"{self.path}.gz"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
+    """The content of a file, uncompressed if its name ends in .gz; ``DamagedData`` if it is then no whole gzip file."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
+            yield content
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DamagedData(f"{path} is no whole gzip file ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -77,27 +87,22 @@ class Source:
     def verify(self, root: Path) -> None:
         """Return if the data set can be read from ``root``; raise ``MissingData`` or ``DamagedData`` if not."""
         if self.files:
-            for path, md5 in self._find(root):
-                self._checked(path, md5)
+            self.contents(root)
         else:
             self.read(self, root)
 
     def contents(self, root: Path) -> list[bytes]:
         """What ``files`` hold, in their order, verified and uncompressed; raises ``MissingData`` or ``DamagedData``."""
-        return [
-            gzip.decompress(content) if path.suffix == ".gz" else content
-            for path, content in ((path, self._checked(path, md5)) for path, md5 in self._find(root))
-        ]
+        return [self._checked(path, md5) for path, md5 in self._find(root)]
 
     def _find(self, root: Path) -> list[tuple[Path, str]]:
-        """The path and the expected md5 of the first form that is there of each file."""
+        """The path of the first form that is there of each file, and the md5 of what it must hold."""
         found = []
         missing = []
         for file in self.files:
-            copies = ((root / path, md5) for path, md5 in file.copies().items())
-            copy = next((copy for copy in copies if copy[0].is_file()), None)
-            if copy:
-                found.append(copy)
+            path = next((root / place for place in file.places() if (root / place).is_file()), None)
+            if path:
+                found.append((path, file.md5))
             else:
                 missing.append(Path(file.path).name)
         if missing:
@@ -108,15 +113,18 @@ class Source:
         return found
 
     def _checked(self, path: Path, md5: str) -> bytes:
-        """The bytes of a file, if they have that md5."""
+        """The uncompressed content of a file, if it has that md5."""
         try:
-            content = path.read_bytes()
+            with opened(path) as file:
+                content = file.read()
+        except DamagedData as error:
+            raise DamagedData(f"data set {self.name} is damaged: {error}; replace it with {self.how()}") from error
         except OSError as error:
             raise DamagedData(f"data set {self.name} cannot be read: {path}: {error.strerror}") from error
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != md5:
             raise DamagedData(
-                f"data set {self.name} is damaged: {path} ({len(content):,} bytes) has md5 {found}, expected {md5}; "
+                f"data set {self.name} is damaged: the content of {path} ({len(content):,} bytes) has md5 {found}, expected {md5}; "
                 f"replace it with {self.how()}"
             )
         return content

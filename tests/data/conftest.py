@@ -49,9 +49,7 @@ def publish(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Published:
     ]
     source = SOURCES[name]
     contents = {file.path: idx(array) for file, array in zip(source.files, arrays, strict=True)}
-    files = tuple(
-        File(path, hashlib.md5(content).hexdigest(), hashlib.md5(pack(content)).hexdigest()) for path, content in contents.items()
-    )
+    files = tuple(File(path, hashlib.md5(content).hexdigest()) for path, content in contents.items())
     monkeypatch.setitem(SOURCES, name, replace(source, files=files))
     return Published(contents, arrays)
 

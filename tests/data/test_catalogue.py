@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import urllib.error
 from collections.abc import Callable
@@ -107,10 +108,12 @@ def test_one_missing_file_is_named_alone(fashion: Any, tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_with_both_checksums(
     fashion: Any, tmp_path: Path, packed: bool, damage: Callable[[bytes], bytes]
 ) -> None:
-    fashion.write(tmp_path, packed=packed)
-    path = tmp_path / "FashionMNIST" / "raw" / (TEST_LABELS + packed * ".gz")
+    fashion.write(tmp_path)
+    path = tmp_path / "FashionMNIST" / "raw" / TEST_LABELS
     published = path.read_bytes()
-    path.write_bytes(damage(published))
+    path.unlink()
+    path = path.with_name(path.name + packed * ".gz")
+    path.write_bytes(gzip.compress(damage(published)) if packed else damage(published))
     with pytest.raises(data.DamagedData) as damaged:
         data.load("fashion-mnist", tmp_path)
     for words in (str(path), f"has md5 {md5(damage(published))}", f"expected {md5(published)}"):
@@ -155,6 +158,20 @@ def test_status_of_every_data_set(mnist: Any, fashion: Any, tmp_path: Path) -> N
     assert "is missing" in by_name["fashion-mnist"].problem
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda packed: packed[:-7], lambda packed: b"no gzip", lambda packed: packed[:15] + b"\xff" * 9]
+)
+def test_a_damaged_wrapper_is_named(fashion: Any, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    fashion.write(tmp_path / "root", packed=True)
+    path = tmp_path / "root" / "FashionMNIST" / "raw" / f"{TEST_LABELS}.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(data.DamagedData, match=f"fashion-mnist is damaged: {path} is no whole gzip file .*; replace it with"):
+        data.load("fashion-mnist", tmp_path / "root")
+    assert states(tmp_path / "root")["fashion-mnist"] == "damaged"
+    with pytest.raises(data.DamagedData, match=f"not added: {path} is no whole gzip file .*; 3 other files were added"):
+        data.add(tmp_path / "root", tmp_path / "new")
+
+
 # Adding
 
 
@@ -179,6 +196,22 @@ def test_add_knows_a_file_by_its_content(mnist: Any, fashion: Any, tmp_path: Pat
     assert states(tmp_path / "root")["fashion-mnist"] == "present"
 
 
+def test_the_same_content_in_another_wrapper_is_the_same_file(fashion: Any, tmp_path: Path) -> None:
+    """Debian's Fashion-MNIST was compressed anew: with another time and at another level."""
+    fashion.write(tmp_path / "raw", flat=True)
+    for path in list((tmp_path / "raw").iterdir()):
+        other = gzip.compress(path.read_bytes(), compresslevel=1, mtime=1_500_000_000)
+        assert other != gzip.compress(path.read_bytes(), mtime=0)
+        path.with_name(f"{path.name}.gz").write_bytes(other)
+        path.unlink()
+    data.add(tmp_path / "raw", tmp_path / "root")
+    in_place = tmp_path / "in place" / "FashionMNIST"
+    in_place.mkdir(parents=True)
+    (tmp_path / "raw").rename(in_place / "raw")
+    for root in (tmp_path / "root", tmp_path / "in place"):
+        np.testing.assert_array_equal(data.load("fashion-mnist", root).test_labels.numpy(), fashion.arrays[3])
+
+
 def test_add_takes_a_single_file_and_its_own_root(fashion: Any, tmp_path: Path) -> None:
     fashion.write(tmp_path)
     path = tmp_path / "FashionMNIST" / "raw" / TEST_LABELS
@@ -199,11 +232,11 @@ def test_add_mends_damaged_data(fashion: Any, tmp_path: Path, packed: bool) -> N
 def test_add_refuses_a_damaged_file_and_adds_the_others(mnist: Any, fashion: Any, tmp_path: Path, packed: bool) -> None:
     folder, root = fashion.write(tmp_path / "folder", flat=True, packed=packed), tmp_path / "root"
     path = folder / (TEST_LABELS + packed * ".gz")
-    published = path.read_bytes()
-    path.write_bytes(published[:-1])
+    published = fashion.files[f"FashionMNIST/raw/{TEST_LABELS}"]
+    path.write_bytes(gzip.compress(published[:-1]) if packed else published[:-1])
     with pytest.raises(data.DamagedData) as refused:
         data.add(folder, root)
-    assert f"{path} has md5 {md5(published[:-1])}" in str(refused.value)
+    assert f"the content of {path} has md5 {md5(published[:-1])}" in str(refused.value)
     assert f"{md5(published)} (fashion-mnist)" in str(refused.value)
     assert "3 other files were added" in str(refused.value)
     assert {path.name for path in root.rglob("*-ubyte*")} == {Path(path).name for path in fashion.files} - {TEST_LABELS}

@@ -1,5 +1,7 @@
 """Trees of image files: what is read, from where, and what is said of trees that are none."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 from clbench import registry
 from clbench._torchvision import import_torchvision
 from clbench.data import DamagedData, MissingData
-from clbench.data.image_files import MEAN, STD, file_split, tree
+from clbench.data.image_files import MEAN, STD, as_rgb, file_split, tree
 from clbench.errors import UserError
 from clbench.stream import Stream
 
@@ -125,6 +127,104 @@ def test_a_damaged_image_is_named(folder: Path, few: bool) -> None:
     damaged.write_bytes(damaged.read_bytes()[:60])
     with pytest.raises(DamagedData, match=rf"^The image {damaged} is damaged \(.*\): replace or remove it\.$"):
         stream[0].train.whole(10 if few else None)
+
+
+# What pictures hold
+
+
+def png(values: np.ndarray, colour: int) -> bytes:
+    """A PNG file of 16 bits a channel, written by hand: ``values`` [height, width, channels], ``colour`` the type of PNG's header."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = values.shape[:2]
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "RGB", "grey and alpha", "RGBA"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, colour: int, channels: int) -> None:
+    """Not cut off at 255, which makes almost every picture white."""
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, channels))
+    values[0, 0], values[0, 1], values[0, 2] = 0, 65535, 255
+    (tmp_path / "one.png").write_bytes(png(values, colour))
+    with Image.open(tmp_path / "one.png") as picture:
+        found = np.asarray(as_rgb(picture)).astype(int)
+    seen = values[..., :3] if channels > 2 else values[..., :1].repeat(3, axis=2)
+    for row in range(9):
+        for column in range(7):
+            for channel in range(3):
+                expected = 255 * int(seen[row, column, channel]) / 65535
+                # Pillow itself drops the low bytes of all but grey pictures.
+                assert abs(found[row, column, channel] - expected) <= (0.5 if channels == 1 else 1)
+    assert found[0, 0].tolist() == [0] * 3
+    assert found[0, 1].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])
+def test_sixteen_bits_in_any_order_of_bytes(mode: str) -> None:
+    values = np.array([[0, 257, 32896, 65535]], dtype=">u2" if mode == "I;16B" else "<u2")
+    picture = Image.frombytes(mode, (4, 1), values.tobytes())
+    assert np.asarray(as_rgb(picture))[0].tolist() == [[value] * 3 for value in (0, 1, 128, 255)]
+
+
+def test_what_pillow_once_called_32_bits_is_a_png_of_16() -> None:
+    picture = Image.fromarray(np.array([[0, 65535]], dtype=np.int32))
+    assert picture.mode == "I"
+    picture.format = "PNG"
+    assert np.asarray(as_rgb(picture))[0].tolist() == [[0] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_range_are_refused_by_name(folder: Path, mode: str) -> None:
+    stream = build(folder)
+    odd = stream[0].train.images.paths[2]  # type: ignore[attr-defined]
+    Image.fromarray(np.full((20, 24), 0.5)).convert(mode).save(odd, "TIFF")
+    says = rf"^The image {odd} has pixels of 32 bits \(mode {mode}\), of unknown range: save it with 8 or 16 bits\.$"
+    with pytest.raises(UserError, match=says):
+        stream[0].train.whole(10)
+
+
+def test_pictures_of_eight_bits_show_the_colours_that_they_had() -> None:
+    """Against arithmetic on each pixel's own numbers."""
+    random = np.random.default_rng(0)
+
+    def drawn(mode: str, *shape: int, high: int = 256) -> tuple[Image.Image, np.ndarray]:
+        values = random.integers(0, high, (5, 6, *shape), dtype=np.uint8)
+        return Image.frombytes(mode, (6, 5), values.tobytes()), values.astype(int)
+
+    grey, values = drawn("L")
+    assert np.array_equal(as_rgb(grey), values[..., None].repeat(3, 2))
+    line = Image.new("1", (2, 1))
+    line.putpixel((1, 0), 1)
+    assert np.asarray(as_rgb(line))[0].tolist() == [[0] * 3, [255] * 3]
+    faint, values = drawn("LA", 2)
+    assert np.array_equal(as_rgb(faint), values[..., :1].repeat(3, 2))
+    clear, values = drawn("RGBA", 4)
+    assert np.array_equal(as_rgb(clear), values[..., :3])
+    indexed, values = drawn("P", high=4)
+    colours = random.integers(0, 256, (4, 3))
+    indexed.putpalette(colours.flatten().tolist())
+    assert np.array_equal(as_rgb(indexed), colours[values])
+    ink, values = drawn("CMYK", 4)
+    assert np.abs(np.asarray(as_rgb(ink)) - (255 - values[..., :3]) * (255 - values[..., 3:]) / 255).max() <= 1
+
+
+def test_what_begins_with_a_dot_is_no_image(folder: Path) -> None:
+    before = tree(folder)
+    for hidden in ("train/n03/._0.png", "train/n03/.ipynb_checkpoints/0.png", "val/.ipynb_checkpoints/0.png", "train/._n04/0.png"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes(b"no picture")
+    assert tree(folder) == before
+
+
+def test_a_tree_below_a_hidden_folder_is_read(folder: Path) -> None:
+    (folder / ".cache").mkdir()
+    for part in ("train", "val"):
+        (folder / part).rename(folder / ".cache" / part)
+    assert len(tree(folder / ".cache")) == 30
 
 
 def test_too_few_classes_are_counted(folder: Path) -> None:
