@@ -37,17 +37,20 @@ Answer = TypeVar("Answer")
 class Ask:
     """A question put to what was learned: a scenario's inference side, and keyword parameters of the method's ``predict``.
 
-    ``images``: how many test images of each task are asked about, from the first on (None: all of them).
+    ``images``: how many test images of each task are asked about, from the first on (None: all of them). ``version``: that of the method's
+    answers (``Method.ask_version``): what an earlier version answered was another question.
     """
 
     scenario: Scenario
     parameters: Mapping[str, Any] = field(default_factory=dict)
     images: int | None = None
+    version: int = 1
 
     @property
     def label(self) -> str:
         """The ask in one line, the same for equal asks: the key of its rows in a run's tables."""
         settings = dict(self.parameters) | ({} if self.images is None else {"images": self.images})
+        settings |= {} if self.version == 1 else {"version": self.version}
         return " ".join([self.scenario.name, *(f"{key}={settings[key]}" for key in sorted(settings))])
 
 

@@ -302,7 +302,7 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
         what = f"{method.name}'s asking parameters"
         given = typed(method.predict, dict(recipe) | chosen, what)
         kept = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
-        ask = Ask(asked, kept, sample)
+        ask = Ask(asked, kept, sample, method.ask_version(**kept))
         asks[ask.label] = ask
     return tuple(asks.values())
 

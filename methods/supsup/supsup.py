@@ -252,6 +252,11 @@ class SupSup(Method):
         ask = {"algorithm": algorithm, "objective": objective, "group": group, "evidence": evidence} | how
         return self.predict_together(inputs, [(len(inputs), ask)])[0]
 
+    @classmethod
+    def ask_version(cls, **parameters: Any) -> int:
+        """2 for exhaustive search with G, which compared values that depended on the level of the logits."""
+        return 2 if (parameters.get("algorithm"), parameters.get("objective")) == ("exhaustive", "G") else 1
+
     def shared_pass(self, **parameters: Any) -> str | None:
         """One-Shot with one image of evidence decides about each image by itself: such asks have forward passes in common."""
         alone = parameters.get("algorithm", "one-shot") != "one-shot" or parameters.get("evidence", 1) != 1
