@@ -19,10 +19,11 @@ inferred, and its scripts do not draw the figure. Two independent implementation
 image. ``clbench figure fig5-right`` shows what One-Shot and Binary find from 1 and from 128 images; it cannot show what the paper's line
 was.
 
-Deviations: every task begins with a fresh optimiser; predictions are made among the task's own labels, never a superfluous output; where
-the task is to be inferred, the recipe leaves out weight decay. Adam turns it into a pull as strong as the loss's wherever gradients are
-small: s of the superfluous outputs goes to 0 on all tasks but the first, and One-Shot takes nearly every image for the first task's (5
-permutations of the embedded MNIST, LeNet, 300 updates, H from one image: 28 % of tasks right with it, 80 % without).
+Deviations: every task begins with a fresh optimiser; W is Kaiming normal in every network, where the authors' configurations leave a
+ResNet's weights as PyTorch draws them (uniform, with a sixth of the variance); predictions are made among the task's own labels, never a
+superfluous output; where the task is to be inferred, the recipe leaves out weight decay. Adam turns it into a pull as strong as the loss's
+wherever gradients are small: s of the superfluous outputs goes to 0 on all tasks but the first, and One-Shot takes nearly every image for
+the first task's (5 permutations of the embedded MNIST, LeNet, 300 updates, H from one image: 28 % of tasks right with it, 80 % without).
 
 Stores, to predict: W (with a random trunk its seed), and the vectors and batch-norm statistics of each task. To go on: nothing more.
 """
