@@ -4,7 +4,8 @@ BatchE is measured in both of its forms. *Weights*: s t' is multiplied into W on
 each layer's input and s its output, W * (s t') x = s * (W (t * x)), which is the form of Wen et al. that lets every image of a mini-batch
 have vectors of its own. A mask has the first form alone.
 
-The machine's speed drifts, so that what is compared is measured in turn, round by round; each number is the median of the rounds' ratios.
+Of the processor's time. A machine's speed drifts, so that what is compared is measured in turn, round by round; each number is the median
+of the rounds' ratios.
 """
 
 import copy
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmarks.images import learner
-from benchmarks.timing import best_seconds
+from benchmarks.timing import processor_seconds
 from clbench.methods.batche import BatchE
 from clbench.methods.supsup import SupSup
 from clbench.stream import Split
@@ -52,8 +53,8 @@ def rows() -> Iterator[Row]:
     with torch.no_grad():
         for call in calls.values():
             call()  # to warm up
-        measured = [{name: best_seconds(call, repeats=1, warm=0) for name, call in calls.items()} for _ in range(ROUNDS)]
-    yield f"resnet50_forward_batch_{BATCH}_milliseconds", 1e3 * median(each["plain"] for each in measured), "ms"
+        measured = [{name: processor_seconds(call) for name, call in calls.items()} for _ in range(ROUNDS)]
+    yield f"resnet50_forward_batch_{BATCH}_processor_milliseconds", 1e3 * median(each["plain"] for each in measured), "ms"
     added = {
         "mask": [each["mask"] for each in measured],
         "batche_weights": [each["batche_weights"] for each in measured],

@@ -30,7 +30,7 @@ ASKED = {"smoke": 256, "laptop": 256, "paper": 1280}
 
 PERMUTED: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 3, "updates": 30, "data": "mnist-5k", "checkpoints": (1, 2, 3)},
-    "laptop": {"tasks": 10, "updates": 500, "data": "mnist-5k", "checkpoints": tuple(range(2, 11))},
+    "laptop": {"tasks": 10, "updates": 500, "data": "mnist-5k", "checkpoints": (2, 4, 6, 8, 10)},
     "paper": {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (10, 50, 100, 150, 200, 250)},
 }
 
