@@ -78,6 +78,7 @@ reproduce-all: reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 repro
 	$(BIN)/clbench figure inference $(HOW)
 	$(BIN)/clbench figure calibration $(HOW)
 	$(BIN)/clbench figure matrix $(HOW)
+	$(BIN)/clbench figure psp-first $(HOW)
 	-$(BIN)/clbench figure fig2-right $(HOW)
 	-$(BIN)/clbench figure transfer $(HOW)
 	-$(BIN)/clbench figure splits-cifar100 $(HOW)

@@ -1,7 +1,11 @@
-"""``python -m benchmarks``: every benchmark, as a table on the terminal, ``results/bench/bench.csv`` and a plot."""
+"""``python -m benchmarks``: every benchmark, as a table on the terminal, ``results/bench/bench.csv`` and a plot.
+
+``python -m benchmarks overhead`` (or any names of ``PARTS``) measures those alone, and puts their rows in the place of those in the file.
+"""
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,25 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import figure4, images, inference, sparse, training
+from benchmarks import figure4, images, inference, overhead, sparse, training
 from clbench import style
 from clbench.data import status
 
+PARTS: dict[str, Callable[[str, str | None], Iterable[tuple[str, float, str]]]] = {
+    "training": training.rows,
+    "inference": lambda data, root: inference.rows(),
+    "images": lambda data, root: images.rows(),
+    "overhead": lambda data, root: overhead.rows(),
+    "figure4": figure4.rows,
+    "sparse": sparse.rows,
+}
+"""The benchmarks by name, with the data set that some need and its folder."""
+FILE = Path("results/bench/bench.csv")
 
-def main() -> None:
+
+def main(*names: str) -> None:
+    if unknown := set(names) - set(PARTS):
+        sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}: name some of {', '.join(PARTS)}.")
     root = os.environ.get("CLBENCH_DATA")
     found = {s.source.name for s in status(root) if s.state == "present"}
     data = "mnist" if "mnist" in found else "mnist-5k"
@@ -27,21 +44,20 @@ def main() -> None:
             rows.append({"name": name, "value": value, "unit": unit})
             console.print(f"{name} = {value:.4g} {unit}", highlight=False)
 
-    keep(training.rows(data, root))
-    keep(inference.rows())
-    keep(images.rows())
-    keep(figure4.rows(data, root))
-    keep(sparse.rows(data, root))
-    folder = Path("results/bench")
-    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or PARTS:
+        keep(PARTS[name](data, root))
+    FILE.parent.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(rows)
-    frame.to_csv(folder / "bench.csv", index=False)
+    if names and FILE.exists():
+        frame = pd.concat([pd.read_csv(FILE), frame]).drop_duplicates("name", keep="last")
+    frame.to_csv(FILE, index=False)
     table = Table("name", "value", "unit", title=f"data {data}")
     for row in rows:
         table.add_row(str(row["name"]), f"{row['value']:.4g}", str(row["unit"]))
     console.print(table)
-    for path in plot(frame, folder / "bench"):
-        console.print(path)
+    if "inference" in (names or PARTS):
+        for path in plot(frame, FILE.with_suffix("")):
+            console.print(path)
 
 
 @style.house
@@ -67,4 +83,4 @@ def plot(frame: pd.DataFrame, path: Path) -> tuple[Path, Path]:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""How things are timed: the best of several repetitions, for the rest is the machine's noise."""
+"""How things are timed: the best of several repetitions, for the rest is the machine's noise; or the processor's own time."""
 
 import time
 from collections.abc import Callable
@@ -17,6 +17,16 @@ def best_seconds(call: Callable[[], object], *, times: int = 1, repeats: int = 5
             call()
         found.append((time.perf_counter() - began) / times)
     return min(found)
+
+
+def processor_seconds(call: Callable[[], object]) -> float:
+    """Seconds that this process's threads work in one call: what others do beside it on the machine stretches the clock, not them.
+
+    With ``OMP_WAIT_POLICY=PASSIVE``; else threads that wait count as working.
+    """
+    began = time.process_time()
+    call()
+    return time.process_time() - began
 
 
 def peak_flops(dtype: torch.dtype = torch.bfloat16, size: int = 2048) -> float:

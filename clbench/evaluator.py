@@ -42,19 +42,21 @@ class Ask:
     """A question put to what was learned: a scenario's inference side, and keyword parameters of the method's ``predict``.
 
     ``images``: how many test images of each task are asked about, from the first on (None: all of them). ``sample``: instead, that many of
-    each, others of each task: all of them in turn, so that tasks that share images are not all asked about the same few.
+    each, others of each task: all of them in turn, so that tasks that share images are not all asked about the same few. ``version``: that
+    of the method's answers (``Method.ask_version``): what an earlier version answered was another question.
     """
 
     scenario: Scenario
     parameters: Mapping[str, Any] = field(default_factory=dict)
     images: int | None = None
     sample: int | None = None
+    version: int = 1
 
     @property
     def label(self) -> str:
         """The ask in one line, the same for equal asks: the key of its rows in a run's tables."""
         about = {key: getattr(self, key) for key in ABOUT if getattr(self, key) is not None}
-        settings = dict(self.parameters) | about
+        settings = dict(self.parameters) | about | ({} if self.version == 1 else {"version": self.version})
         return " ".join([self.scenario.name, *(f"{key}={settings[key]}" for key in sorted(settings))])
 
 

@@ -322,8 +322,9 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: On
     learn, tables = job.learn, Tables(run.path)
     start = learned = _taken_up(run, method)
     tables.forget_after(start)
-    # An interrupted run may have been asked other things: those go on being asked.
-    asks = tuple({ask.label: ask for ask in (*run.asks, *job.asks)}.values())
+    # An interrupted run may have been asked other things: those go on being asked, if the method still answers them in the same way.
+    before = [ask for ask in run.asks if ask.version == method.ask_version(**ask.parameters)]
+    asks = tuple({ask.label: ask for ask in (*before, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
     _update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
     schedule = Schedule(learn.updates, learn.batch_size, learn.seeds.training, on_divergence)
@@ -474,12 +475,14 @@ def _write(run: Run, record: dict[str, Any]) -> None:
 
 def ask_record(ask: Ask) -> dict[str, Any]:
     """An ask as it stands in ``run.json``."""
-    return {"scenario": ask.scenario.name, "parameters": dict(ask.parameters), "images": ask.images, "sample": ask.sample}
+    about = {"images": ask.images, "sample": ask.sample}
+    return {"scenario": ask.scenario.name, "parameters": dict(ask.parameters), **about, "version": ask.version}
 
 
 def ask_from_record(entry: dict[str, Any]) -> Ask:
     """The inverse of ``ask_record``."""
-    return Ask(registry.scenario(entry["scenario"]), entry["parameters"], entry["images"], entry.get("sample"))
+    about = {"images": entry["images"], "sample": entry.get("sample")}
+    return Ask(registry.scenario(entry["scenario"]), entry["parameters"], **about, version=entry.get("version", 1))
 
 
 def _now() -> str:

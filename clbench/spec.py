@@ -316,7 +316,7 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
         if images is None and sample is None and grouped and given["group"] == 1 and not asked.task_given_in_inference:
             sample = SAMPLE
         kept = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
-        ask = Ask(asked, kept, _number("images", images), _number("sample", sample))
+        ask = Ask(asked, kept, _number("images", images), _number("sample", sample), method.ask_version(**kept))
         asks[ask.label] = ask
     return tuple(asks.values())
 

@@ -30,6 +30,9 @@ MARKS = {
 NONE = "–"
 """What stands where there is no number."""
 
+ABSENT = {*ABOUT, "version"}
+"""Settings whose absence says something (all images, the first version of an answer): they are common to all lines or to none."""
+
 COLUMNS = (
     *("method", "scenario", "ask", "stream", "data", "network", "tasks", "n"),
     *(
@@ -355,15 +358,17 @@ def asked_about_all(lines: pd.DataFrame, place: Sequence[str], asks: "pd.Series[
 def without_shared(texts: Iterable[str]) -> tuple[list[str], str]:
     """Lines of ``key=value`` without the pairs that all lines share that have the key at all, and those pairs.
 
-    >>> without_shared(["", "group=128 objective=H", "group=128 objective=G"])
-    (['', 'objective=H', 'objective=G'], 'group=128')
+    >>> without_shared(["", "group=128 objective=H", "group=128 objective=G version=2"])
+    (['', 'objective=H', 'objective=G version=2'], 'group=128')
     """
     read = [read_settings(text) for text in texts]
     values: dict[str, set[str]] = {}
     for pairs in read:
         for key, value in pairs.items():
             values.setdefault(key, set()).add(value)
-    shared = {key for key, known in values.items() if len(known) == 1}
+    shared = {
+        key for key, known in values.items() if len(known) == 1 and (key not in ABSENT or all(key in pairs for pairs in read))
+    }
     own = [" ".join(f"{key}={value}" for key, value in pairs.items() if key not in shared) for pairs in read]
     return own, " ".join(f"{key}={next(iter(values[key]))}" for key in values if key in shared)
 
@@ -379,8 +384,7 @@ def labels(lines: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     common: dict[str, str] = {}
     for key in dict.fromkeys(key for line in facts for key in line):
         (value, times), *others = Counter(line[key] for line in facts if key in line).most_common()
-        # A line that names no images was asked about all of them, so that this is common to all or to none.
-        if (not others and (key not in ABOUT or times == len(facts))) or (key in learning and 2 * times > len(facts)):
+        if (not others and (key not in ABSENT or times == len(facts))) or (key in learning and 2 * times > len(facts)):
             common[key] = value
     named = [{key for key, value in line.items() if key == "scenario" or common.get(key) != value} for line in facts]
     made = [_label(line, keys) for line, keys in zip(facts, named, strict=True)]

@@ -1,8 +1,9 @@
-"""Shared by the methods that infer the task: the objectives H and G, grouping inputs into decisions, and derivatives by statistics.
+"""Shared by the methods that infer the task: the objectives H and G, Binary, grouping inputs into decisions, derivatives by statistics.
 
 Every algorithm looks at q groups of images at once, [q, e, *input_shape]: the e images of a group are evidence for one decision.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ GRADIENT_BYTES = 512 * 2**20
 """The most memory that the gradients of the groups in hand take: more groups are looked at one part after another."""
 
 Objective = Callable[[Tensor, int], Tensor]
+Slopes = Callable[[Tensor | None], Tensor]
+"""The derivatives of an objective with respect to every alpha, for q groups: ``alpha`` [q, k], or None for 1/k everywhere, to [q, k]."""
 
 
 def entropy(logits: Tensor, classes: int) -> Tensor:
@@ -34,11 +37,13 @@ def superfluous(logits: Tensor, classes: int) -> Tensor:
 
 
 def superfluous_value(logits: Tensor, classes: int) -> Tensor:
-    """What G means as a value to compare between tasks: logsumexp of the superfluous outputs alone.
+    """What G means as a value to compare between tasks: the logarithm of the probability of a superfluous output, [..., s] to [...].
 
-    The value of ``superfluous`` itself contains the true class's logit, which the right task makes large.
+    It is the logsumexp of the superfluous outputs minus that of all. The value of ``superfluous`` itself contains the true class's logit,
+    which the right task makes large; and a value that changes when a number is added to all logits, as a softmax does not, compares the
+    levels of two networks' logits, which mean nothing.
     """
-    return logits[..., classes:].logsumexp(-1)
+    return logits[..., classes:].logsumexp(-1) - logits.logsumexp(-1)
 
 
 GRADIENT_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous}
@@ -60,6 +65,21 @@ def check_objective(objective: str, outputs: int, classes: int) -> None:
             f"The objective G needs superfluous outputs, but outputs={outputs} is the number of classes: "
             "learn with more outputs, or use objective=H."
         )
+
+
+def binary(slopes: Slopes, groups: Tensor, candidates: int) -> Tensor:
+    """The Binary algorithm: each round rules out the half of the k candidates along which the objective falls least; int64 [q].
+
+    Candidates are halved by rank, so that ties cannot stall it: ceil(log2 k) rounds.
+    """
+    alive = torch.ones(len(groups), candidates, dtype=torch.bool, device=groups.device)
+    count = candidates
+    while count > 1:
+        # Where all are alive alpha is uniform for every group, and one superposition serves them all.
+        slope = slopes(None if count == candidates else alive / count).masked_fill(~alive, math.inf)
+        count = -(-count // 2)
+        alive = torch.zeros_like(alive).scatter_(1, slope.topk(count, largest=False).indices, True)
+    return alive.int().argmax(1)
 
 
 def decide(infer: Callable[[Tensor], Tensor], inputs: Tensor, *, group: int, evidence: int, at_a_time: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from clbench.checks import above_zero, positive
-from clbench.method import Brief
+from clbench.method import Brief, Recipe
 from clbench.scenarios import GNS, NNS
 from clbench.seeding import generator
 from clbench.training import Optimiser, Tensors
@@ -43,6 +43,9 @@ def bayesian_descent(rate: float) -> Optimiser:
     return Optimiser((), rule)
 
 
+DOMAIN = "the authors' code: van de Ven & Tolias's domain scenario"
+
+
 class BGD(WeightMethod):
     """Bayesian gradient descent: weights that the data determine hardly move."""
 
@@ -50,6 +53,12 @@ class BGD(WeightMethod):
     scenarios = frozenset({GNS, NNS})
     citation = "Zeno, Golan, Hoffer, Soudry: Task Agnostic Continual Learning Using Online Variational Bayes. 2018"
     learning_depends_on = frozenset()
+    recipes = (
+        Recipe(
+            "permuted-mnist-32", "*", {"deviation": 0.045}, source=f"{DOMAIN} (permuted MNIST, two layers of 1000)", scenario="GNs"
+        ),
+        Recipe("split-mnist-raw", "*", {"deviation": 0.02}, source=f"{DOMAIN} (split MNIST, two layers of 400)", scenario="GNs"),
+    )
 
     def __init__(self, brief: Brief, *, deviation: float = 0.06, samples: int = 10, rate: float = 1.0) -> None:
         """``deviation``: sigma at first (the authors' 0.06 for permuted MNIST without boundaries, 0.02 for ten passes a task);

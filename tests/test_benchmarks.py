@@ -5,8 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torch.func import functional_call
 
-from benchmarks import inference, search, sparse, summary, training
+from benchmarks import __main__ as command
+from benchmarks import images, inference, overhead, search, sparse, summary, training
+from clbench.methods.batche import BatchE
+from clbench.stream import Split
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +46,38 @@ def test_sparse_products_are_those_of_the_largest_gradients() -> None:
     gradients = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0)) ** 3
     expected = bank.inner(sparse.largest_alone(gradients, sparse.SPEED_FRACTION), torch.empty(3, 0))
     assert torch.allclose(sparse.sparse_inner(by_weight, gradients).float(), expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(("network", "shape"), [("resnet-18-4", (3, 16, 16)), ("mlp-16x16", (1, 8, 8))])
+def test_vectors_on_inputs_and_outputs_are_those_on_the_weights(network: str, shape: tuple[int, ...]) -> None:
+    """Both forms of BatchE answer the same, biases included."""
+    made = images.learner("batche", network, shape, 10, torch.float32, False, {})
+    assert isinstance(made, BatchE)
+    made.begin_task(0, 1)
+    made.observe(torch.randn(4, *shape), torch.arange(4))
+    made.end_task(Split(torch.empty(0, *shape), torch.empty(0, dtype=torch.int64)))
+    inputs = torch.randn(5, *shape)
+    scaled = overhead.vectorised(made.network, made.own_of(0))
+    statistics = {name: made.rows[0][name] for name in made.statistics}
+    found = functional_call(scaled, made.shared | made.fresh_buffers | statistics, (inputs,))
+    assert torch.allclose(found, made.logits(inputs, 0), atol=1e-4)
+    assert not torch.allclose(found, functional_call(made.network, made.shared | statistics, (inputs,)), atol=0.1)
+
+
+def test_overheads_are_measured_and_take_the_place_of_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["resnet50_mask_overhead", "resnet50_batche_weights_overhead", "resnet50_batche_vectors_overhead"]
+    monkeypatch.setattr(overhead, "SHAPE", (3, 32, 32))
+    monkeypatch.setattr(overhead, "NETWORK", "resnet-18-4")
+    monkeypatch.setattr(overhead, "ROUNDS", 2)
+    monkeypatch.setattr(command, "FILE", tmp_path / "bench.csv")
+    command.FILE.write_text(f"name,value,unit\n{names[0]},7.0,ratio\npeak_float32,1.0,GFLOP/s\n")
+    command.main("overhead")
+    kept = pd.read_csv(command.FILE).set_index("name")["value"]
+    assert kept.index.is_unique
+    assert kept["peak_float32"] == 1
+    assert all(kept[name] < 1 for name in names)
+    with pytest.raises(SystemExit, match="There is no benchmark overheads: name some of training, inference"):
+        command.main("overheads")
 
 
 def test_flops_of_a_step() -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,37 @@ def test_another_ask_is_answered_without_training_as_if_it_had_been_asked_in_tim
     pd.testing.assert_frame_equal(mine, its)
     assert {ask.label for ask in run.asks} == {job().asks[0].label, label}
     assert run.checkpoints == (1, 3)
+
+
+def test_what_an_earlier_version_answered_is_asked_again_beside_it(
+    tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exhaustive search with G is at its second version: what the first answered is not taken for an answer, nor learned again."""
+    wanted = {"algorithm": "exhaustive", "objective": "G"}
+    with monkeypatch.context() as patch:
+        patch.setattr(SupSup, "ask_version", staticmethod(lambda **parameters: 1))
+        execute(job(ask=wanted), tmp_path)
+    batches = len(observed)
+    run = execute(job(ask=wanted), tmp_path)
+    assert len(observed) == batches
+    assert [ask.version for ask in run.asks] == [1, 2]
+    scores = run.table("scores")
+    assert scores["ask"].value_counts().to_dict() == {
+        "GNu algorithm=exhaustive evidence=1 group=10 objective=G": 6,
+        "GNu algorithm=exhaustive evidence=1 group=10 objective=G version=2": 6,
+    }
+    assert all(each.version == 1 for each in (*job(ask={"objective": "G"}).asks, *job(ask={"algorithm": "exhaustive"}).asks))
+
+
+def test_an_interrupted_run_goes_on_with_no_question_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = job(ask={"algorithm": "exhaustive", "objective": "G"})
+    with monkeypatch.context() as patch:
+        patch.setattr(SupSup, "ask_version", staticmethod(lambda **parameters: 1))
+        with pytest.raises(Interrupted):
+            execute(old.model_copy(update={"asks": (replace(old.asks[0], version=1),)}), tmp_path, watch=stop_after(5))
+    run = execute(job(ask={"objective": "H"}), tmp_path)
+    scores = run.table("scores")
+    assert set(scores[scores["learned"] == 3]["ask"]) == {job().asks[0].label}
 
 
 def test_without_tasks_only_the_last_state_can_be_asked_later(tmp_path: Path, observed: list[int]) -> None:

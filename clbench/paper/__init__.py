@@ -16,6 +16,7 @@ from clbench.paper.fig4 import FIG4, MASKS_OUT
 from clbench.paper.inference import INFERENCE
 from clbench.paper.inference import MIXED as INFERENCE_MIXED
 from clbench.paper.matrix import MATRIX
+from clbench.paper.psp_first import PSP_FIRST
 from clbench.runs import Overwrite
 
 __all__ = ["FIGURES", "Curve", "Drawn", "PaperFigure", "figure", "reproduce"]
@@ -47,6 +48,7 @@ FIGURES: dict[str, PaperFigure] = {
             INFERENCE_MIXED,
             CALIBRATION,
             MATRIX,
+            PSP_FIRST,
         ),
     )
 }

@@ -198,15 +198,17 @@ def singly(curves: Sequence[Curve]) -> list[Curve]:
     """Those of the curves that infer the task, asked again with every image deciding its own: some test images of each task.
 
     From 8 to 128 images of each task, some 8,000 in all if that leaves so many: enough to tell how often the task is inferred rightly,
-    which is all that a figure's table says of these curves. Where one image decides for a group, both have the same expectation.
+    which is all that a figure's table says of these curves. Where one image decides for a group, both have the same expectation. Curves
+    that differ in nothing but group and evidence come to the same question: it stands once, under the name of the first of them.
     """
     known, asked = scenarios(), []
     for name, settings, at in curves:
         ask = settings.get("ask", {})
         if not known[ask.get("scenario", settings["scenario"])].task_given_in_inference:
             images = max(8, min(128, 8192 // settings["tasks"]))
-            alone = ask | {"group": 1, "evidence": 1, "images": images}
-            asked.append(Curve(f"{name}, {SINGLE}", {**settings, "ask": alone}, at))
+            alone = {**settings, "ask": ask | {"group": 1, "evidence": 1, "images": images}}
+            if all(each.settings != alone for each in asked):
+                asked.append(Curve(f"{name}, {SINGLE}", alone, at))
     return asked
 
 

@@ -16,6 +16,7 @@ from torch.func import functional_call, vjp, vmap
 
 from clbench.training import Tensors
 
+from .. import _inference
 from .._inference import GRADIENT_BYTES, GRADIENT_OBJECTIVES, VALUE_OBJECTIVES, DifferentiableStatistics, decide
 from .bank import MaskBank
 from .layout import Base
@@ -74,19 +75,8 @@ def one_shot(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes
 
 
 def binary(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int) -> Tensor:
-    """The Binary algorithm: each round rules out the half of the candidates along which the objective falls least; int64 [q].
-
-    Candidates are halved by rank, so that ties cannot stall it: ceil(log2 k) rounds.
-    """
-    alive = torch.ones(len(groups), len(bank), dtype=torch.bool, device=groups.device)
-    count = len(bank)
-    while count > 1:
-        # Where all are alive alpha is uniform for every group, and one superposition serves them all.
-        alpha = None if count == len(bank) else alive / count
-        (slope,) = alpha_gradient(base, bank, groups, [objective], classes, alpha).masked_fill(~alive, math.inf)
-        count = -(-count // 2)
-        alive = torch.zeros_like(alive).scatter_(1, slope.topk(count, largest=False).indices, True)
-    return alive.int().argmax(1)
+    """The Binary algorithm, halving the masks; int64 [q]."""
+    return _inference.binary(lambda alpha: alpha_gradient(base, bank, groups, [objective], classes, alpha)[0], groups, len(bank))
 
 
 def gradient_descent(

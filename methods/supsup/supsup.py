@@ -33,6 +33,7 @@ AT_ONCE = 2
 
 EDGE_POPUP = {"edges": 16.0, "optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
 FULL_BATCH = {"algorithm": "binary", "group": 128, "evidence": 128}
+RESNET_50 = {"weight_decay": 0.0, "schedule": "warm-up-cosine"}
 FIGURE_2 = "Wortsman et al. 2020, section 4.1 (Figure 2), and the authors' scripts"
 PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
 
@@ -48,7 +49,7 @@ class SupSup(Method):
     recipes = (
         Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
         Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
-        Recipe("split-*", "resnet-50", {"outputs": 10, "schedule": "warm-up-cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
+        Recipe("split-*", "resnet-50", {"outputs": 10} | EDGE_POPUP | RESNET_50, source=FIGURE_2, scenario="GG"),
         Recipe("rotated-*", "fc-*", {"outputs": 200}, FULL_BATCH, f"{PAPER} (Figure 5 left)"),
         Recipe("*", "fc-*", {"outputs": 500}, source=f"{PAPER} (Figure 3 right)"),
         Recipe("*", "*", {"outputs": 100}, source=f"{PAPER} (Figure 3 left)"),
@@ -252,6 +253,11 @@ class SupSup(Method):
         how = {"steps": steps or 10, "step_size": step_size or 0.1} if algorithm == "gradient" else {}
         ask = {"algorithm": algorithm, "objective": objective, "group": group, "evidence": evidence} | how
         return self.predict_together(inputs, [(len(inputs), ask)])[0]
+
+    @classmethod
+    def ask_version(cls, **parameters: Any) -> int:
+        """2 for exhaustive search with G, which compared values that depended on the level of the logits."""
+        return 2 if (parameters.get("algorithm"), parameters.get("objective")) == ("exhaustive", "G") else 1
 
     def shared_pass(self, **parameters: Any) -> str | None:
         """One-Shot with one image of evidence decides about each image by itself: such asks have forward passes in common."""

@@ -1,5 +1,6 @@
 """BatchE: rank-one factors as explicit weights, a trunk that stays as it is, and task inference against its formula and differences."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -189,10 +190,41 @@ def test_one_shot_takes_the_task_of_the_steepest_fall(taught: BatchE) -> None:
             assert set(prediction.tasks[first : first + 8].tolist()) == {expected}
 
 
+def halved(explicit: Superposition, group: Tensor, objective: str) -> int:
+    """Binary as a loop: differentiate at the mean of the tasks left, and leave the better half."""
+    left = list(range(TASKS))
+    while len(left) > 1:
+        alpha = torch.zeros(TASKS, dtype=torch.float64)
+        alpha[left] = 1 / len(left)
+        at = explicit.logits(explicit.state(alpha), group).softmax(-1)
+        slope = {}
+        for task in left:
+            step = 1e-5 * torch.eye(TASKS, dtype=torch.float64)[task]
+            up, down = (
+                objective_of(explicit.logits(explicit.state(a), group), objective, at) for a in (alpha + step, alpha - step)
+            )
+            slope[task] = float(up - down)
+        left = sorted(left, key=slope.__getitem__)[: math.ceil(len(left) / 2)]
+    return left[0]
+
+
+@pytest.mark.parametrize("objective", ["H", "G"])
+@pytest.mark.parametrize(("group", "evidence"), [(1, 1), (8, 3), (20, 20)])
+def test_binary_halves_the_tasks(taught: BatchE, objective: Any, group: int, evidence: int) -> None:
+    explicit, inputs = Superposition(taught), images(40)
+    prediction = taught.predict(inputs, algorithm="binary", objective=objective, group=group, evidence=evidence)
+    assert prediction.tasks is not None
+    for first in range(0, 40, group):
+        expected = halved(explicit, inputs[first : first + evidence], objective)
+        assert set(prediction.tasks[first : first + group].tolist()) == {expected}
+        labels = taught.predict(inputs[first : first + group], expected).labels
+        assert torch.equal(prediction.labels[first : first + group], labels)
+
+
 def test_one_learned_task_is_the_only_answer(make_brief: Make, make_stream: Make) -> None:
     method = BatchE(make_brief(GNU), outputs=OUTPUTS)
     teach(method, make_stream(1)[0], 0, SCHEDULE)
-    for algorithm in ("one-shot", "large-batch-entropy", "large-batch-probability"):
+    for algorithm in ("one-shot", "binary", "large-batch-entropy", "large-batch-probability"):
         assert set(method.predict(images(5), algorithm=algorithm).tasks.tolist()) == {0}
 
 
@@ -213,6 +245,7 @@ def test_what_cannot_be_answered_is_refused(make_brief: Make) -> None:
         BatchE(make_brief(GNU)).check_ask(objective="G")
     method = BatchE(make_brief(GNU), outputs=OUTPUTS)
     method.check_ask(objective="G")
+    method.check_ask(algorithm="binary", objective="G")
     with pytest.raises(UserError, match="evidence"):
         method.check_ask(group=4, evidence=5)
     with pytest.raises(UserError, match="one-shot"):

@@ -298,7 +298,7 @@ def test_exhaustive_is_a_loop_over_the_masks(case: Case, objective: str) -> None
             if objective == "H":
                 values.append(float(torch.distributions.Categorical(logits=logits).entropy().mean()))
             else:
-                values.append(float(logits[:, case.classes :].exp().sum(1).log().mean()))
+                values.append(float(logits.softmax(1)[:, case.classes :].sum(1).log().mean()))
         assert values[found[group]] <= min(values) + 1e-4 * (1 + abs(min(values)))
 
 
@@ -312,11 +312,34 @@ def two_masks_of_a_linear_layer(first: list[float], second: list[float], classes
     return base, bank, torch.ones(1, 1, 2)
 
 
-def test_exhaustive_g_looks_at_superfluous_outputs_alone() -> None:
+def test_exhaustive_g_asks_how_probable_a_superfluous_output_is() -> None:
     """The second mask fits: a large logit for its class and low superfluous ones. With the class in it, its value would be larger."""
     base, bank, groups = two_masks_of_a_linear_layer([1.0, 1, 1, 1], [9.0, 0, -2, -2], classes=2)
     assert _inference.superfluous(torch.tensor([9.0, 0, -2, -2]), 2) > _inference.superfluous(torch.tensor([1.0, 1, 1, 1]), 2)
     assert inference.exhaustive(base, bank, groups, "G", 2).tolist() == [1]
+
+
+def test_exhaustive_g_of_three_outputs_by_hand() -> None:
+    """Of odds 1 : 1 : 2 the superfluous third has a half, of 8 : 1 : 3 a quarter, though its logit is larger: the second mask wins."""
+    first, second = [math.log(1), math.log(1), math.log(2)], [math.log(8), math.log(1), math.log(3)]
+    values = _inference.superfluous_value(torch.tensor([first, second]), 2)
+    assert torch.allclose(values, torch.tensor([math.log(1 / 2), math.log(1 / 4)]))
+    base, bank, groups = two_masks_of_a_linear_layer(first, second, classes=2)
+    assert inference.exhaustive(base, bank, groups, "G", 2).tolist() == [1]
+
+
+@pytest.mark.parametrize("offset", [-40.0, -3.0, 3.0, 40.0])
+@pytest.mark.parametrize("objective", ["H", "G"])
+def test_the_level_of_a_mask_s_logits_decides_nothing(objective: str, offset: float) -> None:
+    """A softmax does not see a number that is added to all logits, and no objective may."""
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        first, second = (3 * torch.randn(2, 5, generator=draws)).tolist()
+        found = [
+            inference.exhaustive(*two_masks_of_a_linear_layer(first, moved, classes=2), objective, 2).tolist()
+            for moved in (second, [logit + offset for logit in second])
+        ]
+        assert found[0] == found[1]
 
 
 def test_h_counts_superfluous_outputs_too() -> None:
