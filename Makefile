@@ -63,7 +63,9 @@ reproduce-fig5: setup ## Figure 5: rotations told apart by Binary, and One-Shot 
 
 reproduce-fig6: setup ## Figure 6: the effect of the output size
 	$(BIN)/clbench figure fig6-left $(HOW)
+	$(BIN)/clbench figure fig6-left-sizes $(HOW)
 	$(BIN)/clbench figure fig6-right $(HOW)
+	$(BIN)/clbench figure fig6-right-sizes $(HOW)
 
 reproduce-fig7: setup ## Figure 7: HopSupSup finds masks in a Hopfield network, from fewer and more images, and past its capacity
 	$(BIN)/clbench figure fig7 $(HOW)

@@ -1,6 +1,7 @@
 """``clbench plot``, ``clbench figure``, ``clbench table`` and ``clbench compare``: what stored runs show."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,39 +125,24 @@ def _complete(results: Path) -> "list[Run]":
 
 
 def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
-    """Judge the paper's claims by the figures in RESULTS/figures: whether each holds, by which numbers, from which runs."""
-    from rich.table import Table
+    """Judge the paper's claims by the figures in RESULTS/figures: a sentence each, with its verdict and what decided it.
 
-    from clbench.paper.claims import BENCH, judged, shown
+    A claim holds if the whole 95 % interval of the difference over paired seeds lies where the claim says, does not hold if it lies
+    elsewhere, and is undecided otherwise, as on one seed.
+    """
+    from clbench.paper.claims import judged
+    from clbench.paper.verdicts import NOT_JUDGED
 
     found = judged(results / "figures")
-    if all(each.holds is None for each in found):
+    if all(each.verdict == NOT_JUDGED for each in found):
         raise UserError(f"There are no figures in {results} to judge claims by: make some, as with `clbench figure fig3-left`.")
     if as_json:
-        print(json.dumps([each._asdict() for each in found]))
+        print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in found]))
         return
-    words = {True: "holds", False: "does not hold", None: "not judged"}
-    table = Table("claim", "source", "figure", "budget", "seeds", "stream (data)", "verdict", "numbers", "runs")
     for each in found:
-        numbers = "\n".join(f"{name}: {shown(name, number)}" for name, number in each.numbers.items())
-        table.add_row(
-            each.sentence,
-            each.source,
-            each.figure,
-            each.budget,
-            "" if each.seeds is None else str(each.seeds),
-            each.data,
-            words[each.holds],
-            numbers,
-            "\n".join(each.runs),
-            end_section=True,
-        )
-    console = Console()
-    (console if console.is_terminal else Console(width=230)).print(table)
-    for each in found:
-        if each.holds is None:
-            how = "make bench" if each.figure == BENCH else f"clbench figure {each.figure}"
-            console.print(f"To judge by {each.figure}: {how}", style="dim")
+        print(f"{each.verdict}: {each.sentence} [{each.source}]. {each.evidence}.")
+    counts = Counter(each.verdict for each in found).most_common()
+    print(f"Of {len(found)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts)}.")
 
 
 def report(

@@ -34,7 +34,9 @@ FIGURES: dict[str, PaperFigure] = {
             fig5.LEFT,
             fig5.RIGHT,
             fig6.LEFT,
+            fig6.LEFT_SIZES,
             fig6.RIGHT,
+            fig6.RIGHT_SIZES,
             fig7.FIG7,
         ),
         *(

@@ -55,6 +55,11 @@ NAMES = (*COLUMNS[: COLUMNS.index("at")], "n", "runs")
 """The columns of words and counts; all others hold real numbers."""
 
 
+SEEDED = ("curve", "seed", "tasks", "learned", "at", "accuracy", "task_accuracy", "stored_bytes", "run")
+"""The columns of a figure's values by seed, in a file beside its table: a row for each point and seed, with the run that it comes from.
+A figure's own columns (``PaperFigure.measured``) follow."""
+
+
 class Curve(NamedTuple):
     """A line of a figure: its name, and the settings of a request (``clbench.spec.Request``) with exactly one ask.
 
@@ -87,7 +92,8 @@ class PaperFigure:
     task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) of the curves as read from
     its file. ``beside`` draws what the paper's figure leaves out, from the same table and that of ``singly``'s curves. ``reference``: the
     paper's numbers. ``rows`` makes the table of the runs, and may add the columns ``measured`` (some with half widths, ``_interval``), and
-    ``classes`` where they differ from row to row. ``seeds``: how many at the paper's budget.
+    ``classes`` where they differ from row to row. ``by_seed`` makes the table of one seed's runs, if it is another than that of ``rows``.
+    ``seeds``: how many at the paper's budget.
     """
 
     name: str
@@ -99,11 +105,12 @@ class PaperFigure:
     beside: Callable[[pd.DataFrame], Figure] | None = None
     rows: Callable[["Done"], pd.DataFrame] | None = None
     measured: tuple[str, ...] = ()
+    by_seed: Callable[["Done"], pd.DataFrame] | None = None
     seeds: int = 3
 
 
 class Drawn(NamedTuple):
-    """A figure that was made: its table, the drawing, and the files (.csv, .png, .pdf, the table as .md and .tex, what is beside)."""
+    """A figure that was made: its table, the drawing, and the files (.csv, the same by seed, .png, .pdf, .md, .tex, what is beside)."""
 
     frame: pd.DataFrame
     figure: Figure
@@ -133,6 +140,16 @@ class Done(NamedTuple):
     def of(self, curve: str) -> list[runs.Run]:
         """The runs of a curve, one for each seed."""
         return [self.by_hash[answer.job.learn.hash] for answer in self.answers if answer.curve == curve]
+
+    def by_seed(self) -> "dict[int, Done]":
+        """The same, seed by seed."""
+        apart: dict[int, list[Answer]] = {}
+        for answer in self.answers:
+            apart.setdefault(answer.job.learn.seeds.training, []).append(answer)
+        return {
+            seed: self._replace(answers=own, by_hash={each.job.learn.hash: self.by_hash[each.job.learn.hash] for each in own})
+            for seed, own in apart.items()
+        }
 
 
 def unwatched(job: spec.Job, event: Taught | Score) -> None:
@@ -166,19 +183,23 @@ def reproduce(
     else:
         where: dict[str, Any] = {"data_root": data_root, "device": device, "overwrite": overwrite}
         done = {job.learn.hash: runs.execute(job, folder, watch=partial(watch, job), **where) for job in jobs}
-    table = (figure.rows or points)(Done(answers, done, data_root))
+    answered = Done(answers, done, data_root)
+    table = (figure.rows or points)(answered)
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
     table["paper"] = published(figure, budget, table)
-    by_single = table["curve"].isin([curve.name for curve in alone])
-    # It is that of other images: beside the accuracy on all, it would be taken for a difference between the protocols.
-    table.loc[by_single, ["accuracy", "accuracy_interval"]] = float("nan")
+    seeded = of_seeds(figure, answered)
+    for made in (table, seeded):
+        # It is that of other images: beside the accuracy on all, it would be taken for a difference between the protocols.
+        by_single = made["curve"].isin([curve.name for curve in alone])
+        made.loc[by_single, [name for name in ("accuracy", "accuracy_interval") if name in made]] = float("nan")
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
     own = [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
     table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
     file = folder / "figures" / f"{figure.name}.csv"
     with renderers.writing(file):
         table.to_csv(file, index=False)
+        seeded.to_csv(beside_seeds(file), index=False)
     # What is drawn is what stands in the file, to the last digit.
     table = read(file)
     texts = {
@@ -187,8 +208,8 @@ def reproduce(
     }
     for path, text in texts.items():
         path.write_text(text)
-    drawing = figure.draw(table[~by_single].reset_index(drop=True))
-    files = [file, *style.save(drawing, file.with_suffix("")), *texts]
+    drawing = figure.draw(table[~table["curve"].isin([curve.name for curve in alone])].reset_index(drop=True))
+    files = [file, beside_seeds(file), *style.save(drawing, file.with_suffix("")), *texts]
     if figure.beside:
         files += style.save(figure.beside(table), file.with_name(f"{figure.name}-beside"))
     return Drawn(table, drawing, tuple(files))
@@ -201,7 +222,8 @@ def singly(curves: Sequence[Curve]) -> list[Curve]:
     which is all that a figure's table says of these curves. Where one image decides for a group, both have the same expectation. Curves
     that differ in nothing but group and evidence come to the same question: it stands once, under the name of the first of them.
     """
-    known, asked = scenarios(), []
+    known = scenarios()
+    asked: list[Curve] = []
     for name, settings, at in curves:
         ask = settings.get("ask", {})
         if not known[ask.get("scenario", settings["scenario"])].task_given_in_inference:
@@ -242,6 +264,39 @@ def read(file: Path) -> pd.DataFrame:
         raise UserError(f"{file} cannot be read ({error}): make the figure again.") from None
     if table.empty or table[["figure", "budget", "curve", "runs"]].isna().any(axis=None):
         raise UserError(f"{file} is cut off: make the figure again.")
+    return table
+
+
+def of_seeds(figure: PaperFigure, answered: Done) -> pd.DataFrame:
+    """A figure's values by seed (``SEEDED``): its table as made from each seed's runs alone."""
+    make = figure.by_seed or figure.rows or points
+    table = pd.concat([make(own).assign(seed=seed) for seed, own in answered.by_seed().items()], ignore_index=True)
+    table = table.rename(columns={"runs": "run"})
+    return table[[*SEEDED, *(name for name in figure.measured if name in table)]]
+
+
+def beside_seeds(file: Path) -> Path:
+    """Where the values by seed of a figure's table are."""
+    return file.with_name(f"{file.stem}-seeds.csv")
+
+
+def read_seeds(file: Path) -> pd.DataFrame | None:
+    """The values by seed of the figure's table in ``file``; None if there are none, as in results made before they were kept.
+
+    Raises a ``UserError`` if they are damaged, or come from other runs than the table.
+    """
+    beside = beside_seeds(file)
+    if not beside.exists():
+        return None
+    try:
+        table = pd.read_csv(beside, dtype={"run": str})
+        lacking = set(SEEDED) - set(table)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{beside} cannot be read ({error}): make the figure again.") from None
+    if lacking:
+        raise UserError(f"{beside} holds no values by seed, for it lacks {', '.join(sorted(lacking))}: make the figure again.")
+    if set(table["run"]) != set(" ".join(read(file)["runs"]).split()):
+        raise UserError(f"{beside} and {file.name} come from different runs: make the figure again.")
     return table
 
 

@@ -138,4 +138,5 @@ CALIBRATION = PaperFigure(
     draw,
     rows=reliability,
     measured=("right", "share", "error"),
+    by_seed=points,  # to decide about all images once more takes long
 )

@@ -1,186 +1,213 @@
 """The paper's claims, judged by the tables of its figures as they were run here: ``clbench claims``.
 
-A claim is judged from the CSV file of one figure, or of the benchmarks, and from nothing else. Beside what the paper shows stands what it
-admits or passes over.
+A claim is judged from the tables of one figure (its points and their values by seed), or of the benchmarks, and from nothing else. Beside
+what the paper shows stands what it admits or passes over.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
 
 from clbench.errors import UserError
 from clbench.paper import fig3, fig4, fig7, splits
-from clbench.paper.base import read
+from clbench.paper.base import read, read_seeds
+from clbench.paper.verdicts import (
+    ABOVE,
+    BELOW,
+    NOT_JUDGED,
+    Quantity,
+    Region,
+    Table,
+    beyond,
+    difference,
+    together,
+    verdict,
+    within,
+)
 
-CLOSE = 0.02
+CLOSE = 0.01
 """Accuracies that differ by less are close, and those that differ by more are not."""
 FOUND = 0.95
 """Tasks of which so many decisions are right are told apart."""
-SAME_MASK, STEPS = 0.01, 30
-"""A mask is found if so few of its units differ after fewer steps than that."""
-MASKS_TIMED = {"oneshot_500_milliseconds_per_image", "oneshot_2500_milliseconds_per_image"}
+SAME_MASK = 0.01
+"""A mask is found if so few of its units differ from the task's (before step ``fig7.STEPS``)."""
 BENCH = "bench"
 """Where another claim has its figure: the measurements of ``make bench``."""
 
-
-class Verdict(NamedTuple):
-    """Whether a claim holds, by which numbers (accuracies from 0 to 1, bytes)."""
-
-    holds: bool
-    numbers: dict[str, float]
+Pair = tuple[Quantity, Quantity | float]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, or about it, the figure that shows it, and how it is judged from the figure's table."""
+    """A sentence of the paper, or about it, the figure that shows it, and how it is judged.
 
-    sentence: str
-    source: str
-    figure: str
-    judge: Callable[[pd.DataFrame], Verdict]
-
-
-class Judgement(NamedTuple):
-    """A claim as judged, by means over seeds: ``holds`` is None where the figure was not made.
-
-    ``runs`` are the hashes of the runs behind it. ``seeds``: the fewest that a point is a mean over. ``data``: the stream and its data,
-    which at the smoke budget stand in for others.
+    ``pairs`` reads from the figure's table what is compared; their differences must lie in ``region``, ``every`` one or one at least.
     """
 
     sentence: str
     source: str
     figure: str
-    budget: str
-    seeds: int | None
-    data: str
-    holds: bool | None
-    numbers: dict[str, float]
-    runs: tuple[str, ...]
+    pairs: Callable[[Table], Sequence[Pair]]
+    region: Region = ABOVE
+    every: bool = True
+
+
+class Judgement(NamedTuple):
+    """A claim as judged; ``verdict`` is a word of ``clbench.paper.verdicts``.
+
+    ``difference`` with its 95 % ``interval`` and ``p`` (paired t test, two-sided) is the one that decides, ``decided_by``: of several that
+    which has least room in the claim's region (where one is enough: most). ``basis``: what the interval comes from; ``n``: over how many
+    seeds. ``data``: the stream and its data, which at the smoke budget stand in for others. ``numbers``: the means of all that was
+    compared, in ``unit`` (%: shares from 0 to 1). ``runs``: the hashes of the runs behind the figure.
+    """
+
+    sentence: str
+    source: str
+    figure: str
+    budget: str = ""
+    data: str = ""
+    n: int | None = None
+    verdict: str = NOT_JUDGED
+    decided_by: str = ""
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    basis: str = ""
+    numbers: Mapping[str, float] = MappingProxyType({})
+    unit: str = "%"
+    runs: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> str:
+        """What decided, in words; how to make what is missing, if it was not judged."""
+        if self.difference is None and self.basis:
+            return self.basis
+        if self.difference is None:
+            return "make bench" if self.figure == BENCH else f"clbench figure {self.figure}"
+        scale, unit = (100, "points") if self.unit == "%" else (1, self.unit)
+        by = f"{self.decided_by}: {scale * self.difference:+.2f} {unit}"
+        if self.interval is not None:
+            low, high = (f"{scale * end:+.2f}" for end in self.interval)
+            by += f" ({low} to {high}{'' if self.p is None else f', p = {self.p:.2g}'})"
+        where = ", ".join(word for word in (self.figure, self.budget and f"budget {self.budget}", self.data) if word)
+        return f"{by}; {self.basis}; {where}"
 
 
 def judged(folder: Path) -> list[Judgement]:
     """Every claim, judged by the figures in ``folder`` (results/figures) and the benchmarks beside it (results/bench)."""
-    found = []
-    for claim in CLAIMS:
-        measured = claim.figure == BENCH
-        file = folder.parent / BENCH / "bench.csv" if measured else folder / f"{claim.figure}.csv"
-        if not file.exists() or (measured and not set(pd.read_csv(file)["name"]) >= MASKS_TIMED):
-            found.append(Judgement(claim.sentence, claim.source, claim.figure, "", None, "", None, {}, ()))
-            continue
-        points = pd.read_csv(file) if measured else read(file)
-        runs = () if measured else tuple(dict.fromkeys(" ".join(points["runs"]).split()))
-        budget = "" if measured else points["budget"].iloc[0]
-        data = "" if measured else f"{points['stream'].iloc[0]} ({points['data'].iloc[0]})"
-        seeds = None if measured else int(points["n"].min())
-        try:
-            verdict = claim.judge(points)
-        except (KeyError, ValueError):
-            raise UserError(
-                f"{file} does not hold the curves of {claim.figure}: make it again with `clbench figure {claim.figure}`."
-            ) from None
-        found.append(Judgement(claim.sentence, claim.source, claim.figure, budget, seeds, data, *verdict, runs))
-    return found
+    return [judge(claim, folder) for claim in CLAIMS]
 
 
-def shown(name: str, number: float) -> str:
-    """A number of a verdict as it is read: milliseconds, or a share in percent."""
-    return f"{number:.2f} ms" if name.startswith("ms ") else f"{100 * number:.2f} %"
+def judge(claim: Claim, folder: Path) -> Judgement:
+    """A claim, judged by what is in ``folder`` and beside it."""
+    told = Judgement(claim.sentence, claim.source, claim.figure)
+    if claim.figure == BENCH:
+        file = folder.parent / BENCH / "bench.csv"
+        table = Table(pd.read_csv(file)) if file.exists() else None
+    else:
+        file = folder / f"{claim.figure}.csv"
+        table = Table(read(file), read_seeds(file)) if file.exists() else None
+        if table is not None:
+            first, runs = table.points.iloc[0], dict.fromkeys(" ".join(table.points["runs"]).split())
+            told = told._replace(budget=first["budget"], data=f"{first['stream']} ({first['data']})", runs=tuple(runs))
+    if table is None:
+        return told
+    try:
+        pairs = claim.pairs(table)
+    except (KeyError, ValueError):
+        if claim.figure == BENCH:  # a benchmark that was made without this measurement
+            return told
+        raise UserError(
+            f"{file} does not hold the curves of {claim.figure}: make it again with `clbench figure {claim.figure}`."
+        ) from None
+    differences = [difference(*pair) for pair in pairs]
+    decision = together([verdict(each, claim.region) for each in differences], every=claim.every)
+    if not differences:
+        return told._replace(verdict=decision, basis="no curve is what the claim is about")
+    decisive = (min if claim.every else max)(differences, key=claim.region.room)
+    certain = isfinite(decisive.half_width)
+    quantities = {one.name: one.mean for pair in pairs for one in pair if isinstance(one, Quantity)}
+    return told._replace(
+        n=min(each.n for each in differences),
+        verdict=decision,
+        decided_by=decisive.name,
+        difference=decisive.mean,
+        interval=decisive.interval if certain else None,
+        p=decisive.p_value if isfinite(decisive.p_value) else None,
+        basis=f"{decisive.basis}{claim.region.text}",
+        numbers=quantities,
+        unit=decisive.unit,
+    )
 
 
-def last(points: pd.DataFrame) -> pd.DataFrame:
-    """The points after the last task."""
-    return points[points["learned"] == points["learned"].max()]
+# What is compared
 
 
-def value(points: pd.DataFrame, curve: str, column: str = "accuracy") -> float:
-    """A curve's last value."""
-    ends = last(points)
-    return float(dict(zip(ends["curve"], ends[column], strict=True))[curve])
+def ends(first: str, *others: str) -> Callable[[Table], Sequence[Pair]]:
+    """The accuracy of a curve with that of each of the others, after the last task."""
+    return lambda table: [(table.end(first), table.end(other)) for other in others]
 
 
-def above(better: str, others: Sequence[str]) -> Callable[[pd.DataFrame], Verdict]:
-    """``better`` is more accurate than each of the others."""
-
-    def judge(points: pd.DataFrame) -> Verdict:
-        numbers = {curve: value(points, curve) for curve in (better, *others)}
-        return Verdict(all(numbers[better] > numbers[other] for other in others), numbers)
-
-    return judge
+def found(curve: str) -> Callable[[Table], Sequence[Pair]]:
+    """The share of tasks that a curve infers rightly, with ``FOUND``."""
+    return lambda table: [(table.end(curve, "task_accuracy", f"{curve}, tasks inferred rightly"), FOUND)]
 
 
-def apart(first: str, second: str, *, close: bool) -> Callable[[pd.DataFrame], Verdict]:
-    """``second`` is less than ``CLOSE`` below ``first``, or it is more."""
-
-    def judge(points: pd.DataFrame) -> Verdict:
-        numbers = {curve: value(points, curve) for curve in (first, second)}
-        return Verdict((numbers[first] - numbers[second] < CLOSE) == close, numbers)
-
-    return judge
-
-
-def told_apart(curve: str, expected: bool) -> Callable[[pd.DataFrame], Verdict]:
-    """At least ``FOUND`` of the decisions about tasks are right, or they are not."""
-
-    def judge(points: pd.DataFrame) -> Verdict:
-        right = value(points, curve, "task_accuracy")
-        return Verdict((right >= FOUND) == expected, {f"{curve}, tasks inferred rightly": right})
-
-    return judge
+def most_and_fewest_outputs(table: Table) -> Sequence[Pair]:
+    """Tasks inferred rightly with the most outputs, and with the fewest."""
+    sizes = sorted(
+        (curve for curve in table.curves if re.fullmatch(r"GNu H, s = \d+", curve)), key=lambda curve: int(curve.split()[-1])
+    )
+    fewest, *_, most = (table.end(curve, "task_accuracy") for curve in sizes)
+    return [(most, fewest)]
 
 
-def outputs_help(points: pd.DataFrame) -> Verdict:
-    """With the most outputs tasks are found more often than with the fewest."""
-    own = last(points)
-    own = own[own["curve"].str.fullmatch(r"GNu H, s = \d+")].sort_values("at")
-    numbers = {row["curve"]: float(row["task_accuracy"]) for row in own.to_dict("records")}
-    fewest, *_, most = numbers.values()
-    return Verdict(most > fewest, numbers)
+def smaller_than_batche(table: Table) -> Sequence[Pair]:
+    """The accuracy of each density of SupSup that needs fewer bytes than BatchE, with BatchE's."""
+    size = table.end("BatchE", "stored_bytes").mean
+    smaller = [curve for curve in densities(table) if table.end(curve, "stored_bytes").mean < size]
+    return [(table.end(curve), table.end("BatchE")) for curve in smaller]
 
 
-def cheaper_and_better(points: pd.DataFrame) -> Verdict:
-    """One of SupSup's points is above BatchE's, with fewer bytes."""
-    points = last(points)
-    ours = points[points["curve"].str.startswith("SupSup; ")]
-    batche = points.set_index("curve").loc["BatchE"]
-    winners = ours[(ours["accuracy"] > batche["accuracy"]) & (ours["stored_bytes"] < batche["stored_bytes"])]
-    both = pd.concat([ours, points[points["curve"] == "BatchE"]])
-    numbers = {f"{row['curve']}, {row['stored_bytes'] / 1e6:.2f} MB": float(row["accuracy"]) for row in both.to_dict("records")}
-    return Verdict(len(winners) > 0, numbers)
+def with_transfer(table: Table) -> Sequence[Pair]:
+    """At each density, masks that start from earlier scores, with masks that start at random."""
+    return [(table.end(curve.replace("SupSup; ", "SupSup Transfer; ")), table.end(curve)) for curve in densities(table)]
 
 
-def transfer_helps(points: pd.DataFrame) -> Verdict:
-    """At every density, masks that start from earlier scores are more accurate than those that start at random."""
-    densities = [curve.removeprefix("SupSup; ") for curve in points["curve"].unique() if curve.startswith("SupSup; ")]
-    pairs = [(f"SupSup Transfer; {density}", f"SupSup; {density}") for density in densities]
-    numbers = {curve: value(points, curve) for pair in pairs for curve in pair}
-    return Verdict(bool(pairs) and all(numbers[transfer] > numbers[random] for transfer, random in pairs), numbers)
+def densities(table: Table) -> list[str]:
+    """SupSup's curves in Figure 2, whose masks start at random."""
+    names = [curve for curve in table.curves if curve.startswith("SupSup; ")]
+    if not names:
+        raise KeyError("SupSup; ")
+    return names
 
 
-def masks_found(points: pd.DataFrame) -> Verdict:
-    """Before step ``STEPS`` less than ``SAME_MASK`` of the units differ from the task's mask, for every task, with masks at outputs.
+def units_that_differ(table: Table) -> Sequence[Pair]:
+    """Before step ``fig7.STEPS`` the share of units that differ from each task's mask, with ``SAME_MASK``; masks at outputs.
 
-    But for the first: with one mask stored, the descent begins there.
+    But for the first task: with one mask stored, the descent begins there.
     """
-    own = points[(points["curve"] == fig7.EQUATION_5) & (points["at"] == STEPS - 1) & (points["task"] > 1)]
-    numbers = {f"task {row['task']:.0f}, units that differ": float(row["distance"]) for row in own.to_dict("records")}
-    return Verdict(bool(numbers) and all(distance < SAME_MASK for distance in numbers.values()), numbers)
+    tasks = sorted(task for task in table.points["task"].unique() if task > 1)
+    place = {"at": fig7.STEPS - 1}
+    return [(table.end(fig7.EQUATION_5, "distance", f"task {t:.0f}, units that differ", task=t, **place), SAME_MASK) for t in tasks]
 
 
-def dips(points: pd.DataFrame) -> Verdict:
-    """With fewer masks than tasks accuracy ends below what it is with enough."""
-    numbers = {curve: value(points, curve) for curve in (fig4.ENOUGH, fig4.TOO_FEW)}
-    return Verdict(numbers[fig4.ENOUGH] - numbers[fig4.TOO_FEW] > CLOSE, numbers)
+def five_times_the_masks(table: Table) -> Sequence[Pair]:
+    """Milliseconds of One-Shot with 2,500 masks, and twice those with 500."""
+    many, few = (measured(table, f"oneshot_{k}_milliseconds_per_image") for k in (2500, 500))
+    return [(many._replace(name="2,500 masks"), few._replace(name="twice that of 500 masks", mean=2 * few.mean))]
 
 
-def grows(points: pd.DataFrame) -> Verdict:
-    """One-Shot with five times the masks takes more than twice the time."""
-    measured = dict(zip(points["name"], points["value"], strict=True))
-    numbers = {f"ms an image with {k} masks": float(measured[f"oneshot_{k}_milliseconds_per_image"]) for k in (500, 2500)}
-    few, many = numbers.values()
-    return Verdict(many > 2 * few, numbers)
+def measured(table: Table, name: str) -> Quantity:
+    """A benchmark's measurement, which is one."""
+    (row,) = table.points[table.points["name"] == name].to_dict("records")
+    return Quantity(name, float(row["value"]), nan, 1, unit=str(row["unit"]))
 
 
 CLAIMS = (
@@ -189,43 +216,63 @@ CLAIMS = (
             f"SupSup infers the task and is above PSP and BatchE, which are told it ({network})",
             "Figure 3, section 4.2",
             figure,
-            above(fig3.GNU_H, ("PSP GG", "BatchE GG")),
+            ends(fig3.GNU_H, "PSP GG", "BatchE GG"),
         )
         for network, figure in (("LeNet", "fig3-left"), ("FC", "fig3-right"))
     ),
     Claim(
-        "Inferring the task costs SupSup almost nothing", "Figure 4, section 4.2", "fig4", apart(fig4.GG, fig4.GNU_H, close=True)
+        "Inferring the task costs SupSup almost nothing", "Figure 4, section 4.2", "fig4", ends(fig4.GG, fig4.GNU_H), within(CLOSE)
     ),
-    Claim("NNs is close to GNu", "Figure 4, section 4.3", "fig4", apart(fig4.GNU_H, fig4.NNS, close=True)),
+    Claim("NNs is close to GNu", "Figure 4, section 4.3", "fig4", ends(fig4.GNU_H, fig4.NNS), within(CLOSE)),
     Claim(
         "SupSup infers the rotation and is above PSP and BatchE, which are told it",
         "Figure 5 left, section 4.2",
         "fig5-left",
-        above(fig3.GNU_H, ("PSP GG", "BatchE GG")),
+        ends(fig3.GNU_H, "PSP GG", "BatchE GG"),
     ),
-    Claim("Binary tells rotations by 10 degrees apart", "Figure 5 left, section 4.2", "fig5-left", told_apart(fig3.GNU_H, True)),
-    Claim("One-Shot infers BatchE's tasks as well", "Figure 5 right, section 4.2", "fig5-right", told_apart("BatchE GNu H", True)),
+    Claim("Binary tells rotations by 10 degrees apart", "Figure 5 left, section 4.2", "fig5-left", found(fig3.GNU_H)),
+    Claim("One-Shot infers BatchE's tasks as well", "Figure 5 right, section 4.2", "fig5-right", found("BatchE GNu H")),
     *(
-        Claim(f"More outputs help to infer the task ({network})", "Figure 6, section 3.6", figure, outputs_help)
-        for network, figure in (("LeNet", "fig6-left"), ("FC", "fig6-right"))
+        Claim(f"More outputs help to infer the task ({network})", "Figure 6, section 3.6", figure, most_and_fewest_outputs)
+        for network, figure in (("LeNet", "fig6-left-sizes"), ("FC", "fig6-right-sizes"))
     ),
-    Claim("Sparse masks are above BatchE with fewer bytes", "Figure 2 right, section 4.1", "fig2-right", cheaper_and_better),
-    Claim("Transfer helps", "Figure 2 right, section 4.1", "fig2-right", transfer_helps),
+    Claim(
+        "Sparse masks are above BatchE with fewer bytes",
+        "Figure 2 right, section 4.1",
+        "fig2-right",
+        smaller_than_batche,
+        every=False,
+    ),
+    Claim("Transfer helps", "Figure 2 right, section 4.1", "fig2-right", with_transfer),
     Claim(
         "NNs depends on checks that fall on the tasks' boundaries",
         "passed over in section 3.4",
         "fig4",
-        apart(fig4.NNS, fig4.UNALIGNED, close=False),
+        ends(fig4.NNS, fig4.UNALIGNED),
+        beyond(CLOSE),
     ),
-    Claim("HopSupSup finds the mask in fewer than 30 steps", "Figure 7, section 4.2", "fig7", masks_found),
-    Claim("When the masks run out, accuracy dips", "Figure 4, section 4.3", "masks-out", dips),
-    Claim("One-Shot is one gradient, and its arithmetic grows with the masks", "passed over in section 3.3", BENCH, grows),
+    Claim("HopSupSup finds the mask in fewer than 30 steps", "Figure 7, section 4.2", "fig7", units_that_differ, BELOW),
+    Claim(
+        "When the masks run out, accuracy dips",
+        "Figure 4, section 4.3",
+        "masks-out",
+        ends(fig4.ENOUGH, fig4.TOO_FEW),
+        beyond(CLOSE),
+    ),
+    Claim(
+        "One-Shot is one gradient, and its arithmetic grows with the masks",
+        "passed over in section 3.3",
+        BENCH,
+        five_times_the_masks,
+    ),
     *(
-        Claim(f"Where tasks are not alike, inferring them fails ({stream})", "admitted in section 5", figure, judge)
-        for stream, figure, judge in (
-            ("SplitMNIST", "splits", told_apart(splits.GNU_H, False)),
-            ("SplitCIFAR100", "splits-cifar100", told_apart(splits.GNU_H, False)),
-            ("unlike tasks in turn", "mixed", told_apart(splits.GNU_H, False)),
+        Claim(
+            f"Where tasks are not alike, inferring them fails ({stream})",
+            "admitted in section 5",
+            figure,
+            found(splits.GNU_H),
+            BELOW,
         )
+        for stream, figure in (("SplitMNIST", "splits"), ("SplitCIFAR100", "splits-cifar100"), ("unlike tasks in turn", "mixed"))
     ),
 )

@@ -1,10 +1,11 @@
 """Figure 6: the effect of the output size s on SupSup with One-Shot. Left LeNet 300-100, right FC 1024-1024.
 
 Only the first ten outputs carry labels; the others are superfluous neurons, which make wrong masks stand out (section 3.6). Without
-any there is no G.
+any there is no G. The paper's figure is accuracy against tasks learned for three sizes, with both bounds of section 4.1. A companion
+(``-sizes``), from the same runs, shows the accuracy after the last task against more sizes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,24 +15,41 @@ from matplotlib.figure import Figure
 from clbench import plots, style
 from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure, single
-from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring
+from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring, told
 
+DRAWN = (25, 100, 200)
+"""The output sizes of the paper's figure."""
 SIZES = {"smoke": (10, 25, 100), "laptop": (10, 25, 50, 100, 200), "paper": (10, 25, 50, 100, 200, 500)}
+"""Those of the companion."""
+UPPER, LOWER = "upper bound GG", "lower bound GG"
+PAPER = {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (10, 50, 100, 150, 200, 250)}
 LENET: dict[str, dict[str, Any]] = {
-    "smoke": {"tasks": 3, "updates": 100, "data": "mnist-5k", "checkpoints": (3,)},
-    "laptop": {"tasks": 20, "updates": 1000, "data": "mnist-5k", "checkpoints": (20,)},
-    "paper": {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (250,)},
+    "smoke": {"tasks": 3, "updates": 100, "data": "mnist-5k", "checkpoints": (1, 2, 3)},
+    "laptop": {"tasks": 20, "updates": 1000, "data": "mnist-5k", "checkpoints": (1, 5, 10, 15, 20)},
+    "paper": PAPER,
 }
 FC: dict[str, dict[str, Any]] = {
-    "smoke": {"tasks": 3, "updates": 30, "data": "mnist-5k", "checkpoints": (3,)},
-    "laptop": {"tasks": 10, "updates": 300, "data": "mnist-5k", "checkpoints": (10,)},
-    "paper": {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (250,)},
+    "smoke": {"tasks": 3, "updates": 30, "data": "mnist-5k", "checkpoints": (1, 2, 3)},
+    "laptop": {"tasks": 10, "updates": 300, "data": "mnist-5k", "checkpoints": (1, 2, 4, 6, 8, 10)},
+    "paper": PAPER,
 }
 
 
-def curves(network: str, budgets: dict[str, dict[str, Any]], budget: str) -> Sequence[Curve]:
-    """For each output size a training, asked in GG and in GNu with H and, where there are superfluous outputs, with G."""
-    shared = budgets[budget] | {"stream": "permuted-mnist", "network": network}
+def curves(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
+    """For each of the paper's output sizes a training, asked in GNu with H and with G; the bounds, told the task."""
+    shared = {**budgets[budget], "stream": "permuted-mnist", "network": network}
+    lines = [
+        inferring(f"GNu {objective}, s = {size}", shared, "supsup", {"outputs": size}, **ONE_SHOT, objective=objective)
+        for objective in ("H", "G")
+        for size in DRAWN
+    ]
+    return [*lines, told(UPPER, shared, "upper-bound"), told(LOWER, shared, "lower-bound")]
+
+
+def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
+    """For each output size a training, asked after the last task in GG and in GNu with H and, if there are superfluous outputs, with G."""
+    shared = {**budgets[budget], "stream": "permuted-mnist", "network": network}
+    shared |= {"checkpoints": (shared["tasks"],)}
     points = []
     for size in SIZES[budget]:
         asks: dict[str, dict[str, Any]] = {"GG": {}, "GNu H": ONE_SHOT | {"objective": "H"}}
@@ -43,8 +61,11 @@ def curves(network: str, budgets: dict[str, dict[str, Any]], budget: str) -> Seq
     return points
 
 
+draw, draw_beside = comparison.draw, comparison.draw_beside  # TODO
+
+
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw_ends(frame: pd.DataFrame) -> Figure:
     """Average accuracy after the last task against the output size."""
     figure = style.new(style.COLUMN, 2.0)
     axes = figure.add_subplot()
@@ -62,7 +83,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 @style.house
-def draw_beside(frame: pd.DataFrame) -> Figure:
+def draw_ends_beside(frame: pd.DataFrame) -> Figure:
     """Tasks inferred rightly and what is stored, against the output size."""
     lines = frame.assign(curve=frame["curve"].str.replace(r", s = \d+", "", regex=True))
     figure = comparison.draw_beside(lines, across="at", words=caption(frame[~single(frame)]))
@@ -72,19 +93,21 @@ def draw_beside(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-LEFT = PaperFigure(
-    "fig6-left",
-    "The effect of the output size, LeNet 300-100",
-    CLASSES,
-    partial(curves, "lenet-300-100", LENET),
-    draw,
-    beside=draw_beside,
-)
-RIGHT = PaperFigure(
-    "fig6-right",
-    "The effect of the output size, FC 1024-1024",
-    CLASSES,
-    partial(curves, "fc-1024-1024", FC),
-    draw,
-    beside=draw_beside,
-)
+def made(side: str, network: str, budgets: Mapping[str, Mapping[str, Any]]) -> tuple[PaperFigure, PaperFigure]:
+    """One side of the figure, and its companion."""
+    title = f"The effect of the output size, {network}"
+    return (
+        PaperFigure(f"fig6-{side}", title, CLASSES, partial(curves, network, budgets), draw, beside=draw_beside),
+        PaperFigure(
+            f"fig6-{side}-sizes",
+            f"{title}: more sizes, after the last task",
+            CLASSES,
+            partial(ends, network, budgets),
+            draw_ends,
+            beside=draw_ends_beside,
+        ),
+    )
+
+
+LEFT, LEFT_SIZES = made("left", "lenet-300-100", LENET)
+RIGHT, RIGHT_SIZES = made("right", "fc-1024-1024", FC)

@@ -19,6 +19,8 @@ from clbench.paper.comparison import caption, draw_inferred
 TRACED = ("distance", "entropy", "energy")
 GOAL = "goal"
 """The entropy with the true mask."""
+STEPS = 30
+"""The paper finds a mask in fewer steps than that."""
 INDEPENDENT = 0.9743
 """The accuracy that others report of HopSupSup on SplitMNIST."""
 EQUATION_5 = "output (equation 5)"
@@ -58,6 +60,12 @@ def recovery(done: Done) -> pd.DataFrame:
             row: dict[Any, Any] = {**end, **dict(zip(("task", "at"), place, strict=True)), **means}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def before_the_last_step(done: Done) -> pd.DataFrame:
+    """The rows of ``recovery`` by which the paper's claim is judged: where the descent is just before step ``STEPS``."""
+    rows = recovery(done)
+    return rows[rows["at"] == min(STEPS - 1, rows["at"].max())]
 
 
 @style.house
@@ -185,6 +193,7 @@ FIG7 = PaperFigure(
     draw,
     rows=recovery,
     measured=("task", *TRACED, GOAL),
+    by_seed=before_the_last_step,
     seeds=20,
 )
 BY_GROUP = PaperFigure("groups", "HopSupSup finds a mask from fewer and from more images", 2, grouped, draw_groups, seeds=5)

@@ -17,7 +17,7 @@ from clbench import registry, tables
 from clbench.errors import UserError
 from clbench.paper import FIGURES
 from clbench.paper.base import read
-from clbench.paper.claims import judged, shown
+from clbench.paper.claims import judged
 from clbench.renderers import is_number, writing
 from clbench.results import frame, over_seeds, summarise
 from clbench.runs import Run
@@ -45,7 +45,6 @@ def write(results: Path, out: Path) -> Path:
         below=tables.few_decisions(averages) if runs else "",
         figures=figures,
         claims=judged(results / "figures") if figures else [],
-        shown=shown,
         runs=[_provenance(run) for run in runs],
     )
     with writing(out):

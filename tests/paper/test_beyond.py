@@ -49,7 +49,7 @@ def tables_of(folder, row, name):
 
 def test_all_files_are_there(made):
     name, drawn, _ = made
-    expected = [".csv", ".png", ".pdf", ".md", ".tex"] + ([".png", ".pdf"] if paper.FIGURES[name].beside else [])
+    expected = [".csv", ".csv", ".png", ".pdf", ".md", ".tex"] + ([".png", ".pdf"] if paper.FIGURES[name].beside else [])
     assert [path.suffix for path in drawn.files] == expected
     assert all(path.stat().st_size > 0 for path in drawn.files)
 

@@ -1,6 +1,9 @@
 """Claims: judged by tables of figures, each for and against."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,16 +13,17 @@ from clbench import paper
 from clbench.cli.main import app
 from clbench.errors import UserError
 from clbench.paper import base, claims
+from clbench.paper.verdicts import FAILS, HOLDS, NOT_JUDGED, UNDECIDED
 
 # For each figure the last points of its curves when the paper is right: accuracy, task accuracy, place, bytes.
-RIGHT = {
+RIGHT: dict[str, dict[str, tuple[float | None, ...]]] = {
     "fig3-left": {"SupSup GNu H": (0.93,), "PSP GG": (0.9,), "BatchE GG": (0.88,)},
     "fig3-right": {"SupSup GNu H": (0.96,), "PSP GG": (0.9,), "BatchE GG": (0.88,)},
     "fig4": {"GG (task given)": (0.93,), "GNu H": (0.925,), "NNs H aligned": (0.92,), "NNs H unaligned": (0.6,)},
     "fig5-left": {"SupSup GNu H": (0.95, 0.99), "PSP GG": (0.94,), "BatchE GG": (0.9,)},
     "fig5-right": {"BatchE GNu H": (0.9, 0.97)},
-    "fig6-left": {"GNu H, s = 10": (0.5, 0.6, 10), "GNu H, s = 50": (0.9, 0.95, 50), "GNu H, s = 100": (0.9, 0.99, 100)},
-    "fig6-right": {"GNu H, s = 10": (0.9, 0.9, 10), "GNu H, s = 100": (0.9, 1.0, 100)},
+    "fig6-left-sizes": {"GNu H, s = 10": (0.5, 0.6, 10), "GNu H, s = 50": (0.9, 0.95, 50), "GNu H, s = 100": (0.9, 0.99, 100)},
+    "fig6-right-sizes": {"GNu H, s = 10": (0.9, 0.9, 10), "GNu H, s = 100": (0.9, 1.0, 100)},
     "fig2-right": {
         "SupSup; edges 4": (0.7, None, None, 1e5),
         "SupSup Transfer; edges 4": (0.75, None, None, 1e5),
@@ -31,84 +35,141 @@ RIGHT = {
     "masks-out": {"enough masks": (0.9,), "fewer masks than tasks": (0.6,)},
     "fig7": {"output (equation 5)": (0.9, 0.99, 29, None, 0.002)},
 }
-WRONG = {
+WRONG: dict[str, dict[str, tuple[float | None, ...]]] = {
     "fig3-left": {"PSP GG": (0.94,)},
     "fig3-right": {"BatchE GG": (0.97,)},
-    "fig4": {"GNu H": (0.9,), "NNs H aligned": (0.87,), "NNs H unaligned": (0.86,)},
+    "fig4": {"GNu H": (0.9,), "NNs H aligned": (0.87,), "NNs H unaligned": (0.868,)},
     "fig5-left": {"SupSup GNu H": (0.5, 0.94)},
     "fig5-right": {"BatchE GNu H": (0.5, 0.9)},
-    "fig6-left": {"GNu H, s = 100": (0.9, 0.6, 100)},
-    "fig6-right": {"GNu H, s = 100": (0.9, 0.9, 100)},
-    "fig2-right": {"SupSup; edges 4": (0.8, None, None, 3e6), "SupSup Transfer; edges 4": (0.6, None, None, 1e5)},
+    "fig6-left-sizes": {"GNu H, s = 100": (0.9, 0.5, 100)},
+    "fig6-right-sizes": {"GNu H, s = 100": (0.9, 0.8, 100)},
+    "fig2-right": {"SupSup; edges 4": (0.6, None, None, 1e5), "SupSup Transfer; edges 4": (0.5, None, None, 1e5)},
     "splits": {"SupSup GNu H": (0.5, 0.99)},
     "splits-cifar100": {"SupSup GNu H": (0.2, 0.96)},
     "mixed": {"SupSup GNu H": (0.6, 0.97)},
     "masks-out": {"fewer masks than tasks": (0.895,)},
     "fig7": {"output (equation 5)": (0.9, 0.99, 29, None, 0.2)},
 }
-SECONDS = {True: (1.0, 3.0), False: (1.0, 1.5)}
-"""Milliseconds with 500 and with 2,500 masks, when they show that arithmetic grows and when they do not."""
+SPREAD = (-0.0001, 0.0, 0.0001)
+"""What is added to a value for each of three seeds; curves differ in its size and sign."""
 
 
-def write(folder, figures):
+def write(folder: Path, figures: Mapping[str, Mapping[str, tuple[float | None, ...]]], spread: Sequence[float] = SPREAD) -> None:
+    """The tables of figures whose curves end at these values, with their values by seed."""
     folder.mkdir(parents=True, exist_ok=True)
     for figure, curves in figures.items():
-        rows = []
+        rows: list[dict[str, Any]] = []
+        seeds: list[dict[str, Any]] = []
         for number, (curve, values) in enumerate(curves.items()):
             accuracy, task, at, size, distance = (*values, *[None] * (5 - len(values)))
-            last = dict.fromkeys(base.COLUMNS) | {
-                "figure": figure,
-                "budget": "laptop",
-                "curve": curve,
-                "runs": f"run{number}",
-                "n": 2,
-                "tasks": 20,
-            }
-            last |= {
-                "learned": 20,
-                "accuracy": accuracy,
-                "task_accuracy": task,
-                "at": at,
-                "stored_bytes": size,
-                "distance": distance,
-                "task": 5,
-            }
-            rows += [last | {"learned": 1, "accuracy": 0.0, "task_accuracy": 0.0}, last]
-        columns = [*base.COLUMNS, *(["task", "distance"] if figure == "fig7" else [])]
-        pd.DataFrame(rows)[columns].to_csv(folder / f"{figure}.csv", index=False)
+            runs = [f"run{number}{seed}" for seed in range(len(spread))]
+            last: dict[str, Any] = dict.fromkeys(base.COLUMNS) | {"figure": figure, "budget": "laptop", "curve": curve}
+            last |= {"runs": " ".join(runs), "n": len(runs), "tasks": 20, "learned": 20, "at": at, "stored_bytes": size, "task": 5}
+            shares = {"accuracy": accuracy, "task_accuracy": task, "distance": distance}
+            rows += [last | {"learned": 1, "accuracy": 0.0, "task_accuracy": 0.0}, last | shares]
+            scale = (-1) ** number * (1 + number)
+            for seed, (run, noise) in enumerate(zip(runs, spread, strict=True)):
+                noisy = {name: None if share is None else share + scale * noise for name, share in shares.items()}
+                seeds += [last | noisy | {"seed": seed, "run": run}]
+        own = ["task", "distance"] if figure == "fig7" else []
+        pd.DataFrame(rows)[[*base.COLUMNS, *own]].to_csv(folder / f"{figure}.csv", index=False)
+        pd.DataFrame(seeds)[[*base.SEEDED, *own]].to_csv(folder / f"{figure}-seeds.csv", index=False)
 
 
-def write_bench(folder, milliseconds):
-    rows = [f"oneshot_{k}_milliseconds_per_image,{value},ms" for k, value in zip((500, 2500), milliseconds, strict=True)]
+def write_bench(folder: Path) -> None:
+    rows = [f"oneshot_{k}_milliseconds_per_image,{value},ms" for k, value in ((500, 1.0), (2500, 3.0))]
     folder.mkdir(parents=True)
     (folder / "bench.csv").write_text("\n".join(["name,value,unit", *rows]))
 
 
-def test_claims_hold_where_the_tables_say_so(tmp_path):
-    write(tmp_path / "figures", RIGHT)
-    write_bench(tmp_path / "bench", SECONDS[True])
-    found = claims.judged(tmp_path / "figures")
-    assert len(found) == len(claims.CLAIMS)
-    assert [each.sentence for each in found if not each.holds] == []
-    assert all(each.numbers and (each.figure == "bench" or (each.runs and each.budget == "laptop")) for each in found)
+WRONG_TABLES = {figure: curves | WRONG[figure] for figure, curves in RIGHT.items()}
 
 
-def test_claims_do_not_hold_where_the_tables_say_otherwise(tmp_path):
-    write(tmp_path / "figures", {figure: curves | WRONG[figure] for figure, curves in RIGHT.items()})
-    write_bench(tmp_path / "bench", SECONDS[False])
-    assert [each.sentence for each in claims.judged(tmp_path / "figures") if each.holds] == []
+@pytest.mark.parametrize(("tables", "verdict"), [(RIGHT, HOLDS), (WRONG_TABLES, FAILS)])
+def test_claims_are_judged_by_the_tables(tmp_path: Path, tables: dict[str, Any], verdict: str) -> None:
+    write(tmp_path, tables)
+    found = [each for each in claims.judged(tmp_path) if each.figure != claims.BENCH]
+    assert len(found) == len(claims.CLAIMS) - 1
+    assert [each.sentence for each in found if each.verdict != verdict] == []
+    for each in found:
+        assert (each.n, each.budget, each.basis[:7]) == (3, "laptop", "3 seeds")
+        assert each.interval is not None
+        assert sum(each.interval) / 2 == pytest.approx(each.difference)
+        assert each.numbers
+        assert each.runs
+        assert each.p is not None
 
 
-def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path):
+def test_an_interval_that_covers_zero_leaves_a_claim_undecided(tmp_path: Path) -> None:
+    write(tmp_path, {"fig3-left": RIGHT["fig3-left"]}, spread=(-0.02, 0.0, 0.02))
+    judged = judged_by(tmp_path, "fig3-left")
+    assert judged.verdict == UNDECIDED
+    assert judged.decided_by == "SupSup GNu H - PSP GG"  # the nearest of the two
+    assert judged.interval is not None
+    assert judged.interval[0] < 0 < judged.interval[1]
+    assert judged.difference == pytest.approx(0.03)
+
+
+def test_no_density_with_fewer_bytes_is_a_claim_that_does_not_hold(tmp_path: Path) -> None:
+    write(tmp_path, {"fig2-right": {curve: (*values[:3], 3e6) for curve, values in RIGHT["fig2-right"].items()}})
+    (judged,) = [each for each in claims.judged(tmp_path) if each.sentence.startswith("Sparse masks")]
+    assert (judged.verdict, judged.evidence) == (FAILS, "no curve is what the claim is about")
+
+
+def test_one_seed_is_undecided_and_says_so(tmp_path: Path) -> None:
+    write(tmp_path, {"fig3-left": RIGHT["fig3-left"]}, spread=(0.0,))
+    judged = judged_by(tmp_path, "fig3-left")
+    assert (judged.verdict, judged.n, judged.interval, judged.p) == (UNDECIDED, 1, None, None)
+    assert "one seed" in judged.evidence
+
+
+def test_tables_made_before_values_by_seed_were_kept_are_judged_by_their_intervals(tmp_path: Path) -> None:
+    write(tmp_path, {"fig3-left": RIGHT["fig3-left"]})
+    (tmp_path / "fig3-left-seeds.csv").unlink()
+    table = pd.read_csv(tmp_path / "fig3-left.csv")
+    for half_width, verdict in ((0.004, HOLDS), (0.016, UNDECIDED)):
+        table.assign(accuracy_interval=half_width).to_csv(tmp_path / "fig3-left.csv", index=False)
+        judged = judged_by(tmp_path, "fig3-left")
+        assert (judged.verdict, judged.p) == (verdict, None)
+        assert "means over 3 seeds, made before values by seed were kept" in judged.evidence
+
+
+def test_a_measurement_made_once_decides_nothing(tmp_path: Path) -> None:
+    write_bench(tmp_path / "bench")
+    judged = judged_by(tmp_path / "figures", claims.BENCH)
+    assert (judged.verdict, judged.unit) == (UNDECIDED, "ms")
+    assert judged.difference == pytest.approx(1.0)
+    assert judged.evidence.startswith("2,500 masks - twice that of 500 masks: +1.00 ms; one seed or measurement")
+
+
+def test_values_by_seed_of_other_runs_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"fig4": RIGHT["fig4"]})
+    seeds = tmp_path / "fig4-seeds.csv"
+    seeds.write_text(seeds.read_text().replace("run02", "run77"))
+    with pytest.raises(UserError, match=r"fig4-seeds\.csv and fig4\.csv come from different runs: make the figure again"):
+        claims.judged(tmp_path)
+    seeds.write_text("curve,seed\nGG,0\n")
+    with pytest.raises(UserError, match=r"fig4-seeds\.csv holds no values by seed, for it lacks accuracy"):
+        claims.judged(tmp_path)
+
+
+def judged_by(folder: Path, figure: str) -> claims.Judgement:
+    (claim,) = [claim for claim in claims.CLAIMS if claim.figure == figure]
+    return claims.judge(claim, folder)
+
+
+def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path: Path) -> None:
     drawn = [claim for claim in claims.CLAIMS if claim.figure != claims.BENCH]
     for claim in drawn:
         curves = [curve.name for curve in paper.FIGURES[claim.figure].curves("smoke")]
         places = [29, 100] if claim.figure == "fig7" else range(10, 1000, 10)
         written = {curve: (0.5, 0.5, place, 1e6, 0.5) for place, curve in zip(places, curves, strict=False)}
+        if "BatchE" in written:
+            written["BatchE"] = (0.5, 0.5, 1, 2e6, 0.5)
         write(tmp_path, {claim.figure: written})
     found = claims.judged(tmp_path)
-    assert sum(each.holds is not None for each in found) == len(drawn)
-    assert all(each.numbers for each in found if each.holds is not None)
+    assert sum(each.verdict != NOT_JUDGED for each in found) == len(drawn)
+    assert all(each.numbers for each in found if each.verdict != NOT_JUDGED)
 
 
 HEAD = ",".join(base.COLUMNS) + "\n"
@@ -125,27 +186,32 @@ HEAD = ",".join(base.COLUMNS) + "\n"
         (HEAD + "fig4,laptop,GG,supsup,GG,GG,s,d,n,x,5,zz,,1,0.5,,,,0.1,,5,100,abc\n", "cannot be read"),
     ],
 )
-def test_a_damaged_table_is_named(tmp_path, text, words):
+def test_a_damaged_table_is_named(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "fig4.csv").write_text(text)
     with pytest.raises(UserError, match=rf"fig4\.csv {words}"):
         claims.judged(tmp_path)
 
 
-def test_another_figure_s_table_is_refused(tmp_path):
+def test_another_figure_s_table_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"fig4": RIGHT["fig3-left"]})
     with pytest.raises(UserError, match=r"fig4\.csv does not hold the curves of fig4: make it again with `clbench figure fig4`"):
         claims.judged(tmp_path)
 
 
-def test_what_was_not_made_is_not_judged(tmp_path):
-    assert {each.holds for each in claims.judged(tmp_path)} == {None}
+def test_what_was_not_made_is_not_judged(tmp_path: Path) -> None:
+    assert {each.verdict for each in claims.judged(tmp_path)} == {NOT_JUDGED}
     with pytest.raises(UserError, match=r"There are no figures in .* to judge claims by"):
         CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False)
     write(tmp_path / "figures", {"fig4": RIGHT["fig4"]})
     result = CliRunner().invoke(app, ["claims", "--results", str(tmp_path), "--json"], catch_exceptions=False)
     records = json.loads(result.stdout)
-    assert {record["figure"]: record["holds"] for record in records}["fig4"] is True
-    assert {record["holds"] for record in records if record["figure"] != "fig4"} == {None}
-    shown = CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False).stdout
-    assert "GNu H: 92.50 %" in shown
-    assert "clbench figure fig6-left" in shown
+    assert {record["figure"]: record["verdict"] for record in records}["fig4"] == HOLDS
+    assert {record["verdict"] for record in records if record["figure"] != "fig4"} == {NOT_JUDGED}
+    told = CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False).stdout.splitlines()
+    assert len(told) == len(claims.CLAIMS) + 1
+    (close,) = [line for line in told if "NNs is close to GNu" in line]
+    assert close.startswith(
+        "holds: NNs is close to GNu [Figure 4, section 4.3]. GNu H - NNs H aligned: +0.50 points (+0.38 to +0.62"
+    )
+    assert any("clbench figure fig6-left-sizes" in line for line in told)
+    assert told[-1] == f"Of {len(claims.CLAIMS)} claims: not judged {len(claims.CLAIMS) - 3}, holds 3."

@@ -12,7 +12,7 @@ from clbench.paper import base, comparison, fig3
 from clbench.paper.fig5 import BINARY
 
 TINY = {"updates": 3, "network": "mlp-16"}
-NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right")
+NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right", "fig6-left-sizes", "fig6-right-sizes")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -70,7 +70,7 @@ def test_numbers_are_those_of_the_run_folders(made):
 
 def test_files_are_there(made):
     drawn, _ = made
-    assert [path.suffix for path in drawn.files] == [".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
+    assert [path.suffix for path in drawn.files] == [".csv", ".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
     assert all(path.stat().st_size > 0 for path in drawn.files)
 
 
