@@ -368,12 +368,13 @@ def _keep(run: Run, job: Job, stream: Stream, learned: int, schedule: Schedule, 
     """Save the tables and the state after ``learned`` tasks, before training diverged: learned again from the last saved state."""
     tables.flush()
     tables.forget_after(learned)
+    if learned == 0:
+        return
     method = build_method(job.learn, job.scenario, stream, device)
     start = _taken_up(run, method)
     for _ in evaluate(method, replace(stream, tasks=stream.tasks[:learned]), (), (), schedule, start=start):
         pass
-    if learned:
-        _save(run, method, learned, tables)
+    _save(run, method, learned, tables)
 
 
 def _mark(run: Run, event: Taught) -> None:
