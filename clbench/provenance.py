@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from clbench import networks, registry
@@ -44,7 +45,9 @@ def check_code(learn: "Learn") -> None:
         recorded = {next(iter(registry.code(name))): digest for name, digest in files.items() if digest}
         today = {name: today.get(name, "") for name in recorded}
     if changed := sorted(name for name in recorded | today if recorded.get(name) != today.get(name)):
-        raise UserError(f"{_named(changed)} changed since the run {learn.hash} was made: put it back as it was, {AGAIN}.")
+        raise UserError(
+            f"The code of {_named(changed)} changed since the run {learn.hash} was made: put it back as it was, {AGAIN}."
+        )
     versions = {learn.method: (learn.version, registry.method(learn.method).version)}
     versions |= {f"the data set {learn.data}": (learn.data_version, data_version(learn.data))}
     for what, (then, now) in versions.items():
@@ -57,6 +60,8 @@ def check_code(learn: "Learn") -> None:
 
 def check_tree(learn: "Learn", folder: Path) -> None:
     """Raise a ``UserError`` if the files below ``folder`` are not those that ``learn`` was resolved with."""
+    from clbench.data.image_files import manifest
+
     if learn.data_source is not None and manifest(folder) != learn.data_source:
         raise UserError(
             f"The image files in {folder} changed since the run {learn.hash} was made: put them back as they were, {AGAIN}."
@@ -70,20 +75,11 @@ def folder_of(data: str, data_root: str | None) -> Path:
     return root(data_root) / data
 
 
-def manifest(folder: Path) -> str | None:
-    """A digest of the image files of a tree: their classes, names, sizes and times of change. None if there is no such folder."""
-    from clbench.data.image_files import tree
+def tree_digest(data: str, data_root: str | None) -> str | None:
+    """The digest of a tree of image files (``image_files.manifest``); None if it is not there."""
+    from clbench.data.image_files import manifest
 
-    if not folder.is_dir():
-        return None
-    found = hashlib.sha256()
-    for name, halves in tree(folder).items():
-        for half in halves:
-            found.update(f"{name} {len(half)}\n".encode())
-            for file in half:
-                status = file.stat()
-                found.update(f"{file.relative_to(folder).as_posix()} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return found.hexdigest()[:12]
+    return manifest(folder_of(data, data_root))
 
 
 def contents(stream: Stream) -> str:
@@ -91,7 +87,7 @@ def contents(stream: Stream) -> str:
     found = hashlib.sha256()
     hashed: dict[int, Tensor] = {}  # tasks share images
     with naming(f"The stream {stream.name}"):
-        for task in stream:
+        for task in stream.to(torch.device("cpu")):  # elsewhere a view may come out otherwise in the last digit
             for half in (task.train, task.test):
                 inputs, _ = half.whole(SEEN)
                 own = [each for each in (half.images, half.labels) if isinstance(each, Tensor) and id(each) not in hashed]
@@ -103,7 +99,7 @@ def contents(stream: Stream) -> str:
 def _add(digest: Any, tensors: Iterable[Tensor]) -> None:
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().data)
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def _named(names: list[str]) -> str:

@@ -114,13 +114,17 @@ class Run:
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """A file of the last saved state, ``learned``, ``progress`` or ``generator``; a ``UserError`` if it is not this run's."""
-        saved = self.saved()
+        saved, sizes = self.saved(), {"learned": "stored_bytes", "progress": "progress_bytes"}
         assert saved is not None
-        return states.read(saved[1], name, self.digests)
+        tasks = self.table("tasks")
+        known = tasks.loc[tasks["learned"] == saved[0], sizes[name]].tolist() if name in sizes and not tasks.empty else []
+        return states.read(saved[1], name, self.digests, int(known[-1]) if known else None)
 
     def restore(self, method: Method, learned: dict[str, torch.Tensor], progress: dict[str, torch.Tensor] | None = None) -> None:
         """Have a fresh method take up a state of this run's; a ``UserError`` if it does not fit."""
-        states.take_up(method, self.path / "state", self.digests, learned, progress)
+        saved = self.saved()
+        assert saved is not None
+        states.take_up(method, saved[1], self.digests, learned, progress)
 
     def unanswered(self, asks: tuple[Ask, ...], checkpoints: tuple[int, ...]) -> list[tuple[Ask, int]]:
         """The pairs of an ask and a checkpoint of which there are no scores yet, or not of every task."""
@@ -184,11 +188,14 @@ def _execute(
     method = build_method(job.learn, job.scenario, stream, device)
     method.check_tasks(job.learn.tasks)
     check_asks(method, job.asks)
-    # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
-    if overwrite == "always" and run.path.exists():
-        shutil.rmtree(run.path)
-    if not (run.path / "run.json").exists():
-        _create(run, job, method, stream)
+    if overwrite == "always" or not (run.path / "run.json").exists():
+        record = _first_record(job, method, stream)
+        # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
+        if overwrite == "always" and run.path.exists():
+            shutil.rmtree(run.path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        _write(run, record)
+        _update(run, asks=job.asks, checkpoints=job.checkpoints)
     note(run, (*stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
     if not run.complete:
         # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
@@ -280,7 +287,10 @@ def check_asks(method: Method, asks: Iterable[Ask]) -> None:
 
 def rewound(run: Run, stored: dict[str, torch.Tensor], learned: int) -> dict[str, torch.Tensor] | None:
     """The state after ``learned`` tasks from the last one of ``run``, or None if that does not hold it."""
-    return registry.method(run.learn.method).rewind(stored, learned) if run.scenario.task_given_in_training else None
+    if not run.scenario.task_given_in_training:
+        return None
+    with states.fitting(run.path / "state", run.digests):
+        return registry.method(run.learn.method).rewind(stored, learned)
 
 
 def rewinds(run: Run) -> bool:
@@ -430,9 +440,9 @@ def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _create(run: Run, job: Job, method: Method, stream: Stream) -> None:
-    run.path.mkdir(parents=True, exist_ok=True)
-    record = {
+def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:
+    """The record of a run that has learned nothing yet."""
+    return {
         "learn": job.learn.model_dump(mode="json"),
         "scenario": job.scenario.name,
         "asks": [],
@@ -446,8 +456,6 @@ def _create(run: Run, job: Job, method: Method, stream: Stream) -> None:
         "state": {},
         "environment": environment(),
     }
-    _write(run, record)
-    _update(run, asks=job.asks, checkpoints=job.checkpoints)
 
 
 def _update(run: Run, *, asks: tuple[Ask, ...] = (), checkpoints: tuple[int, ...] = (), **values: Any) -> None:

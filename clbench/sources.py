@@ -75,8 +75,9 @@ def refresh(modules: Iterable[str]) -> None:
             sys.modules.pop(name, None)
             # Bytecode is told from stale bytecode by whole seconds only.
             spec = _find(name)
-            with suppress(OSError, NotImplementedError):
-                Path(importlib.util.cache_from_source(str(spec and spec.origin))).unlink(missing_ok=True)
+            if spec is not None and spec.cached is not None:
+                with suppress(OSError):
+                    Path(spec.cached).unlink(missing_ok=True)
         _imported[name] = now
 
 

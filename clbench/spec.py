@@ -184,7 +184,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     asks = make_asks(method, scenario, request.ask, recipe.ask)
     checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
     data = _data(request, builder, budget)
-    tree = provenance.manifest(provenance.folder_of(data, data_root)) if builder.any_folder else None
+    tree = provenance.tree_digest(data, data_root) if builder.any_folder else None
 
     def learn(seed: int) -> Learn:
         return Learn(

@@ -1,8 +1,8 @@
 """The saved state of a run: written whole, known by its digests, and looked at before it is taken up."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -24,16 +24,19 @@ def write(method: Method, folder: Path) -> dict[str, str]:
     return {name: _digest(_file(folder, name)) for name in parts}
 
 
-def read(folder: Path, name: str, digests: Mapping[str, str] | None) -> Tensors:
-    """One of the files of a state, ``learned``, ``progress`` or ``generator``.
+def read(folder: Path, name: str, digests: Mapping[str, str] | None, size: int | None = None) -> Tensors:
+    """One of the files of a state, ``learned``, ``progress`` or ``generator``; a ``UserError`` if it is not what its run saved.
 
-    ``digests`` are those that its run recorded, None of a run that recorded none: then all values must be finite. ``UserError`` if not.
+    ``digests`` are those that the run recorded. Of a run that recorded none, the file must have the ``size`` that its table of tasks
+    says, where it says one, and all values must be finite.
     """
     file = _file(folder, name)
     tensors = storage.load(file)
     if digests is not None and digests.get(name) != _digest(file):
         raise UserError(f"The file {file} is not the one that its run saved: {REMEDY}.")
     if digests is None:
+        if size is not None and size != file.stat().st_size:
+            raise UserError(f"The file {file} has {file.stat().st_size} bytes where its run saved {size}: {REMEDY}.")
         for key, tensor in tensors.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise UserError(f"The file {file} holds values in {key} that are not finite: {REMEDY}.")
@@ -54,16 +57,25 @@ def take_up(
     parts: list[tuple[str, Tensors, Callable[[], Tensors]]] = [("learned", learned, method.learned)]
     parts += [("progress", progress, method.progress)] if progress is not None else []
     fresh = {name: _of(kept) for name, _, kept in parts}
-    try:
+    with fitting(folder, digests):
         method.restore(learned, progress)
-    except UserError:
-        raise
-    except Exception as error:  # of whatever the method stumbles over
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"The state in {folder} does not fit its run ({reason}): {REMEDY}.") from error
     for name, given, kept in parts:
         if found := _misfit(given, fresh[name], _of(kept)):
             raise UserError(f"The file {_file(folder, name)} does not fit its run, for {found}: {REMEDY}.")
+
+
+@contextmanager
+def fitting(folder: Path, digests: Mapping[str, str] | None) -> Iterator[None]:
+    """For a method's work on a state without digests: a ``UserError`` for whatever it stumbles over."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if digests is not None:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"The state in {folder} does not fit its run ({reason}): {REMEDY}.") from error
 
 
 def _misfit(given: Tensors, fresh: Tensors, now: Tensors) -> str:

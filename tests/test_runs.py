@@ -473,8 +473,10 @@ CHANGES: dict[str, Any] = {
     "stream_source": "abc",
     "data": "mnist",
     "data_version": 99,
+    "data_source": "abc",
     "tasks": 4,
     "network": "mlp-33",
+    "network_source": "abc",
     "seeds": {"stream": 0, "initialisation": 0, "training": 1},
     "updates": 16,
     "batch_size": 17,
@@ -484,7 +486,8 @@ CHANGES: dict[str, Any] = {
 
 def test_every_part_of_the_learn_half_changes_the_hash() -> None:
     learn = job(precision="float32").learn
-    assert set(CHANGES) == set(Learn.model_fields)
+    assert set(CHANGES) | {"code"} == set(Learn.model_fields)
+    assert Learn(**learn.model_dump() | {"code": {"file.py": "abc"}}).hash == learn.hash  # the sources say it
     changed = [Learn(**learn.model_dump() | {field: value}).hash for field, value in CHANGES.items()]
     changed += [Learn(**learn.model_dump() | {"seeds": learn.seeds.model_dump() | {which: 7}}).hash for which in CHANGES["seeds"]]
     hashes = {*changed, learn.hash}
@@ -510,10 +513,10 @@ def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> N
     assert Learn(**turned).hash == learn.hash
 
 
-def test_runs_on_the_first_version_of_data_keep_the_names_that_they_had() -> None:
+def test_runs_keep_the_names_that_they_had_before_there_were_some_of_the_fields() -> None:
     learn = job(data="mnist").learn
     values = learn.model_dump(mode="json")
-    assert values.pop("data_version") == 1
+    assert [values.pop(later) for later in ("data_version", "data_source", "network_source", "code")] == [1, None, None, {}]
     assert learn.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

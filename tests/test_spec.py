@@ -212,12 +212,15 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "stream_source": None,
         "data": "mnist-5k",
         "data_version": 2,
+        "data_source": None,
         "tasks": 20,
         "network": "lenet-300-100",
+        "network_source": None,
         "seeds": {"stream": 0, "initialisation": 0, "training": 0},
         "updates": 1000,
         "batch_size": 128,
         "precision": usual_precision(registry.method("supsup"), GNU),
+        "code": {},
     }
     assert made.checkpoints == tuple(range(1, 21))
     assert [ask.label for ask in made.asks] == [f"GNu algorithm=one-shot evidence=1 group=1 objective=H sample={SAMPLE}"]

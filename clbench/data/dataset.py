@@ -62,6 +62,9 @@ class Watched(Dataset):
         return super().__getattribute__(name)
 
 
+Watched.__name__ = Dataset.__name__  # for errors in people's functions, which are given a Dataset
+
+
 def watched(data: Dataset) -> Watched:
     """The same data set, watched from now on."""
     return Watched(**{field.name: getattr(data, field.name) for field in fields(data)})

@@ -6,6 +6,7 @@ Images of any size are brought to one, in several processes: for testing the sho
 out, for training a random part is scaled and mirrored at random (torchvision's usual transforms for ImageNet).
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from clbench.errors import UserError
 from clbench.stream import Split
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+PARTS = ("train", "val")
 LIST = "val_annotations.txt"
 """Tiny-ImageNet's list: a line an image, the file's name, its class and a box around it, with tabs between them."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,7 +37,7 @@ AT_A_TIME = 64
 def tree(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     """The training and the test files of each class, in order; a ``UserError`` says what is missing."""
     parts = []
-    for name in ("train", "val"):
+    for name in PARTS:
         if not (folder / name).is_dir():
             raise MissingData(
                 f"There is no folder {folder / name}: a tree of images needs train/CLASS/ and val/CLASS/ with image files in them."
@@ -67,6 +69,31 @@ def _by_class(part: Path) -> dict[str, list[Path]]:
 def _hidden(path: Path, part: Path) -> bool:
     """Whether the name of ``path``, or of a folder between it and ``part``, begins with a dot, as what file managers and editors leave."""
     return any(name.startswith(".") for name in path.relative_to(part).parts)
+
+
+def manifest(folder: Path) -> str | None:
+    """A digest of the image files of a tree, by their names in it, sizes and times of change. None if there is no such folder."""
+    if not folder.is_dir():
+        return None
+    root = os.fspath(folder)
+    files = sorted(file for part in PARTS for file in _statuses(os.path.join(root, part)))
+    lines = (f"{path.removeprefix(root).replace(os.sep, '/')} {size} {time}\n" for path, size, time in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+
+def _statuses(folder: str) -> Iterator[tuple[str, int, int]]:
+    """The path, size and time of change of each image file and list below a folder. ``Path.rglob`` takes five times as long."""
+    if not os.path.isdir(folder):
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _statuses(entry.path)
+            elif entry.name == LIST or os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                status = entry.stat()
+                yield entry.path, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, eq=False)
