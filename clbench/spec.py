@@ -48,6 +48,10 @@ BUDGETS = {
 }
 
 
+MOST_UPDATES = 10**9
+"""Of all tasks together: so many take 12 days at a thousand a second, and their losses 4 GB."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -178,6 +182,12 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     if not request.seeds:
         raise UserError("Give at least one seed, as in --seeds 0,1,2.")
     tasks = _tasks(request, builder, budget)
+    updates = _either(request.updates, budget.updates)
+    if updates * tasks > MOST_UPDATES:
+        raise UserError(
+            f"{updates:,} updates in each of {tasks:,} tasks are more than the {MOST_UPDATES:,} that a run may have, which take days: "
+            "ask for fewer."
+        )
     networks.resolve(request.network, (1, 1, 1))  # its error comes before any data are read
     recipe = method.recipe(request.stream, request.network, scenario.name)
     learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
@@ -206,7 +216,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
                 initialisation=_either(request.initialisation_seed, seed),
                 training=_either(request.training_seed, seed),
             ),
-            updates=_either(request.updates, budget.updates),
+            updates=updates,
             batch_size=request.batch_size,
             precision=usual_precision(method, scenario) if request.precision == "auto" else request.precision,
             code=provenance.code(request.method, request.stream, request.network),

@@ -8,6 +8,13 @@ from torch import Tensor
 
 from clbench.errors import UserError
 
+ROWS_AHEAD = 2**20
+"""So many rows of batches are drawn at a time, 8 MB: those of millions of batches would fill the memory."""
+
+
+MOST_TASKS = 100_000
+"""Of so many tasks the permutations alone take 0.6 GB, at 784 pixels each; the paper has 2,500."""
+
 
 def unchanged(images: Tensor) -> Tensor:
     """The identity view: a fresh copy, so that a learner can neither recognise nor spoil the data by its memory."""
@@ -35,18 +42,29 @@ class Split:
         """All inputs and labels in a fixed order (the first ``limit`` of them), as fresh copies and without augmentation."""
         return self.view(self.images[:limit]), self.labels[:limit].clone()
 
-    def order(self, updates: int, batch_size: int, generator: torch.Generator) -> Tensor:
-        """The rows of each batch, int64 [updates, batch_size]: shuffled passes over the data, laid end to end.
+    def order(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """The rows of each batch, int64 [batch_size]: shuffled passes over the data, laid end to end, ``ROWS_AHEAD`` drawn at a time.
 
         A batch that is larger than the split repeats images, each as often as any other or once more.
         """
-        passes = -(-updates * batch_size // len(self))
-        rows = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(passes)])
-        return rows[: updates * batch_size].view(updates, batch_size)
+        left = torch.empty(0, dtype=torch.int64)
+        while updates:
+            missing = min(updates * batch_size, max(batch_size, ROWS_AHEAD)) - len(left)
+            passes = range(-(-missing // len(self)))
+            rows = torch.cat([left, *(torch.randperm(len(self), generator=generator) for _ in passes)])
+            whole = min(updates, len(rows) // batch_size)
+            yield from rows[: whole * batch_size].view(whole, batch_size).to(self.labels.device)
+            left = rows[whole * batch_size :]
+            updates -= whole
 
     def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, laid end to end."""
-        for rows in self.order(updates, batch_size, generator).to(self.labels.device):
+        rows_draws = generator
+        if self.augment:  # augmentation is drawn after all the rows
+            rows_draws = torch.Generator().set_state(generator.get_state())
+            for _ in self.order(updates, batch_size, generator):
+                pass
+        for rows in self.order(updates, batch_size, rows_draws):
             inputs = self.view(self.images.index_select(0, rows))  # three times as fast as images[rows]
             yield (self.augment(inputs, generator) if self.augment else inputs), self.labels[rows]
 
@@ -121,4 +139,8 @@ class StreamBuilder:
             raise UserError(f"The number of tasks must be at least 1, not {tasks}.")
         if self.most_tasks is not None and tasks > self.most_tasks:
             raise UserError(f"The stream {self.name} has {self.most_tasks} tasks: ask for at most that many, not {tasks}.")
+        if tasks > MOST_TASKS:
+            raise UserError(
+                f"{tasks:,} tasks are too many, as a stream lies in memory with all its tasks: ask for at most {MOST_TASKS:,}."
+            )
         return tasks

@@ -85,8 +85,11 @@ def binary(slopes: Slopes, groups: Tensor, candidates: int) -> Tensor:
 def decide(infer: Callable[[Tensor], Tensor], inputs: Tensor, *, group: int, evidence: int, at_a_time: int) -> Tensor:
     """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``.
 
+    A ``group`` of more inputs than there are is all of them.
+
     ``infer`` gives the tasks of at most ``at_a_time`` groups: [q, e, *input_shape] to int64 [q].
     """
+    group = min(group, len(inputs))
     whole = len(inputs) // group
     # The last group may be smaller, and then has fewer images to offer as evidence.
     parts = [inputs[: whole * group].unflatten(0, (whole, group))[:, :evidence]] if whole else []

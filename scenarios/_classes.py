@@ -19,6 +19,8 @@ BORDER = 4
 
 def dealt(classes: int, per_task: int, tasks: int, seed: int, what: str) -> list[list[int]]:
     """So many classes for each of so many tasks, no class twice, drawn from ``seed``; ``UserError`` if there are too few classes."""
+    if per_task > classes:
+        raise UserError(f"A task has {per_task} classes, and {what} has {classes} in all: give data with more classes.")
     if tasks * per_task > classes:
         raise UserError(
             f"{tasks} tasks of {per_task} classes need {tasks * per_task} classes, and {what} has {classes}: ask for fewer tasks."

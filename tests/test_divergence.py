@@ -97,7 +97,7 @@ def test_a_mean_loss_far_above_that_of_guessing_is_divergence_and_one_high_loss_
     (event,) = taught(Scripted(make_brief(GNU)).script([1.0] * CHECKED + high), make_stream(1), 2 * CHECKED)
     assert event.diverged is not None
     assert event.diverged.batch == CHECKED + 30
-    assert "above 13,863 on the mean of 100 batches" in event.diverged.sentence
+    assert "above 1,386,294 on the mean of 100 batches" in event.diverged.sentence
     for fine in ([0.99 * limit] * CHECKED, [1.0] * 99 + [50 * limit]):
         (event,) = taught(Scripted(make_brief(GNU)).script(fine), make_stream(1), CHECKED)
         assert event.diverged is None

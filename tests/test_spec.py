@@ -141,6 +141,15 @@ def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: 
         ({"tasks": 0}, "The number of tasks must be at least 1, not 0."),
         ({"tasks": -3}, "The number of tasks must be at least 1, not -3."),
         ({"updates": 0}, "updates must be at least 1, not 0."),
+        (
+            {"tasks": 10**9},
+            "1,000,000,000 tasks are too many, as a stream lies in memory with all its tasks: ask for at most 100,000.",
+        ),
+        (
+            {"updates": 10**12, "tasks": 2},
+            "1,000,000,000,000 updates in each of 2 tasks are more than the 1,000,000,000 that a run may have, which take days: "
+            "ask for fewer.",
+        ),
         ({"batch_size": -1}, "batch_size must be at least 1, not -1."),
         ({"ask": {"images": 0}}, "images must be at least 1, not 0."),
         ({"ask": {"images": "few"}}, "images must be a whole number or all, not 'few'."),

@@ -270,6 +270,42 @@ def test_batches_are_shuffled_passes_laid_end_to_end(images: int, updates: int, 
     assert all(torch.equal(mine[0], its[0]) for mine, its in zip(batches, again, strict=True))
 
 
+@given(
+    images=st.integers(1, 30),
+    updates=st.integers(1, 60),
+    batch_size=st.integers(1, 40),
+    ahead=st.integers(1, 100),
+    augment=st.booleans(),
+)
+@settings(deadline=None)
+def test_batches_drawn_in_parts_are_those_of_all_drawn_at_once(
+    images: int, updates: int, batch_size: int, ahead: int, augment: bool
+) -> None:
+    """All at once is how runs were done from the first: with the rows, what augmentation draws after them has to stay the same."""
+
+    def moved(images: Tensor, draws: torch.Generator) -> Tensor:
+        return images + torch.rand(len(images), 1, generator=draws)
+
+    split = Split(torch.arange(images).float().view(-1, 1), torch.arange(images), augment=moved if augment else None)
+    draws = torch.Generator().manual_seed(images)
+    passes = -(-updates * batch_size // images)
+    rows = torch.cat([torch.randperm(images, generator=draws) for _ in range(passes)])[: updates * batch_size]
+    right = [split.images[some] for some in rows.view(updates, batch_size)]
+    right = [moved(some, draws) for some in right] if augment else right
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clbench.stream.ROWS_AHEAD", ahead)
+        batches = list(split.batches(updates, batch_size, torch.Generator().manual_seed(images)))
+    assert len(batches) == updates
+    for (inputs, labels), some, numbers in zip(batches, right, rows.view(updates, batch_size), strict=True):
+        assert torch.equal(inputs, some)
+        assert torch.equal(labels, numbers)
+
+
+def test_rows_are_drawn_as_they_are_needed() -> None:
+    split = Split(torch.zeros(10, 1), torch.zeros(10, dtype=torch.int64))
+    assert len(next(split.order(10**12, 128, torch.Generator()))) == 128
+
+
 def test_passes_are_shuffled_each_anew() -> None:
     split = Split(torch.zeros(50, 1), torch.arange(50))
     first, second = (labels.tolist() for _, labels in split.batches(2, 50, torch.Generator().manual_seed(0)))

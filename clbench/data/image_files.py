@@ -129,7 +129,7 @@ class FileSplit(Split):
 
     def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """As ``Split.batches``, each image a random part of itself."""
-        rows = self.order(updates, batch_size, generator)
+        rows = torch.stack(list(self.order(updates, batch_size, generator)))
         seeds = torch.randint(2**62, rows.shape, generator=generator)
         wanted = [list(zip(some.tolist(), own.tolist(), strict=True)) for some, own in zip(rows, seeds, strict=True)]
         for some, inputs in zip(rows, _read(self.images, wanted), strict=True):

@@ -145,6 +145,7 @@ def infer_from_one_image(
     An ask is (count, objective, group): of the first ``count`` inputs, ``group`` consecutive ones share the task of the first of them.
     What asks have in common is computed once: a decision about the same image, and the forward pass of the two objectives.
     """
+    asks = [(count, objective, min(group, count)) for count, objective, group in asks]
     objectives = sorted({objective for _, objective, _ in asks})
     decided = {objective: torch.full((len(inputs),), -1, device=inputs.device) for objective in objectives}
     wanted = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}

@@ -40,6 +40,25 @@ def test_what_must_be_known_of_a_run_is_said_once_and_again_when_it_is_read(clbe
     assert "note" not in clbench("run", "--scenario", "gnu", *TINY)[2]
 
 
+def test_training_that_diverges_ends_with_exit_code_2_unless_it_is_to_be_marked(clbench) -> None:
+    naive = ["run", "--method", "naive", "--scenario", "gg", "--tasks", "2", "--updates", "4", "--network", "mlp-8"]
+    request = [*naive, "--set", "learning_rate=1e10"]
+    for _ in range(2):
+        code, out, err = clbench(*request)
+        assert (code, out) == (2, "")
+        assert err.strip().startswith("clbench: The training diverged in task 1 at batch 2: the loss is ")
+        assert len(err.strip().splitlines()) == 1
+    code, out, err = clbench(*request, "--on-divergence", "mark")
+    assert code == 0
+    assert err.count("clbench: note: The training diverged in task 1") == 1
+    assert "naive (diverged)" in out
+    assert "(diverged): the training of one of the tasks diverged" in out
+    code, out, _ = clbench(*request, "--json")
+    assert (code, json.loads(out)["diverged"]) == (0, True)
+    code, _, err = clbench(*naive, "--on-divergence", "go-on")
+    assert (code, err) == (2, "clbench: --on-divergence is stop or mark, not 'go-on'.\n")
+
+
 def test_a_run_is_asked_again_plotted_and_tabled(clbench, tmp_path: Path) -> None:
     code, out, _ = clbench("run", "--scenario", "gnu", *TINY)
     assert code == 0

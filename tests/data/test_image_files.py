@@ -14,6 +14,7 @@ from clbench._torchvision import import_torchvision
 from clbench.data import DamagedData, MissingData
 from clbench.data.image_files import MEAN, STD, as_rgb, file_split, tree
 from clbench.errors import UserError
+from clbench.scenarios._classes import dealt
 from clbench.stream import Stream
 
 TRAIN, TEST = 9, 3
@@ -230,6 +231,12 @@ def test_a_tree_below_a_hidden_folder_is_read(folder: Path) -> None:
 def test_too_few_classes_are_counted(folder: Path) -> None:
     with pytest.raises(UserError, match=r"4 tasks of 10 classes need 40 classes, and .* has 30: ask for fewer tasks"):
         build(folder, tasks=4)
+
+
+def test_data_with_fewer_classes_than_one_task_has_say_so() -> None:
+    """Not to ask for fewer tasks than one."""
+    with pytest.raises(UserError, match=r"^A task has 10 classes, and letters has 4 in all: give data with more classes\.$"):
+        dealt(4, 10, 1, 0, "letters")
 
 
 def test_trees_that_are_none_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

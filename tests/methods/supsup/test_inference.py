@@ -352,7 +352,7 @@ def test_h_counts_superfluous_outputs_too() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 5, 6, 7, 12, 17])
-@pytest.mark.parametrize(("group", "evidence"), [(1, 1), (6, 1), (6, 4), (6, 6), (100, 3)])
+@pytest.mark.parametrize(("group", "evidence"), [(1, 1), (6, 1), (6, 4), (6, 6), (100, 3), (10**20, 3)])
 @pytest.mark.parametrize("algorithm", ["one-shot", "exhaustive"])
 def test_a_group_shares_the_task_that_its_first_images_decide(images: int, group: int, evidence: int, algorithm: str) -> None:
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=images, classes=3, seed=images)
@@ -376,6 +376,15 @@ def test_groups_of_one_decide_each_for_itself() -> None:
     alone = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, group=1, **how)
     assert len(alone.unique()) > 1
     assert (alone != inference.infer_tasks(case.base, case.bank, case.groups[0], 3, group=6, **how)).any()
+
+
+def test_a_group_larger_than_what_is_asked_about_is_all_of_it() -> None:
+    """In the pass that several asks share too, and without memory for more."""
+    case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=17)
+    asks = [(17, "H", 10**20), (17, "H", 17), (5, "H", 10**20)]
+    huge, whole, some = inference.infer_from_one_image(case.base, case.bank, case.groups[0], 3, asks)
+    assert huge.tolist() == whole.tolist() == [int(whole[0])] * 17
+    assert some.tolist() == [int(whole[0])] * 5
 
 
 def test_groups_are_looked_at_in_parts_that_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
