@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clbench.errors import UserError
+from clbench.sources import naming
 from clbench.stream import Split, Stream, Task
 
 SAMPLE = 4
@@ -84,13 +85,10 @@ def _once(function: Callable[..., Found]) -> Callable[..., Found]:
 
 
 def _check_sizes(split: Split, what: str, where: str) -> None:
-    parts = (
-        ("labels", split.labels),
-        ("images", split.images if type(split) is Split else split.labels),
-    )  # other kinds bring their own
-    for part, tensor in parts:
-        if not isinstance(tensor, Tensor):
-            raise UserError(f"The {what} {part} {where} are of type {type(tensor).__name__}: make a tensor of them.")
+    for part in ("labels", "images") if type(split) is Split else ("labels",):  # other kinds bring images of their own
+        found = getattr(split, part)
+        if not isinstance(found, Tensor):
+            raise UserError(f"The {what} {part} {where} are of type {type(found).__name__}: make a tensor of them.")
     if not len(split):
         raise UserError(f"There are no {what} images {where}: give it some, or leave the task out.")
     if len(split.images) != len(split.labels):
@@ -124,12 +122,8 @@ def _as_images(images: Tensor) -> tuple[Tensor, Tensor]:
 def _sample(split: Split, odd: Tensor, shape: tuple[int, ...], what: str, where: str) -> Tensor:
     """A sample of a half's inputs, the rows ``odd`` among them, if they are what a network takes."""
     rows = torch.cat([odd, torch.linspace(0, len(split) - 1, min(len(split), SAMPLE)).long().to(odd.device)])
-    try:
+    with naming(f"The view of the {what} images {where}"):
         inputs = split.view(split.images[rows.to(split.images.device)])
-    except UserError:
-        raise
-    except Exception as error:  # other people's code: anything may come
-        raise UserError(f"The view of the {what} images {where} fails: {type(error).__name__}: {error}.") from error
     if not isinstance(inputs, Tensor) or inputs.dtype != torch.float32:
         kind = _kind(inputs) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise UserError(f"The {what} inputs {where} are {kind}: make them float32, in the images or in the view.")

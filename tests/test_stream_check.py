@@ -133,10 +133,6 @@ def spoilt(value: float) -> Tensor:
             lambda: with_test(view=lambda x: x[:, 2:]),
             "The test inputs of task 1 (kind 1) have the shape (0, 4, 4), and the stream's input_shape is (1, 4, 4): make them one.",
         ),
-        (
-            lambda: with_test(view=lambda x: x[:, 5, :, :].nothing),  # type: ignore[attr-defined]
-            "The view of the test images of task 1 (kind 1) fails: IndexError: index 5 is out of bounds for dimension 1 with size 1.",
-        ),
         *(
             (
                 lambda value=value: with_test(spoilt(value)),
@@ -158,6 +154,15 @@ def test_what_cannot_be_learned_from_is_one_sentence(stream: Callable[[], Stream
     with pytest.raises(UserError) as refused:
         checked(stream())
     assert str(refused.value) == says
+
+
+def test_an_error_of_a_view_names_its_line() -> None:
+    says = (
+        r"^The view of the test images of task 1 \(kind 1\) failed in line \d+ of .*test_stream_check.py "
+        r"\(IndexError: index 5 is out of bounds .*\): correct it there\.$"
+    )
+    with pytest.raises(UserError, match=says):
+        checked(with_test(view=lambda x: x[:, 5]))
 
 
 def test_a_view_may_mend_what_is_not_finite() -> None:
