@@ -85,13 +85,10 @@ def _once(function: Callable[..., Found]) -> Callable[..., Found]:
 
 
 def _check_sizes(split: Split, what: str, where: str) -> None:
-    parts = (
-        ("labels", split.labels),
-        ("images", split.images if type(split) is Split else split.labels),
-    )  # other kinds bring their own
-    for part, tensor in parts:
-        if not isinstance(tensor, Tensor):
-            raise UserError(f"The {what} {part} {where} are of type {type(tensor).__name__}: make a tensor of them.")
+    for part in ("labels", "images") if type(split) is Split else ("labels",):  # other kinds bring images of their own
+        found = getattr(split, part)
+        if not isinstance(found, Tensor):
+            raise UserError(f"The {what} {part} {where} are of type {type(found).__name__}: make a tensor of them.")
     if not len(split):
         raise UserError(f"There are no {what} images {where}: give it some, or leave the task out.")
     if len(split.images) != len(split.labels):
