@@ -284,5 +284,10 @@ def head_names(network: nn.Module, outputs: int) -> tuple[str, ...]:
 
 
 def bare_twin(network: nn.Module) -> nn.Module:
-    """A copy in training mode and without values, to be called with parameters and buffers from outside (``functional_call``)."""
-    return copy.deepcopy(network).to("meta").train()
+    """A copy in training mode and without values, to be called with parameters and buffers from outside (``functional_call``).
+
+    A parameter that several layers share is one in the copy too: ``network.to("meta")`` would make it several.
+    """
+    bare: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in network.parameters()}
+    bare |= {id(buffer): buffer.detach().to("meta") for buffer in network.buffers()}
+    return copy.deepcopy(network, bare).train()
