@@ -120,14 +120,14 @@ def test_a_network_without_weights_is_refused() -> None:
 def test_a_network_with_tokens_tables_and_gains_is_learned(
     name: str, make_brief: Callable[..., Brief], make_stream: Callable[..., Stream]
 ) -> None:
-    """The second of two tasks too: a mask of constants on a table or a gain leaves it at chance, 25 %."""
+    """The second of two tasks too. SupSup with constants and masks on the tables and gains learns half of both."""
     kind, stream = registry.method(name), make_stream(2)
     rates = {"learning_rate": 0.01, "vector_learning_rate": 0.03, "mask_learning_rate": 0.01}
     method = kind(make_brief(GG, Words), **{key: rate for key, rate in rates.items() if key in parameters(kind.__init__)})
     for task in range(2):
         teach(method, stream[task], task, Schedule(80, 32))
         inputs, labels = stream[task].test.whole()
-        assert (method.predict(inputs, task).labels == labels).float().mean() > 0.5
+        assert (method.predict(inputs, task).labels == labels).float().mean() > 0.7
 
 
 def test_batche_has_vectors_for_the_weights_alone_and_starts_with_the_network_s_other_parameters(

@@ -185,7 +185,11 @@ def _parameters_of(network: str) -> dict[str, Rows]:
         module = networks.seeded(networks.resolve(network, (3, 224, 224)), 10, 0)
     weights = layers.weights(module)
     rows = [
-        {"parameter": name, "shape": " x ".join(map(str, p.shape)), "by a mask method": "masked" if name in weights else "left alone"}
+        {
+            "parameter": name,
+            "shape": " x ".join(map(str, p.shape)),
+            "by a mask method": "masked" if name in weights else "left alone",
+        }
         for name, p in module.named_parameters()
     ]
     return {"parameters with 10 outputs": rows}

@@ -79,7 +79,7 @@ def test_every_method_learns_a_network_with_a_shared_weight_as_well_as_without(
     accuracy = {}
     for network in (Tied, Untied):
         method = kind(make_brief(scenario, network), **rates)
-        teach(method, stream[0], 0, Schedule(60, 32))
+        teach(method, stream[0], 0, Schedule(40, 32))
         inputs, labels = stream[0].test.whole()
         prediction = method.predict(inputs, 0 if scenario.task_given_in_inference else None)
         accuracy[network] = float((prediction.labels == labels).float().mean())
