@@ -28,6 +28,7 @@ the first task's (5 permutations of the embedded MNIST, LeNet, 300 updates, H fr
 Stores, to predict: W (with a random trunk its seed), and the vectors and batch-norm statistics of each task. To go on: nothing more.
 """
 
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -128,6 +129,11 @@ class BatchE(PerTaskMethod):
 
     # Answering
 
+    @cached_property
+    def alone(self) -> bool:
+        """Whether the network takes one image by itself."""
+        return batch_use(self.brief).alone
+
     def check_ask(self, **parameters: Any) -> None:
         algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
         check_evidence(parameters.get("group", 1), parameters.get("evidence", 1))
@@ -161,7 +167,7 @@ class BatchE(PerTaskMethod):
                 return binary(lambda alpha: self.slope(groups, objective, alpha), groups, len(self.rows))
             return (self.slope(groups, objective) if algorithm == "one-shot" else self.doubt(groups, algorithm)).argmin(1)
 
-        alone = batch_use(self.brief).alone
+        alone = evidence == 1 or self.alone
         # A group's gradient is one of each weight, and of what it contracts to with each task's vectors.
         floats = sum(shape.numel() + shape[0] * len(self.rows) for shape in self.weights.values())
         tasks = decide(infer, inputs, group=group, evidence=evidence, at_a_time=GRADIENT_BYTES // (4 * floats), alone=alone)

@@ -152,10 +152,10 @@ def test_whatever_answers_with_a_batch_s_statistics_is_marked_transductive(netwo
 @pytest.mark.parametrize(
     ("method", "settings", "instead"),
     [
-        ("supsup", {}, "give --ask evidence of 2 or more"),
-        ("supsup", {"scenario": "gnu", "ask": {"group": 1}}, "give --ask evidence of 2 or more"),
-        ("supsup", {"scenario": "gnu", "ask": {"algorithm": "exhaustive"}}, "give --ask evidence of 2 or more"),
-        ("batche", {}, "give --ask evidence of 2 or more"),
+        ("supsup", {}, "give --ask evidence and group of 2 or more"),
+        ("supsup", {"scenario": "gnu", "ask": {"group": 1}}, "give --ask evidence and group of 2 or more"),
+        ("supsup", {"scenario": "gnu", "ask": {"algorithm": "exhaustive"}}, "give --ask evidence and group of 2 or more"),
+        ("batche", {}, "give --ask evidence and group of 2 or more"),
         ("ewc", {}, "use the method si"),
         ("online-ewc", {"scenario": "gg"}, "use the method si"),
         ("naive", {"ask": {"images": 1}}, "give --ask images of 2 or more"),

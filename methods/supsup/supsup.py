@@ -283,8 +283,9 @@ class SupSup(Method):
             wanted = [(count, how.get("objective", "H"), how.get("group", 1)) for count, how in asks]
             tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, wanted)
         else:
+            alone = all(how["evidence"] == 1 for _, how in asks) or self.alone
             base, bank, classes = self.base, self.bank, self.brief.classes
-            tasks = [infer_tasks(base, bank, inputs[:count], classes, alone=self.alone, **how) for count, how in asks]
+            tasks = [infer_tasks(base, bank, inputs[:count], classes, alone=alone, **how) for count, how in asks]
         labels = [torch.empty_like(some) for some in tasks]
         for inferred in torch.cat(tasks).unique().tolist():
             # What several asks take for this task is answered once.
