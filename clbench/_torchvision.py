@@ -10,10 +10,13 @@ Importing torchvision takes a second or two: call this inside the function that 
 """
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+T = TypeVar("T")
 
 _declared: list[Any] = []  # the torch.library.Library: its declarations live as long as it does
 
@@ -23,13 +26,18 @@ def import_torchvision() -> ModuleType:
 
     Any other failure of the import is raised as it is. Calling it again returns the same module.
     """
+    return with_torchvision(lambda: importlib.import_module("torchvision"))
+
+
+def with_torchvision(load: Callable[[], T]) -> T:
+    """What ``load`` returns, which may import torchvision: where its operators do not load, they are declared and it is called again."""
     try:
-        return importlib.import_module("torchvision")
+        return load()
     except RuntimeError as error:
         if _declared or "operator torchvision::nms does not exist" not in str(error):
             raise
     _declare_operators()
-    return importlib.import_module("torchvision")
+    return load()
 
 
 def _declare_operators() -> None:

@@ -56,7 +56,7 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     stream = build_stream(learn, data_root, device)
     method = build_method(learn, job.scenario, stream, device)
     check_asks(method, job.asks)
-    tell((*stream.notes, *method.notes(learn.tasks, learn.updates)))
+    tell((*job.notes, *stream.notes, *method.notes(learn.tasks, learn.updates)))
     probe = Schedule(min(PROBED_UPDATES, learn.updates), learn.batch_size, learn.seeds.training)
     probed = range(min(PROBED_TASKS, learn.tasks))
     once = replace(probe, updates=1)

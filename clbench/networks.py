@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from clbench import sources
+from clbench._torchvision import with_torchvision
 from clbench.errors import UserError
 from clbench.resnets import resnet_18, resnet_50
 
@@ -98,7 +99,7 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
         return partial(resnet_18, input_shape, _resnet_width(name))
     if name == "resnet-50":
         return partial(resnet_50, input_shape)
-    if "." in name or ":" in name:
+    if is_dotted(name):
         return _dotted(name, input_shape)
     wanted, guesses = name.lower(), [*BIAS_FREE, "mlp-400x400", "resnet-18-20", "resnet-50"]
     begun = [guess for guess in guesses if guess.startswith(wanted)]
@@ -107,9 +108,14 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
 
 
+def is_dotted(name: str) -> bool:
+    """Whether a name stands for a person's own factory, of whose modules nothing is known."""
+    return "." in name or ":" in name
+
+
 def code(name: str) -> dict[str, str]:
     """Digests of the code of a network by dotted name, and of what it imports (``clbench.sources``); empty for clbench's own."""
-    return sources.of_dotted(name) if "." in name or ":" in name else {}
+    return sources.of_dotted(name) if is_dotted(name) else {}
 
 
 def _widths(name: str, kind: str) -> tuple[int, ...]:
@@ -208,9 +214,9 @@ def _dotted(name: str, input_shape: tuple[int, ...]) -> Factory:
     """The factory at a dotted name, told the number of outputs in the way that its signature asks for."""
     sources.refresh(code(name))
     try:
-        build = pkgutil.resolve_name(name)
+        build = with_torchvision(lambda: pkgutil.resolve_name(name))
     except Exception as error:  # importing runs other people's code: anything may come
-        raise UserError(f"network {name!r} cannot be imported: {_oneline(error)}") from error
+        raise UserError(f"network {name!r} cannot be imported: {oneline(error)}") from error
     if isinstance(build, nn.Module):
         raise UserError(f"network {name!r} is built already; name the function or class that builds a fresh one")
     if not callable(build):
@@ -247,19 +253,27 @@ def _call(name: str, build: Callable[..., Any], keyword: str, options: dict[str,
     try:
         module = build(**{keyword: outputs}, **options)
     except Exception as error:  # other people's code
-        raise UserError(f"network {name!r} failed to build with {keyword}={outputs}: {_oneline(error)}") from error
+        raise UserError(f"network {name!r} failed to build with {keyword}={outputs}: {oneline(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"network {name!r} returned a {type(module).__name__}, not an nn.Module")
     return module
 
 
-def _oneline(error: Exception) -> str:
+def oneline(error: Exception) -> str:
+    """Another's error in a line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def in_parts(inputs: Tensor) -> tuple[Tensor, ...]:
-    """Test inputs [n, ...] in batches that a network can take without the memory for all of them, images with channels last."""
-    return tuple(map(channels_last, inputs.split(max(1, ELEMENTS_AT_A_TIME * len(inputs) // max(1, inputs.numel())))))
+    """Test inputs [n, ...] in batches that a network can take without the memory for all of them, images with channels last.
+
+    One input that is left over joins the last batch: a network that normalises by the batch could not take it.
+    """
+    size = max(1, ELEMENTS_AT_A_TIME * len(inputs) // max(1, inputs.numel()))
+    sizes = [size] * (len(inputs) // size) + [len(inputs) % size] * (len(inputs) % size > 0)
+    if len(sizes) > 1 and sizes[-1] == 1 < size:
+        sizes[-2:] = [size + 1]
+    return tuple(map(channels_last, inputs.split(sizes)))
 
 
 def channels_last(inputs: Tensor) -> Tensor:
@@ -267,22 +281,47 @@ def channels_last(inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
-def head_names(network: nn.Module, outputs: int) -> tuple[str, ...]:
-    """The names of the parameters of the last layer: the last module of which ``weight`` has ``outputs`` rows.
+def head_names(network: nn.Module, outputs: int, input_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of the parameters of the last layer: of the modules whose ``weight`` has ``outputs`` rows the one that is called last.
 
-    Raises `UserError` if no module is one.
+    Of a network that cannot be called without values, the one that is registered last. Raises `UserError` if no module is one, or if it
+    shares a parameter with another.
     """
-    last = [
-        name
-        for name, m in network.named_modules()
-        if isinstance(w := getattr(m, "weight", None), nn.Parameter) and len(w) == outputs
-    ]
-    if not last:
+    like = {
+        name: m for name, m in network.named_modules() if isinstance(w := getattr(m, "weight", None), Tensor) and len(w) == outputs
+    }
+    called = [name for name in _called(network, input_shape) if name in like] if len(like) > 1 else []
+    last = (called or list(like))[-1:]
+    own = dict(like[last[0]].named_parameters(recurse=False)) if last else {}
+    if "weight" not in own:
         raise UserError(f"the network has no last layer with {outputs} outputs that heads could be made of")
-    prefix = f"{last[-1]}." if last[-1] else ""
-    return tuple(prefix + name for name, _ in network.get_submodule(last[-1]).named_parameters(recurse=False))
+    others = [m for m in network.modules() if m is not like[last[0]]]
+    if {id(p) for p in own.values()} & {id(p) for m in others for p in m.parameters(recurse=False)}:
+        raise UserError(f"the last layer of the network, {last[0]}, shares a parameter with another: give it its own")
+    return tuple(f"{last[0]}.{name}".lstrip(".") for name in own)
+
+
+def _called(network: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
+    """The names of a network's modules in the order in which a forward pass calls them; nothing where that needs values."""
+    twin, names = bare_twin(network).eval(), list[str]()
+    for name, module in twin.named_modules():
+        module.register_forward_hook(lambda *_, name=name: names.append(name))
+    with contextlib.suppress(Exception), torch.no_grad():  # other people's code
+        twin(torch.empty(2, *input_shape, device="meta"))
+        return names
+    return []
 
 
 def bare_twin(network: nn.Module) -> nn.Module:
-    """A copy in training mode and without values, to be called with parameters and buffers from outside (``functional_call``)."""
-    return copy.deepcopy(network).to("meta").train()
+    """A copy in training mode and without values, to be called with parameters and buffers from outside (``functional_call``).
+
+    A parameter that several layers share is one in the copy too: ``network.to("meta")`` would make it several. Raises `UserError` for a
+    network that cannot be copied.
+    """
+    bare: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in network.parameters()}
+    bare |= {id(buffer): buffer.detach().to("meta") for buffer in network.buffers()}
+    try:
+        return copy.deepcopy(network, bare).train()
+    except Exception as error:  # other people's code
+        advice = "of two functions weight_norm, torch.nn.utils.parametrizations has the one whose networks can be"
+        raise UserError(f"the network cannot be copied ({oneline(error)}): {advice}") from error

@@ -20,7 +20,7 @@ import filelock
 import pandas as pd
 import torch
 
-from clbench import provenance, registry, states, storage
+from clbench import probe, provenance, registry, states, storage
 from clbench.divergence import ON_DIVERGENCE, Diverged, Divergence, OnDivergence
 from clbench.environment import environment
 from clbench.errors import UserError, tell, unknown
@@ -188,6 +188,7 @@ def _execute(
     method = build_method(job.learn, job.scenario, stream, device)
     method.check_tasks(job.learn.tasks)
     check_asks(method, job.asks)
+    probe.check(job.learn, job.scenario, stream, job.asks, device)
     if overwrite == "always" or not (run.path / "run.json").exists():
         record = _first_record(job, method, stream)
         # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
@@ -196,7 +197,7 @@ def _execute(
         run.path.mkdir(parents=True, exist_ok=True)
         _write(run, record)
         _update(run, asks=job.asks, checkpoints=job.checkpoints)
-    note(run, (*stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
+    note(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
     if not run.complete:
         # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
         with torch.random.fork_rng():
@@ -281,6 +282,7 @@ def stream_of(run: Run, learn: Learn, data_root: str | None, device: torch.devic
 def check_asks(method: Method, asks: Iterable[Ask]) -> None:
     """Raise the method's ``UserError`` for an ask that it could not answer."""
     for ask in asks:
+        probe.check_one_image(method.brief, ask.images or ask.sample or 0, "--ask images")
         if not ask.scenario.task_given_in_inference:
             method.check_ask(**ask.parameters)
 
@@ -448,7 +450,7 @@ def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:
         "asks": [],
         "checkpoints": [],
         "status": "incomplete",
-        "transductive": method.transductive,
+        "transductive": method.transductive or probe.batch_use(method.brief).mixed,
         "compiled": method.brief.compiled,
         "started": _now(),
         # What a stream of somebody else's loads stands nowhere else.

@@ -140,6 +140,8 @@ class Job(BaseModel, frozen=True, arbitrary_types_allowed=True):
     scenario: Scenario
     asks: tuple[Ask, ...]
     checkpoints: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    """What the request did not say and whoever reads the results must know: one sentence each."""
 
 
 def request(values: Mapping[str, Any]) -> Request:
@@ -171,8 +173,11 @@ def read_spec(path: Path) -> dict[str, Any]:
 def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     """The runs that a request stands for, one for each seed, complete by themselves: every default and recipe filled in.
 
-    A tree of image files is looked for under ``data_root`` and identified by its files.
+    A tree of image files is looked for under ``data_root`` and identified by its files. Other data are read only where a network by
+    dotted name may not be able to train in the usual precision.
     """
+    from clbench import probe  # which needs this module
+
     method = registry.method(request.method)
     scenario = registry.scenario(request.scenario)
     check_serves(method, scenario)
@@ -226,7 +231,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     learns = {each.hash: each for each in map(learn, request.seeds)}
     jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
     check_asks(method, jobs[0].learn, scenario, asks)
-    return jobs
+    return probe.in_usable_precision(jobs, data_root) if request.precision == "auto" else jobs
 
 
 def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> Stream:

@@ -97,9 +97,7 @@ def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
     points = over_seeds(summary, ["accuracy", "task_accuracy"])
     runs = summary.groupby([*LINE, "learned"])["run"].agg(" ".join).rename("runs").reset_index()
     points = points.merge(runs, on=[*LINE, "learned"])
-    transductive = set(summary.loc[summary["transductive"].astype(bool), "method"])
-    diverged = points.groupby(LINE)["diverged"].transform("any")
-    return points.assign(transductive=points["method"].isin(transductive), diverged=diverged)
+    return points.assign(diverged=points.groupby(LINE)["diverged"].transform("any"))
 
 
 def table(averages: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from clbench.checks import not_negative, positive
+from clbench.errors import UserError
 from clbench.method import Brief
+from clbench.probe import batch_use
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
@@ -107,6 +109,11 @@ class FisherPenalty(WeightMethod):
         not_negative(strength=strength)
         positive(samples=samples)
         super().__init__(brief, optimiser=optimiser, restart=restart)
+        if batch_use(brief).mixed:
+            raise UserError(
+                f"{self.name} needs the gradient of each image by itself, and the network normalises by the batch that it is given: "
+                "use the method si, or a network that keeps running statistics."
+            )
         self.strength = strength
         self.fisher = fisher
         self.samples = samples

@@ -82,14 +82,18 @@ def binary(slopes: Slopes, groups: Tensor, candidates: int) -> Tensor:
     return alive.int().argmax(1)
 
 
-def decide(infer: Callable[[Tensor], Tensor], inputs: Tensor, *, group: int, evidence: int, at_a_time: int) -> Tensor:
+def decide(
+    infer: Callable[[Tensor], Tensor], inputs: Tensor, *, group: int, evidence: int, at_a_time: int, alone: bool = True
+) -> Tensor:
     """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``.
 
-    A ``group`` of more inputs than there are is all of them.
-
-    ``infer`` gives the tasks of at most ``at_a_time`` groups: [q, e, *input_shape] to int64 [q].
+    ``infer`` gives the tasks of at most ``at_a_time`` groups: [q, e, *input_shape] to int64 [q]. A ``group`` of more inputs than there are
+    is all of them. Unless the network takes one image ``alone``, one that is left over belongs to the last whole group.
     """
     group = min(group, len(inputs))
+    if not alone and len(inputs) % group == 1 < len(inputs):
+        tasks = decide(infer, inputs[:-1], group=group, evidence=evidence, at_a_time=at_a_time)
+        return torch.cat([tasks, tasks[-1:]])
     whole = len(inputs) // group
     # The last group may be smaller, and then has fewer images to offer as evidence.
     parts = [inputs[: whole * group].unflatten(0, (whole, group))[:, :evidence]] if whole else []

@@ -5,7 +5,7 @@ are always a task's own: they begin afresh with it, are frozen when it ends, and
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from clbench.layers import weights
 from clbench.method import Brief, Method, Prediction
 from clbench.networks import bare_twin, head_names, in_parts
 from clbench.scenarios import GG
@@ -42,8 +43,9 @@ class Rows(list[Tensors]):
 class PerTaskMethod(Method):
     """A method in which every task has something of its own.
 
-    ``shared``: what all tasks share, by name; ``rows``: what is each finished task's own, statistics included. In training, what is the
-    task's own learns with ``optimiser`` and the shared tensors while ``learns_shared`` says so, and with ``later`` alone when it does not.
+    ``linear``: the names of the weights that layers multiply by; ``shared``: what all tasks share, by name; ``rows``: what is each
+    finished task's own, statistics included. In training, what is the task's own learns with ``optimiser`` and the shared tensors while
+    ``learns_shared`` says so, and with ``later`` alone when it does not.
     """
 
     scenarios = frozenset({GG})
@@ -61,6 +63,7 @@ class PerTaskMethod(Method):
         super().__init__(brief)
         self.schedule = schedule
         self.network = (network or brief.network(brief.classes)).to(brief.device).eval()
+        self.linear = weights(self.network)
         self.initial: Tensors = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.fresh_buffers: Tensors = {name: b.detach().clone() for name, b in self.network.named_buffers()}
         self.statistics = [name for name, buffer in self.fresh_buffers.items() if buffer.is_floating_point()]
@@ -143,7 +146,7 @@ class PerTaskMethod(Method):
     @cached_property
     def head(self) -> tuple[str, ...]:
         """The names of the last layer's parameters."""
-        return head_names(self.network, self.brief.classes)
+        return head_names(self.network, self.brief.classes, self.brief.input_shape)
 
     @cached_property
     def trunk(self) -> tuple[str, ...]:
@@ -205,13 +208,13 @@ class PerTaskMethod(Method):
 class MaskMethod(PerTaskMethod):
     """A method whose tasks select among the trunk's weights by masks, and have a head each.
 
-    ``maskable``: the names of the trunk's weights, which are its parameters of two or more dimensions. Masks are kept packed, under the
-    name of their weight and ``MASK``; ``effective`` gets them as booleans.
+    ``maskable``: the names of the trunk's weights. Masks are kept packed, under the name of their weight and ``MASK``; ``effective`` gets
+    them as booleans.
     """
 
     def __init__(self, brief: Brief, *, optimiser: Optimiser, later: Optimiser | None = None) -> None:
         super().__init__(brief, optimiser=optimiser, later=later)
-        self.maskable = tuple(name for name in self.trunk if self.initial[name].ndim >= 2)
+        self.maskable = tuple(name for name in self.trunk if name in self.linear)
 
     def effective(self, tensors: Tensors) -> Tensors:
         return {name: self.masked(name, tensors) if name in self.maskable else tensors[name] for name in self.initial}
@@ -251,12 +254,14 @@ def redrawn(network: nn.Module, names: Iterable[str], seed: int, task: int) -> T
     return {name: drawn[name] for name in names}
 
 
-def random_parameters(tensors: Tensors, draws: torch.Generator, initialise: Callable[..., Tensor]) -> Tensors:
-    """Parameters of the same shapes: those of two or more dimensions initialised by ``initialise``, biases 0 and scales 1."""
+def random_parameters(
+    tensors: Tensors, linear: Collection[str], draws: torch.Generator, initialise: Callable[..., Tensor]
+) -> Tensors:
+    """Parameters of the same shapes: ``linear`` ones initialised by ``initialise``, biases 0, scales 1, and all else as it is."""
 
     def drawn(name: str, like: Tensor) -> Tensor:
-        if like.ndim < 2:
-            return torch.full_like(like, 0.0 if name.endswith("bias") else 1.0)
+        if name not in linear:
+            return like if like.ndim >= 2 else torch.full_like(like, 0.0 if name.endswith("bias") else 1.0)
         return initialise(torch.empty(like.shape), generator=draws).to(like.device)
 
     return {name: drawn(name, tensor) for name, tensor in tensors.items()}

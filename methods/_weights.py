@@ -41,7 +41,7 @@ class WeightMethod(Method):
         self.head_per_task = scenario.task_given_in_training and scenario.task_given_in_inference
         self.tasks_compete = scenario.task_given_in_training and not scenario.task_given_in_inference and not scenario.labels_shared
         self.network = brief.network(brief.classes).to(brief.device).eval()
-        self.head = head_names(self.network, brief.classes)
+        self.head = head_names(self.network, brief.classes, brief.input_shape)
         self.trained: Tensors = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.buffers: Tensors = {name: b.detach().clone() for name, b in self.network.named_buffers()}
         self.heads: list[Tensors] = []

@@ -5,8 +5,8 @@ All tasks share the weights W; task i has two vectors for each of them, whose ou
     W_i = W * (s_i t_i')        s_i along the outputs of W, t_i along its inputs (a convolution's kernel is scaled as one)
 
 W, s_1 and t_1 are learned on the first task; W is frozen then, and later tasks learn s_i and t_i alone, which start as random signs.
-With ``trunk="random"`` ("Rand W") W is never trained. All weights of two or more dimensions have vectors, the last layer's too; biases and
-normalisation scales belong to W.
+With ``trunk="random"`` ("Rand W") W is never trained. All weights that layers multiply by have vectors, the last layer's too; biases,
+normalisation scales and embeddings belong to W.
 
 Task inference as in "Supermasks in Superposition" (Wortsman et al. 2020, Figure 5 right): every rank-one matrix, and the task's batch-norm
 statistics, get a coefficient in p(alpha) = f(x, W * sum_i alpha_i s_i t_i'), and One-Shot takes the task along which the objective, the
@@ -28,6 +28,7 @@ the first task's (5 permutations of the embedded MNIST, LeNet, 300 updates, H fr
 Stores, to predict: W (with a random trunk its seed), and the vectors and batch-norm statistics of each task. To go on: nothing more.
 """
 
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -37,6 +38,7 @@ from torch.func import functional_call, grad, vmap
 from clbench.checks import above_zero
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
+from clbench.probe import batch_use, check_one_image
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.training import Schedule, Tensors, adam
@@ -100,13 +102,13 @@ class BatchE(PerTaskMethod):
         optimiser, later = (adam(rate, weight_decay=weight_decay) for rate in (learning_rate, vector_learning_rate))
         super().__init__(brief, optimiser=optimiser, later=later, network=brief.network(outputs), schedule=schedule)
         self.frozen = trunk == "random"
-        self.weights = {name: tensor.shape for name, tensor in self.initial.items() if tensor.ndim >= 2}
+        self.weights = {name: self.initial[name].shape for name in self.linear}
         self.shared = self.initial_shared()
 
     # Learning
 
     def initial_shared(self) -> Tensors:
-        return random_parameters(self.initial, generator(self.seed, "weights"), nn.init.kaiming_normal_)
+        return random_parameters(self.initial, self.linear, generator(self.seed, "weights"), nn.init.kaiming_normal_)
 
     def fresh_own(self, task: int) -> Tensors:
         """Vectors s and t of random signs for each weight."""
@@ -127,9 +129,15 @@ class BatchE(PerTaskMethod):
 
     # Answering
 
+    @cached_property
+    def alone(self) -> bool:
+        """Whether the network takes one image by itself."""
+        return batch_use(self.brief).alone
+
     def check_ask(self, **parameters: Any) -> None:
         algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
         check_evidence(parameters.get("group", 1), parameters.get("evidence", 1))
+        check_one_image(self.brief, parameters.get("evidence", 1), "--ask evidence and group")
         check_objective(objective, self.outputs, self.brief.classes)
         if algorithm not in ("one-shot", "binary") and objective != "H":
             raise UserError(f"objective={objective} belongs to algorithm=one-shot and binary, not to {algorithm}.")
@@ -159,9 +167,10 @@ class BatchE(PerTaskMethod):
                 return binary(lambda alpha: self.slope(groups, objective, alpha), groups, len(self.rows))
             return (self.slope(groups, objective) if algorithm == "one-shot" else self.doubt(groups, algorithm)).argmin(1)
 
+        alone = evidence == 1 or self.alone
         # A group's gradient is one of each weight, and of what it contracts to with each task's vectors.
         floats = sum(shape.numel() + shape[0] * len(self.rows) for shape in self.weights.values())
-        tasks = decide(infer, inputs, group=group, evidence=evidence, at_a_time=GRADIENT_BYTES // (4 * floats))
+        tasks = decide(infer, inputs, group=group, evidence=evidence, at_a_time=GRADIENT_BYTES // (4 * floats), alone=alone)
         return Prediction(answer_by_task(inputs, tasks, lambda some, task: super(BatchE, self).predict(some, task).labels), tasks)
 
     def slope(self, groups: Tensor, objective: str, alpha: Tensor | None = None) -> Tensor:

@@ -6,8 +6,9 @@ the others. ``rotation``: C_i is orthogonal, drawn from the Haar measure; ``bina
 
     y = (W C_i) x = W (C_i x)
 
-Contexts are applied to the input of every linear layer, and by channel to that of every convolution; all other layers have none.
-Multiplying the input costs less than multiplying W. A task's contexts follow from the seed, the task's number and the layer's name, and are
+Contexts are applied to the input of every linear layer, and by channel to that of every convolution. Multiplying the input costs less
+than multiplying W, which is done where a layer's input cannot be had (attention, recurrent layers, layers of one's own); what layers do
+not multiply by, such as embeddings, has no context. A task's contexts follow from the seed, the task's number and the layer's name, and are
 never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
 
 Deviations: every task begins with a fresh optimiser unless ``restart`` is off; batch-norm statistics are per task. Of the paper's contexts
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from clbench.layers import weights
 from clbench.method import Brief
 from clbench.seeding import generator
 from clbench.stream import Split
@@ -53,6 +55,7 @@ class PSP(PerTaskMethod):
         ``restart``: whether RMSprop begins afresh with each task."""
         network, self.sizes = in_context(brief.network(brief.classes))
         super().__init__(brief, optimiser=rmsprop(learning_rate), network=network)
+        self.inside = [name for name in self.linear if f"{name}.{CONTEXT}" in self.sizes]
         self.draw = haar_rotation if contexts == "rotation" else random_signs
         self.stored = store_contexts
         self.restart = restart
@@ -60,10 +63,15 @@ class PSP(PerTaskMethod):
         self.shared = self.initial_shared()
 
     def initial_shared(self) -> Tensors:
-        return random_parameters(self.initial, generator(self.seed, "weights"), nn.init.xavier_normal_)
+        return random_parameters(self.initial, self.linear, generator(self.seed, "weights"), nn.init.xavier_normal_)
 
     def learns_shared(self, task: int) -> bool:
         return True
+
+    def effective(self, tensors: Tensors) -> Tensors:
+        """W C for the weights of layers whose input cannot be had."""
+        turned = {name: transformed(tensors[name], tensors[f"{name}.{CONTEXT}"], 1) for name in self.inside}
+        return {name: tensor for name, tensor in tensors.items() if name.removesuffix(f".{CONTEXT}") not in turned} | turned
 
     def fixed(self, task: int) -> Tensors:
         """The task's contexts, drawn from the seed."""
@@ -110,14 +118,21 @@ class PSP(PerTaskMethod):
 
 
 def in_context(network: nn.Module) -> tuple[nn.Module, dict[str, int]]:
-    """The network with a place for a context at the input of each linear and convolutional layer; their names and sizes."""
-    sizes = {}
+    """The network with a place for a context at the input of each linear and convolutional layer; the names and sizes of all contexts.
+
+    The context of a weight of another layer has that weight's name before its own.
+    """
+    # Attention computes with its last layer's weight and never calls the layer.
+    uncalled = {id(layer.out_proj) for layer in network.modules() if isinstance(layer, nn.MultiheadAttention)}
+    sizes, served = {}, set[int]()
     for name, layer in network.named_modules():
-        if isinstance(layer, nn.Linear | _ConvNd):
+        if isinstance(layer, nn.Linear | _ConvNd) and id(layer) not in uncalled:
             layer.register_buffer(CONTEXT, None)
             layer.register_forward_pre_hook(apply_context)
             sizes[f"{name}.{CONTEXT}".removeprefix(".")] = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-    return network, sizes
+            served |= {id(parameter) for parameter in layer.parameters()}
+    inside = {name: network.get_parameter(name) for name in weights(network)}
+    return network, sizes | {f"{name}.{CONTEXT}": weight.shape[1] for name, weight in inside.items() if id(weight) not in served}
 
 
 def apply_context(layer: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
@@ -125,8 +140,13 @@ def apply_context(layer: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
     (inputs,) = arguments
     context = layer.get_buffer(CONTEXT)
     dimension = -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
-    features = inputs.movedim(dimension, -1)
-    return ((features * context if context.ndim == 1 else features @ context.T).movedim(-1, dimension),)
+    return (transformed(inputs, context if context.ndim == 1 else context.T, dimension),)
+
+
+def transformed(tensor: Tensor, context: Tensor, dimension: int) -> Tensor:
+    """The product of ``tensor`` along a dimension with a context: a matrix, or the diagonal of one."""
+    last = tensor.movedim(dimension, -1)
+    return (last * context if context.ndim == 1 else last @ context).movedim(-1, dimension)
 
 
 def haar_rotation(size: int, draws: torch.Generator) -> Tensor:

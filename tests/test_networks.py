@@ -375,3 +375,35 @@ def test_the_work_of_a_step_is_counted() -> None:
             return super().forward(inputs) if inputs.sum() > 0 else inputs
 
     assert networks.work(lambda outputs: Branching(4, outputs), 3, (4,)) == (15, 2, 0)
+
+
+class HeadFirst(nn.Module):
+    """The head is registered before the trunk, and a trunk layer has as many units as there are classes."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.head, self.a, self.b = nn.Linear(32, outputs), nn.Linear(64, 10), nn.Linear(10, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.b(self.a(x.flatten(1)).relu()).relu())
+
+
+class Branching(HeadFirst):
+    """Cannot be called without values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if float(x.sum()) > 0 else -x)
+
+
+def test_the_last_layer_is_the_one_that_is_called_last() -> None:
+    assert networks.head_names(HeadFirst(10), 10, (1, 8, 8)) == ("head.weight", "head.bias")
+    assert networks.head_names(HeadFirst(7), 7, (1, 8, 8)) == ("head.weight", "head.bias")
+    assert networks.head_names(Branching(10), 10, (1, 8, 8)) == ("a.weight", "a.bias")  # registered last
+    assert networks.head_names(nn.Linear(3, 2), 2, (3,)) == ("weight", "bias")
+    with pytest.raises(UserError, match="no last layer with 5 outputs"):
+        networks.head_names(HeadFirst(10), 5, (1, 8, 8))
+
+
+def test_torchvision_s_networks_come_by_dotted_name() -> None:
+    network = resolve("torchvision.models:resnet18", (3, 32, 32))(7)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)

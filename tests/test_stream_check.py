@@ -156,12 +156,6 @@ def test_what_cannot_be_learned_from_is_one_sentence(stream: Callable[[], Stream
     assert str(refused.value) == says
 
 
-<<<<<<< HEAD
-def test_an_error_in_a_view_is_one_sentence_with_its_place() -> None:
-    said = r"^The view of the test images of task 1 \(kind 1\) failed in line \d+ of .*test_stream_check\.py \(IndexError: index 5 is out"
-    with pytest.raises(UserError, match=said):
-        checked(with_test(view=lambda x: x[:, 5, :, :]))
-=======
 def test_an_error_of_a_view_names_its_line() -> None:
     says = (
         r"^The view of the test images of task 1 \(kind 1\) failed in line \d+ of .*test_stream_check.py "
@@ -169,7 +163,6 @@ def test_an_error_of_a_view_names_its_line() -> None:
     )
     with pytest.raises(UserError, match=says):
         checked(with_test(view=lambda x: x[:, 5]))
->>>>>>> data
 
 
 def test_a_view_may_mend_what_is_not_finite() -> None:

@@ -39,7 +39,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A method, scenario, stream, network or figure.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one thing: a method's parameters with their defaults, its scenarios, recipes and citation; what a stream or scenario is."""
+    """Show one thing: a method's parameters, scenarios, recipes and citation; a network's weights; what a stream or scenario is."""
     record = _describe(name)
     if as_json:
         print(json.dumps(record))
@@ -161,7 +161,7 @@ def _describe(name: str) -> dict[str, Any]:
     for kind in ("streams", "figures", "networks"):
         for row in LISTS[kind]():
             if row["name"] == name:
-                return row
+                return row | (_parameters_of(name) if kind == "networks" else {})
     if name.lower() in {s.lower() for s in registry.scenarios()} | set(registry.INVALID_SCENARIOS):
         scenario = registry.scenario(name)
         return next(row for row in _list_scenarios() if row["name"] == scenario.name)
@@ -170,7 +170,29 @@ def _describe(name: str) -> dict[str, Any]:
     except UserError:
         known = [row["name"] for kind in LISTS for row in LISTS[kind]()]
         raise unknown("name", name, known) from None
-    return {"name": name, "summary": "a network"}
+    return {"name": name, "summary": "a network"} | _parameters_of(name)
+
+
+def _parameters_of(network: str) -> dict[str, Rows]:
+    """A network's parameters for digits or, if it is not for those, images in colour, and which of them are masked; with 10 outputs."""
+    from clbench import layers, networks
+
+    if network == networks.KNOWN[-1]:  # stands for all dotted names
+        return {}
+    try:
+        module = networks.seeded(networks.resolve(network, (1, 28, 28)), 10, 0)
+    except UserError:
+        module = networks.seeded(networks.resolve(network, (3, 224, 224)), 10, 0)
+    weights = layers.weights(module)
+    rows = [
+        {
+            "parameter": name,
+            "shape": " x ".join(map(str, p.shape)),
+            "by a mask method": "masked" if name in weights else "left alone",
+        }
+        for name, p in module.named_parameters()
+    ]
+    return {"parameters with 10 outputs": rows}
 
 
 def _describe_method(name: str) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class AvalancheMethod(Method):
         scenario, classes, device = self.brief.scenario, self.brief.classes, self.brief.device
         with undisturbed(self.brief.seed, "avalanche"), self._explained("cannot be made"):
             outputs = self.outputs or classes
-            features, classifier = parts.without_last_layer(self.brief.network(outputs), outputs)
+            features, classifier = parts.without_last_layer(self.brief.network(outputs), outputs, self.brief.input_shape)
             if scenario == GG:
                 classifier = avalanche.MultiHeadClassifier(classifier.in_features, classes)
             elif scenario == GNU and self.outputs is None:

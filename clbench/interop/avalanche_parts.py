@@ -96,9 +96,9 @@ def experience(rows: Rows, classes: list[list[int]], task_label: int, outputs: i
     return made
 
 
-def without_last_layer(network: nn.Module, outputs: int) -> tuple[nn.Module, nn.Linear]:
+def without_last_layer(network: nn.Module, outputs: int, input_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Linear]:
     """``network`` with an identity in the place of its last layer, and that layer."""
-    name = head_names(network, outputs)[0].rpartition(".")[0]
+    name = head_names(network, outputs, input_shape)[0].rpartition(".")[0]
     layer = network.get_submodule(name)
     if not name or not isinstance(layer, nn.Linear):
         raise UserError(f"Avalanche's strategies need a network whose last layer is linear, not a {type(layer).__name__}.")

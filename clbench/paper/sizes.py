@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clbench import networks, registry, storage
 from clbench._torchvision import import_torchvision
+from clbench.layers import weights
 from clbench.method import Brief, Method
 from clbench.methods.supsup.layout import Layout
 from clbench.methods.supsup.masking import kept_weights
@@ -40,7 +41,7 @@ def sizes() -> list[Size]:
     usual = networks.count_parameters(lambda outputs: import_torchvision().models.resnet50(num_classes=outputs), 1000)
     with torch.device("meta"):
         network = networks.resolve("resnet-50", INPUT)(CLASSES)
-    layout = Layout({name: p.shape for name, p in network.named_parameters() if p.ndim >= 2})
+    layout = Layout({name: network.get_parameter(name).shape for name in weights(network)})
     statistics = sum(b.numel() for b in network.buffers() if b.is_floating_point())
     ends = sum(shape[0] + shape[1] for shape in layout.shapes.values())
     found = [

@@ -5,6 +5,10 @@ not given, it is inferred from the superposition of all masks: p(alpha) = f(x, W
 entropy H or of the superfluous outputs' logsumexp G with respect to alpha (equations 3 and 4, section 3.6). Where it is not even given in
 training, a mask is allocated when the inference is uncertain (section 3.4).
 
+Masked are the weights that layers multiply by: linear, convolutional, recurrent and attention layers', and of a layer of one's own the
+parameters of two or more dimensions that have ``weight`` in their names. Biases are 0; all else (gains of normalisation, embeddings, class
+tokens) stays as the network begins with it. ``clbench show NETWORK`` lists which is which.
+
 Deviations from the paper: masks that are not yet trained are no candidates of One-Shot and Binary; with no task in training the candidates
 include one untrained spare, and a new mask is allocated also if the spare wins (as written, the rule would allocate for ever); predictions
 are made among the task's own labels, never a superfluous output; "Transfer" averages earlier scores, not masks.

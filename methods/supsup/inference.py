@@ -127,14 +127,18 @@ def infer_tasks(
     objective: str,
     group: int,
     evidence: int,
+    alone: bool = True,
     **how: float,
 ) -> Tensor:
-    """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``."""
+    """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``.
+
+    ``alone``: whether the network takes one image by itself.
+    """
 
     def infer(groups: Tensor) -> Tensor:
         return ALGORITHMS[algorithm](base, bank, groups, objective, classes, **how)
 
-    return decide(infer, inputs, group=group, evidence=evidence, at_a_time=at_a_time(base))
+    return decide(infer, inputs, group=group, evidence=evidence, at_a_time=at_a_time(base), alone=alone)
 
 
 def infer_from_one_image(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from clbench.errors import UserError
+from clbench.layers import weights as weights_of
 from clbench.seeding import generator
 
 
@@ -34,10 +36,10 @@ class Layout:
 class Base:
     """The random network that all masks share: never trained, and regenerated from a seed.
 
-    ``weights``: [D] signed Kaiming constants, the maskable parameters; ``fixed``: the other parameters (biases at 0, normalisation
-    scales and activations' slopes as the network begins with them) and integer buffers, the same for all tasks; ``statistics``: the
-    layout of the floating-point buffers (running means and variances of batch normalisation), which each task has of its own, with
-    their ``fresh`` values [F].
+    ``weights``: [D] signed Kaiming constants, the maskable parameters; ``fixed``: the other parameters (biases at 0, all else, as
+    normalisation scales and embeddings, as the network begins with it) and integer buffers, the same for all tasks; ``statistics``:
+    the layout of the floating-point buffers (running means and variances of batch normalisation), which each task has of its own,
+    with their ``fresh`` values [F].
     """
 
     network: nn.Module
@@ -69,14 +71,19 @@ def random_scores(layout: Layout, draws: torch.Generator) -> Tensor:
 
 
 def random_base(network: nn.Module, seed: int, device: torch.device) -> Base:
-    """The frozen random network on top of which masks are learned. Parameters of two or more dimensions are maskable."""
+    """The frozen random network on top of which masks are learned: ``clbench.layers`` says which of its parameters are maskable.
+
+    Raises ``UserError`` if none is.
+    """
     network = network.to(device).eval()
     named = dict(network.named_parameters())
-    layout = Layout({name: p.shape for name, p in named.items() if p.ndim >= 2})
+    layout = Layout({name: named[name].shape for name in weights_of(network)})
+    if not layout.shapes:
+        raise UserError("The network has no weights to mask: `clbench show NETWORK` tells what its parameters are taken for.")
     draws = generator(seed, "weights")
     weights = torch.cat([signed_kaiming_constant(shape, draws).flatten() for shape in layout.shapes.values()])
-    vectors = {name: p.detach() for name, p in named.items() if p.ndim < 2}
-    fixed = {name: torch.zeros_like(p) if "bias" in name.rpartition(".")[2] else p.clone() for name, p in vectors.items()}
+    others = {name: p.detach() for name, p in named.items() if name not in layout.shapes}
+    fixed = {n: torch.zeros_like(p) if p.ndim < 2 and "bias" in n.rpartition(".")[2] else p.clone() for n, p in others.items()}
     buffers = dict(network.named_buffers())
     statistics = Layout({name: b.shape for name, b in buffers.items() if b.is_floating_point()})
     fixed |= {name: b for name, b in buffers.items() if not b.is_floating_point()}

@@ -12,6 +12,7 @@ from clbench.checks import above_zero
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.networks import in_parts
+from clbench.probe import batch_use, check_one_image
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Split
@@ -176,12 +177,17 @@ class SupSup(Method):
     # Learning without being told the task
 
     def notes(self, tasks: int, updates: int) -> list[str]:
+        told = []
+        left = [name for name, value in self.base.network.named_parameters() if name in self.base.fixed and value.ndim >= 2]
+        if left:
+            told.append(f"supsup leaves parameters that no layer multiplies by as the network begins with them: {', '.join(left)}.")
         if self.allocation is None or tasks == 1 or updates % self.allocation.interval == 0:
-            return []
+            return told
         interval = self.allocation.interval
         return [
+            *told,
             f"supsup chooses a mask every {interval} batches and a task has {updates}: choices do not fall on the beginnings of tasks, "
-            f"so that a mask may learn of two. Make updates a multiple of the interval."
+            f"so that a mask may learn of two. Make updates a multiple of the interval.",
         ]
 
     def _choose_mask(self, inputs: Tensor) -> None:
@@ -225,6 +231,7 @@ class SupSup(Method):
         group, evidence = parameters.get("group", 1), parameters.get("evidence", 1)
         steps, step_size = parameters.get("steps"), parameters.get("step_size")
         check_evidence(group, evidence)
+        check_one_image(self.brief, evidence, "--ask evidence and group")
         check_objective(objective, self.outputs, self.brief.classes)
         if algorithm != "gradient" and (steps is not None or step_size is not None):
             raise UserError(f"steps and step_size belong to algorithm=gradient, not to {algorithm}.")
@@ -259,6 +266,11 @@ class SupSup(Method):
         """2 for exhaustive search with G, which compared values that depended on the level of the logits."""
         return 2 if (parameters.get("algorithm"), parameters.get("objective")) == ("exhaustive", "G") else 1
 
+    @cached_property
+    def alone(self) -> bool:
+        """Whether the network takes one image by itself."""
+        return batch_use(self.brief).alone
+
     def shared_pass(self, **parameters: Any) -> str | None:
         """One-Shot with one image of evidence decides about each image by itself: such asks have forward passes in common."""
         alone = parameters.get("algorithm", "one-shot") != "one-shot" or parameters.get("evidence", 1) != 1
@@ -271,7 +283,9 @@ class SupSup(Method):
             wanted = [(count, how.get("objective", "H"), how.get("group", 1)) for count, how in asks]
             tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, wanted)
         else:
-            tasks = [infer_tasks(self.base, self.bank, inputs[:count], self.brief.classes, **how) for count, how in asks]
+            alone = all(how["evidence"] == 1 for _, how in asks) or self.alone
+            base, bank, classes = self.base, self.bank, self.brief.classes
+            tasks = [infer_tasks(base, bank, inputs[:count], classes, alone=alone, **how) for count, how in asks]
         labels = [torch.empty_like(some) for some in tasks]
         for inferred in torch.cat(tasks).unique().tolist():
             # What several asks take for this task is answered once.

@@ -119,6 +119,17 @@ def test_lists_have_names_in_words_and_in_json(clbench, what: str) -> None:
             assert clbench("show", name)[0] == 0
 
 
+def test_a_network_is_shown_with_what_is_masked(clbench) -> None:
+    _, out, _ = clbench("show", "mlp-30", "--json")
+    rows = json.loads(out)["parameters with 10 outputs"]
+    assert [tuple(row.values()) for row in rows] == [
+        ("fc1.weight", "30 x 784", "masked"),
+        ("fc1.bias", "30", "left alone"),
+        ("fc2.weight", "10 x 30", "masked"),
+        ("fc2.bias", "10", "left alone"),
+    ]
+
+
 def test_scenarios_are_the_papers_table(clbench) -> None:
     _, out, _ = clbench("list", "scenarios", "--json")
     rows = {row["name"]: row for row in json.loads(out)}

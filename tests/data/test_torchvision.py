@@ -32,6 +32,19 @@ def test_operators_are_declared_once_where_they_do_not_load(monkeypatch: pytest.
     assert declared == ["nms and qnms"]
 
 
+def test_a_module_that_imports_torchvision_is_loaded_again_once_its_operators_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared: list[str] = []
+
+    def load() -> str:
+        if not declared:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return "loaded"
+
+    monkeypatch.setattr(_torchvision, "_declared", [])
+    monkeypatch.setattr(_torchvision, "_declare_operators", lambda: declared.append("nms and qnms"))
+    assert _torchvision.with_torchvision(load) == "loaded"
+
+
 @pytest.mark.parametrize("error", [RuntimeError("something else"), ImportError("no module named torchvision")])
 def test_other_failures_are_raised_as_they_are(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def import_module(name: str) -> ModuleType:

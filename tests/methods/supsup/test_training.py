@@ -292,10 +292,10 @@ def bilinear(outputs: int) -> nn.Module:
 def test_in_bfloat16_only_layers_that_multiply_have_weights_of_that_type(
     network: Callable[[int], nn.Module], make_brief: Callable[..., Brief], make_stream: Callable[..., Stream]
 ) -> None:
-    method = SupSup(make_brief(GNU)._replace(network=network, precision=torch.bfloat16), outputs=10)
+    method = SupSup(make_brief(GNU, network, precision=torch.bfloat16), outputs=10)
     teach(method, make_stream(1)[0], 0, Schedule(5, 16, 0))
     assert method.live is None
-    plain = SupSup(make_brief(GNU)._replace(network=network), outputs=10)
+    plain = SupSup(make_brief(GNU, network), outputs=10)
     for each in (method, plain):
         each.begin_task(1, 1)
     inputs, labels = make_stream(1)[0].test.whole(16)
