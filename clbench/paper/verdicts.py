@@ -21,7 +21,8 @@ SINGLE = "one seed or measurement, which decides nothing"
 class Quantity(NamedTuple):
     """A mean over n seeds with the half width of its 95 % t interval (NaN for one), and its values by seed if they were kept.
 
-    ``of``: what stands in the place of seeds, if it is something else (a benchmark's rounds). Shares and accuracies run from 0 to 1 and have the unit "%".
+    ``of``: what stands in the place of seeds, if it is something else (a benchmark's rounds). Shares and accuracies run from 0 to 1, with
+    the unit "%".
     """
 
     name: str
