@@ -57,7 +57,7 @@ reproduce-fig3: setup ## The paper's Figure 3: SupSup in GNu against methods tha
 reproduce-fig4: setup ## Train, and draw the paper's Figure 4 (BUDGET=smoke|laptop|paper, SEEDS=0,1,2)
 	$(BIN)/clbench figure fig4 $(HOW)
 
-reproduce-fig5: setup ## Figure 5: rotations told apart by Binary, and One-Shot for BatchE
+reproduce-fig5: setup ## Figure 5: rotations told apart by Binary, and One-Shot and Binary for BatchE
 	$(BIN)/clbench figure fig5-left $(HOW)
 	$(BIN)/clbench figure fig5-right $(HOW)
 

@@ -63,6 +63,8 @@ def rows() -> Iterator[Row]:
     for name, seconds in added.items():
         shares = [more / (each["plain"] + more) for more, each in zip(seconds, measured, strict=True)]
         yield f"resnet50_{name}_overhead", median(shares), "ratio"
+        for number, share in enumerate(shares):
+            yield f"resnet50_{name}_overhead_round_{number}", share, "ratio"
 
 
 def vectorised(network: nn.Module, own: Tensors) -> nn.Module:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clbench import registry
+from clbench.method import parameters
 from clbench.scenarios import van_de_ven
 
 Make = Callable[..., Any]
@@ -68,3 +69,12 @@ def test_published_strengths_by_stream_and_scenario(method: str, parameter: str,
     assert [learn["learning_rate"] for learn in found] == [1e-4] * 3 + [1e-3] * 3
     assert all(learn["optimiser"] == "adam" for learn in found)
     assert parameter not in kind.recipe("permuted-mnist", "lenet-300-100", "GNs").learn
+
+
+def test_bgd_begins_as_its_authors_let_it_on_these_streams() -> None:
+    """Their domain scenario; without boundaries (NNs), the deviation of their continuous permutations."""
+    kind = registry.method("bgd")
+    assert kind.recipe("permuted-mnist-32", "mlp-1000x1000", "GNs").learn == {"deviation": 0.045}
+    assert kind.recipe("split-mnist-raw", "mlp-400x400", "GNs").learn == {"deviation": 0.02}
+    assert kind.recipe("permuted-mnist-32", "mlp-1000x1000", "NNs").learn == {}
+    assert parameters(kind.__init__)["deviation"].default == 0.06

@@ -14,7 +14,7 @@ BINARY = {"algorithm": "binary", "group": 128, "evidence": 128, "objective": "H"
 
 BATCHE_GG = "BatchE GG"
 BATCHE_WAYS: dict[str, dict[str, Any]] = {
-    f"BatchE {name}, {words}": {"algorithm": algorithm, "group": 128, "evidence": evidence}
+    f"{name} from {words}": {"algorithm": algorithm, "group": 128, "evidence": evidence}
     for evidence, words in ((1, "1 image"), (128, "128 images"))
     for name, algorithm in (("One-Shot", "one-shot"), ("Binary", "binary"))
 }

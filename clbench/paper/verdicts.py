@@ -21,7 +21,8 @@ SINGLE = "one seed or measurement, which decides nothing"
 class Quantity(NamedTuple):
     """A mean over n seeds with the half width of its 95 % t interval (NaN for one), and its values by seed if they were kept.
 
-    Shares and accuracies run from 0 to 1 and have the unit "%".
+    ``of``: what stands in the place of seeds, if it is something else (a benchmark's rounds). Shares and accuracies run from 0 to 1, with
+    the unit "%".
     """
 
     name: str
@@ -30,6 +31,7 @@ class Quantity(NamedTuple):
     n: int
     by_seed: Mapping[int, float] | None = None
     unit: str = "%"
+    of: str = "seeds"
 
     def text(self) -> str:
         """The mean as it is read."""
@@ -130,7 +132,7 @@ def difference(first: Quantity, second: Quantity | float) -> Difference:
     if first.by_seed and second.by_seed:
         seeds = sorted(set(first.by_seed) & set(second.by_seed))
         found = paired([first.by_seed[seed] for seed in seeds], [second.by_seed[seed] for seed in seeds])
-        basis = SINGLE if found.n == 1 else f"{found.n} seeds"
+        basis = SINGLE if found.n == 1 else f"{found.n} {first.of}"
         return Difference(name, found.n, found.difference, found.half_width, found.p_value, first.unit, basis)
     n = min(first.n, second.n)
     basis = SINGLE if n == 1 else f"means over {n} seeds, made before values by seed were kept"

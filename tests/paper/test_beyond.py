@@ -15,6 +15,7 @@ SMALL = {
     "groups": {"network": "swish-32x32", "updates": 3},
     "hopfield": {"network": "swish-8x8", "tasks": 6, "updates": 2, "set": {"outputs": 60}},
     "masks-out": {"network": "mlp-16", "updates": 3},
+    "psp-first": {"network": "mlp-16x16", "updates": 3},
     "inference": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
     "inference-mixed": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
     "splits-cifar100": {"network": "resnet-18-2", "updates": 2, "batch_size": 16},
@@ -79,6 +80,9 @@ def test_every_row_is_the_mean_over_its_runs(made):
             expected = np.mean(gains) - np.mean(lower) if "Transfer" in row["curve"] else float("nan")
             assert row["gain"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
             last = [table[table["task"] == row["at"] - 1] for table in last]
+        if name == "psp-first":
+            first = [table[table["task"] == 0]["accuracy"].item() for table in last]
+            assert row["first"] == pytest.approx(np.mean(first), abs=1e-12)
         if paper.FIGURES[name].beside and base.SINGLE in row["curve"]:
             assert pd.isna(row["accuracy"])
         else:
@@ -121,6 +125,16 @@ def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says
         ]
         places = drawn.frame["curve"].str.rpartition(", ")[0]
         assert lines == [list(zip(part["at"], part[column], strict=True)) for _, part in drawn.frame.groupby(places, sort=False)]
+
+
+def test_the_accuracy_on_the_first_task_is_what_is_drawn(tmp_path):
+    drawn = reproduced("psp-first", tmp_path, **SMALL["psp-first"])
+    lines = {line.get_label(): list(line.get_ydata()) for line in drawn.figure.axes[0].get_lines()}
+    for curve, part in drawn.frame.groupby("curve"):
+        assert lines[curve] == part["first"].tolist()
+        assert part["first"].iloc[0] == pytest.approx(part["accuracy"].iloc[0])  # after one task it is the average
+    assert drawn.figure.axes[0].get_ylabel() == "accuracy on the first task (%)"
+    assert drawn.frame["paper"].isna().all()
 
 
 def test_the_memory_of_hopsupsup_stays_the_same(tmp_path):

@@ -184,3 +184,9 @@ def test_a_network_s_own_scales_are_left_as_they_begin(make_brief: Make, make_st
     assert torch.equal(method.base.fixed["2.weight"], torch.ones(32))
     assert torch.equal(method.base.fixed["2.bias"], torch.zeros(32))
     assert set(method.base.layout.shapes) == {"1.weight", "4.weight"}
+
+
+def test_figure_2_decays_the_scores_of_resnet_18_and_not_those_of_resnet_50() -> None:
+    small, large = (SupSup.recipe("split-imagenet", network, "GG").learn for network in ("resnet-18-20", "resnet-50"))
+    assert (small["weight_decay"], small["schedule"], small["learning_rate"]) == (1e-4, "cosine", 1e-3)
+    assert (large["weight_decay"], large["schedule"], large["learning_rate"]) == (0.0, "warm-up-cosine", 1e-3)
