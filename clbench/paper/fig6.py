@@ -61,7 +61,35 @@ def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) ->
     return points
 
 
-draw, draw_beside = comparison.draw, comparison.draw_beside  # TODO
+# Sizes differ in colour and marker, H has open and G filled markers, so that lines that coincide are seen; bounds lie under them.
+OF_SIZE = {25: (style.BLUE, "o"), 100: (style.VERMILLION, "s"), 200: (style.BLACK, "^")}
+LOOKS: dict[str, dict[str, Any]] = {
+    **{
+        f"GNu H, s = {size}": {"color": colour, "marker": marker, "markersize": 6.5, "zorder": 3}
+        for size, (colour, marker) in OF_SIZE.items()
+    },
+    **{
+        f"GNu G, s = {size}": {
+            "color": colour,
+            "marker": marker,
+            "markersize": 3,
+            "markerfacecolor": colour,
+            "linestyle": (0, (3, 3)),
+            "zorder": 4,
+        }
+        for size, (colour, marker) in OF_SIZE.items()
+    },
+    UPPER: {"color": "0.75", "linewidth": 4, "solid_capstyle": "round", "zorder": 2},
+    LOWER: {"color": style.GREEN, "marker": "v", "markersize": 4.5, "linestyle": (0, (6, 1.5, 1, 1.5)), "zorder": 2.5},
+}
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Accuracy against tasks learned, in two panels: above enlarged, below from 0 with the lower bound and chance."""
+    figure = comparison.enlarged(frame, LOOKS, LOWER, bars=True)
+    style.caption(figure, caption(frame))
+    return figure
 
 
 @style.house
@@ -97,7 +125,14 @@ def made(side: str, network: str, budgets: Mapping[str, Mapping[str, Any]]) -> t
     """One side of the figure, and its companion."""
     title = f"The effect of the output size, {network}"
     return (
-        PaperFigure(f"fig6-{side}", title, CLASSES, partial(curves, network, budgets), draw, beside=draw_beside),
+        PaperFigure(
+            f"fig6-{side}",
+            title,
+            CLASSES,
+            partial(curves, network, budgets),
+            draw,
+            beside=partial(comparison.draw_beside, looks=LOOKS),
+        ),
         PaperFigure(
             f"fig6-{side}-sizes",
             f"{title}: more sizes, after the last task",
