@@ -38,12 +38,14 @@ FC: dict[str, dict[str, Any]] = {
 def curves(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
     """For each of the paper's output sizes a training, asked in GNu with H and with G; the bounds, told the task."""
     shared = {**budgets[budget], "stream": "permuted-mnist", "network": network}
-    lines = [
-        inferring(f"GNu {objective}, s = {size}", shared, "supsup", {"outputs": size}, **ONE_SHOT, objective=objective)
+    h, g = (
+        [
+            inferring(f"GNu {objective}, s = {size}", shared, "supsup", {"outputs": size}, **ONE_SHOT, objective=objective)
+            for size in DRAWN
+        ]
         for objective in ("H", "G")
-        for size in DRAWN
-    ]
-    return [*lines, told(UPPER, shared, "upper-bound"), told(LOWER, shared, "lower-bound")]
+    )
+    return [*h, told(UPPER, shared, "upper-bound"), told(LOWER, shared, "lower-bound"), *g]
 
 
 def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
@@ -92,6 +94,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def told_of_sizes(frame: pd.DataFrame) -> str:
+    """The companion's caption."""
+    return caption(frame).replace(" sizes as run", ", more sizes, as run", 1)
+
+
 @style.house
 def draw_ends(frame: pd.DataFrame) -> Figure:
     """Average accuracy after the last task against the output size."""
@@ -106,7 +113,7 @@ def draw_ends(frame: pd.DataFrame) -> Figure:
         axes.axhline(level, label=f"chance {scenario}: {100 * level:.3g} %", **(style.CHANCE | dashes))
     style.accuracy_axis(axes, 0, 1)
     plots.name_lines(figure, axes)
-    style.caption(figure, f"{caption(frame)} After {frame['learned'].max()} tasks.")
+    style.caption(figure, f"{told_of_sizes(frame)} After {frame['learned'].max()} tasks.")
     return figure
 
 
@@ -114,7 +121,7 @@ def draw_ends(frame: pd.DataFrame) -> Figure:
 def draw_ends_beside(frame: pd.DataFrame) -> Figure:
     """Tasks inferred rightly and what is stored, against the output size."""
     lines = frame.assign(curve=frame["curve"].str.replace(r", s = \d+", "", regex=True))
-    figure = comparison.draw_beside(lines, across="at", words=caption(frame[~single(frame)]))
+    figure = comparison.draw_beside(lines, across="at", words=told_of_sizes(frame[~single(frame)]))
     above, below = figure.axes
     style.sizes_axis(above, frame["at"])
     style.sizes_axis(below, frame["at"], "output size s")
