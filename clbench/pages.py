@@ -1,7 +1,7 @@
-"""A page for each method and scenario, written from what they declare: ``python -m clbench.pages docs``.
+"""A page for each method and scenario, and one of published numbers, written from what they declare: ``python -m clbench.pages docs``.
 
-Nothing in the pages is written by hand: a method's docstrings, scenarios, parameters and recipes, a scenario's questions, and the streams'
-summaries are all that they hold.
+Nothing in the pages is written by hand: a method's docstrings, scenarios, parameters and recipes, a scenario's questions, the streams'
+summaries, and the published numbers with their sources are all that they hold.
 """
 
 import inspect
@@ -12,6 +12,7 @@ from typing import Any
 
 from clbench import registry
 from clbench.method import Method, Parameter, parameters
+from clbench.paper.published import ALL
 from clbench.scenario import Scenario
 
 INDEX = "README.md"
@@ -19,11 +20,24 @@ WRITTEN = "<!-- Written by `python -m clbench.pages docs`: change what it tells 
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its path: for clbench's own methods, and for the scenarios, an index and one for each."""
+    """The text of each page by its path: for clbench's own methods, and for the scenarios, an index and one for each; published numbers."""
     zoo = {name: method for name, method in sorted(registry.methods().items()) if method.__module__.startswith("clbench.methods.")}
     made = {f"methods/{INDEX}": index(zoo)} | {f"methods/{name}.md": page(method) for name, method in zoo.items()}
     made |= {f"scenarios/{INDEX}": scenarios_index()}
+    made |= {"published.md": published_page()}
     return made | {f"scenarios/{s.name.lower()}.md": scenario_page(s, zoo) for s in registry.scenarios().values()}
+
+
+def published_page() -> str:
+    """Every published number that clbench shows, with its source."""
+    rows = [[each.quantity, each.shown, each.source, each.standing, each.setting] for each in ALL]
+    return _joined(
+        WRITTEN,
+        "# Published numbers",
+        "What clbench's figures and tables show as published, where it stands, and how it was seen (second-hand: only as others quote it). "
+        "A number holds for its own setting.",
+        _table(["quantity", "value", "source", "seen", "setting"], rows),
+    )
 
 
 def scenarios_index() -> str:

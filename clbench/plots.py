@@ -154,16 +154,16 @@ def nice_below(low: float, high: float) -> float:
     return max(0.0, np.floor(100 * (low - 0.1 * (high - low) - 0.005)) / 100)
 
 
-def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, across: str = "learned", **kwargs: Any) -> None:
-    """Accuracy against tasks learned (or ``across``), with its interval where there is one: a band, or a bar where there is one point."""
+def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, across: str = "learned", bars: bool = False, **kwargs: Any) -> None:
+    """Accuracy against tasks learned (or ``across``), with its interval where there is one: a band, or bars (always of a single point)."""
     points = points.sort_values(across)
     learned, accuracy, width = (points[c].to_numpy(float) for c in (across, "accuracy", "accuracy_interval"))
     axes.plot(learned, accuracy, label=label, markevery=max(1, len(points) // 8), **kwargs)
     if np.isfinite(width).any():
         colour, order = kwargs.get("color"), kwargs.get("zorder", 2) - 0.5
-        if len(points) == 1:
-            bars: ErrorbarContainer = axes.errorbar(learned, accuracy, width, color=colour, capsize=2, linewidth=0.8, zorder=order)
-            bars.set_label("")
+        if bars or len(points) == 1:
+            drawn: ErrorbarContainer = axes.errorbar(learned, accuracy, width, color=colour, capsize=2, linewidth=0.8, zorder=order)
+            drawn.set_label("")
         else:
             axes.fill_between(learned, accuracy - width, accuracy + width, color=colour, alpha=0.18, linewidth=0, zorder=order)
 

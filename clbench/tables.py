@@ -150,6 +150,7 @@ def figure_table(points: pd.DataFrame, measured: Sequence[str] = ()) -> pd.DataF
             "task accuracy %": percent(row["task_accuracy"], row["task_accuracy_interval"]),
             "bytes to predict": bytes_(row["stored_bytes"]),
             "the paper %" if row["budget"] == "paper" else "the paper %, at its budget": percent(row["paper"]),
+            "source": row["source"] if isinstance(row.get("source"), str) else NONE,
         }
         | {name: measure(row[name], row.get(f"{name}_interval", float("nan"))) for name in measured}
         for row in points.to_dict("records")

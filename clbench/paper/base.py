@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from clbench import plots, renderers, results, runs, spec, style, tables
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Score, Taught
+from clbench.paper.published import Published
 from clbench.registry import scenarios
 
 Watch = Callable[[spec.Job, Taught | Score], None]
@@ -48,10 +49,10 @@ COLUMNS = (
 )
 """The columns of a figure's table: a row for each point. Accuracies run from 0 to 1 and are means over n seeds, with half widths of
 their 95 % t intervals; ``at`` is where a point stands that is not drawn against tasks learned; ``paper`` is the accuracy that the paper
-gives for it, if it does, at the paper's budget; ``runs`` are the hashes of the runs that the point comes from."""
+gives for it, if it does, at the paper's budget (a column ``source`` says where); ``runs`` are the hashes of the runs behind the point."""
 
 
-NAMES = (*COLUMNS[: COLUMNS.index("at")], "n", "runs")
+NAMES = (*COLUMNS[: COLUMNS.index("at")], "n", "runs", "source")
 """The columns of words and counts; all others hold real numbers."""
 
 
@@ -76,12 +77,11 @@ SINGLE = "each image by itself"
 
 
 class Reference(NamedTuple):
-    """A number that the paper gives, and where: a curve's average accuracy after ``learned`` tasks at the paper's budget."""
+    """A number that was published: a curve's average accuracy after ``learned`` tasks at the paper's budget."""
 
     curve: str
     learned: int
-    accuracy: float
-    source: str
+    number: Published
 
 
 @dataclass(frozen=True)
@@ -187,14 +187,17 @@ def reproduce(
     table = (figure.rows or points)(answered)
     table.insert(0, "budget", budget)
     table.insert(0, "figure", figure.name)
-    table["paper"] = published(figure, budget, table)
+    known = published(figure, budget, table)
+    table["paper"] = [float("nan") if number is None else number.share for number in known]
+    table["source"] = [None if number is None else number.cited for number in known]
     seeded = of_seeds(figure, answered)
     for made in (table, seeded):
         # It is that of other images: beside the accuracy on all, it would be taken for a difference between the protocols.
         by_single = made["curve"].isin([curve.name for curve in alone])
         made.loc[by_single, [name for name in ("accuracy", "accuracy_interval") if name in made]] = float("nan")
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
-    own = [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
+    own = ["source"] if figure.reference else []
+    own += [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
     table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
     file = folder / "figures" / f"{figure.name}.csv"
     with renderers.writing(file):
@@ -239,13 +242,13 @@ def single(table: pd.DataFrame) -> "pd.Series[bool]":
     return table["curve"].str.endswith(f", {SINGLE}")
 
 
-def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[float]:
-    """What the paper gives for each row: where it stands in the paper's budget, and in the others beside a curve's last point."""
-    known = {(each.curve, each.learned): each.accuracy for each in figure.reference}
+def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[Published | None]:
+    """What was published for each row: where it stands in the paper's budget, and in the others beside a curve's last point."""
+    known = {(each.curve, each.learned): each.number for each in figure.reference}
     if budget != "paper":
         last = table.groupby("curve")["learned"].max()
-        known = {(curve, int(last[curve])): accuracy for (curve, _), accuracy in known.items() if curve in last}
-    return [known.get(place, float("nan")) for place in zip(table["curve"], table["learned"], strict=True)]
+        known = {(curve, int(last[curve])): number for (curve, _), number in known.items() if curve in last}
+    return [known.get(place) for place in zip(table["curve"], table["learned"], strict=True)]
 
 
 def read(file: Path) -> pd.DataFrame:

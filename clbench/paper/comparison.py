@@ -53,6 +53,41 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def enlarged(frame: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]], without: str, *, bars: bool = False) -> Figure:
+    """Two panels: above, the accuracies enlarged (to the range of all curves but ``without``); below, the same from 0 with chance.
+
+    ``looks``: how each curve is drawn; ``bars``: intervals as bars, where bands would lie on each other.
+    """
+    figure = style.new(style.COLUMN, 3.5)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    draw_looks(above, frame, looks, bars=bars)
+    draw_looks(below, frame, looks, bars=bars, scale=0.65)
+    inside = frame[frame["curve"] != without]
+    widths = inside["accuracy_interval"].fillna(0)
+    low, high = float((inside["accuracy"] - widths).min()), float((inside["accuracy"] + widths).max())
+    room = 0.12 * (high - low) + 0.004
+    style.accuracy_axis(above, plots.nice_below(low, high), min(1.0, high + room))
+    plots.draw_chance(below, frame)
+    style.accuracy_axis(below, 0, 1)
+    style.tasks_axis(below, frame["learned"].tolist())
+    above.tick_params(labelbottom=False)
+    figure.align_ylabels()
+    named = [line for line in above.get_lines() if not str(line.get_label()).startswith("_")]
+    chance = [line for line in below.get_lines() if str(line.get_label()).startswith("chance")]
+    figure.legend(handles=[*named, *chance], loc="outside upper left", ncols=2)
+    return figure
+
+
+def draw_looks(
+    axes: Axes, frame: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]], *, bars: bool = False, scale: float = 1.0
+) -> None:
+    """The lines, each in its own look, with widths and markers of that scale."""
+    for name, points in frame.groupby("curve", sort=False):
+        look: dict[str, Any] = {"linewidth": 1.2, "markersize": 0, "markerfacecolor": "none", **looks[str(name)]}
+        look |= {size: scale * look[size] for size in ("linewidth", "markersize")}
+        plots.draw_line(axes, points, label=str(name), bars=bars, **look)
+
+
 @style.house
 def draw_beside(
     frame: pd.DataFrame, across: str = "learned", words: str = "", looks: Mapping[str, Mapping[str, Any]] | None = None

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from clbench import plots, results, style
 from clbench.compare import SEEDS
 from clbench.metrics import mean_t_interval
-from clbench.paper import sizes
+from clbench.paper import published
 from clbench.paper.base import Curve, Done, PaperFigure, Reference, points
 from clbench.paper.comparison import caption, told
 
@@ -74,7 +74,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
     known = frame[frame["budget"] == "paper"].dropna(subset="paper")
     if len(known):
-        place = known["curve"].map(sizes.PAPER).fillna(known["megabytes"])  # the paper gives no bytes of Figure 2 right
+        place = known["curve"].map(published.SIZES).fillna(known["megabytes"])  # the paper gives no bytes of Figure 2 right
         axes.plot(place, known["paper"], "*", color=style.BLACK, label="the paper's number")
     axes.set_xscale("log")
     axes.set_xlabel("stored for all tasks (MB)")
@@ -90,16 +90,7 @@ LEFT = PaperFigure(
     {"smoke": 5, "laptop": 10, "paper": 10},
     left,
     draw,
-    tuple(
-        Reference(curve, 100, accuracy, "Figure 2 left")
-        for curve, accuracy in {
-            "SupSup; edges 4": 0.8637,
-            "SupSup; edges 8": 0.8868,
-            "SupSup; edges 16": 0.8958,
-            "BatchE": 0.8150,
-            "upper bound": 0.9255,
-        }.items()
-    ),
+    tuple(Reference(curve, 100, number) for curve, number in published.IMAGENET_ACCURACY.items()),
     seeds=1,
 )
 
@@ -165,6 +156,6 @@ RIGHT = PaperFigure(
     5,
     right,
     draw,
-    (Reference("lower bound", 20, 0.245, "section 4.1"),),
+    (Reference("lower bound", 20, published.CIFAR_LOWER_BOUND),),
     seeds=5,
 )

@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clbench import plots, style, tables
+from clbench import style, tables
 from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure
 
@@ -60,32 +59,9 @@ def curves(budget: str) -> list[Curve]:
 @style.house
 def draw(frame: pd.DataFrame) -> Figure:
     """Two panels: above, the accuracies enlarged; below, the same from 0 with chance."""
-    figure = style.new(style.COLUMN, 3.5)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    draw_curves(above, frame)
-    draw_curves(below, frame, scale=0.65)
-    inferred = frame[frame["curve"] != UNALIGNED]
-    widths = inferred["accuracy_interval"].fillna(0)
-    low, high = float((inferred["accuracy"] - widths).min()), float((inferred["accuracy"] + widths).max())
-    room = 0.12 * (high - low) + 0.004
-    style.accuracy_axis(above, plots.nice_below(low, high), min(1.0, high + room))
-    plots.draw_chance(below, frame)
-    style.accuracy_axis(below, 0, 1)
-    style.tasks_axis(below, frame["learned"].tolist())
-    above.tick_params(labelbottom=False)
-    figure.align_ylabels()
-    handles = [*above.get_lines(), *below.get_lines()[len(STYLES) :]]
-    figure.legend(handles=handles, loc="outside upper left", ncols=2)
+    figure = comparison.enlarged(frame, STYLES, UNALIGNED)
     style.caption(figure, caption(frame))
     return figure
-
-
-def draw_curves(axes: Axes, frame: pd.DataFrame, scale: float = 1.0) -> None:
-    """The lines, each in its own look, with widths and markers of that scale."""
-    for name, points in frame.groupby("curve", sort=False):
-        look = {"linewidth": 1.2, "markersize": 0} | STYLES[str(name)] | {"markerfacecolor": "none"}
-        look |= {size: scale * look[size] for size in ("linewidth", "markersize")}
-        plots.draw_line(axes, points, label=str(name), **look)
 
 
 def caption(frame: pd.DataFrame) -> str:

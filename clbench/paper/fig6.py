@@ -38,12 +38,14 @@ FC: dict[str, dict[str, Any]] = {
 def curves(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
     """For each of the paper's output sizes a training, asked in GNu with H and with G; the bounds, told the task."""
     shared = {**budgets[budget], "stream": "permuted-mnist", "network": network}
-    lines = [
-        inferring(f"GNu {objective}, s = {size}", shared, "supsup", {"outputs": size}, **ONE_SHOT, objective=objective)
+    h, g = (
+        [
+            inferring(f"GNu {objective}, s = {size}", shared, "supsup", {"outputs": size}, **ONE_SHOT, objective=objective)
+            for size in DRAWN
+        ]
         for objective in ("H", "G")
-        for size in DRAWN
-    ]
-    return [*lines, told(UPPER, shared, "upper-bound"), told(LOWER, shared, "lower-bound")]
+    )
+    return [*h, told(UPPER, shared, "upper-bound"), told(LOWER, shared, "lower-bound"), *g]
 
 
 def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
@@ -61,7 +63,40 @@ def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) ->
     return points
 
 
-draw, draw_beside = comparison.draw, comparison.draw_beside  # TODO
+# Sizes differ in colour and marker, H has open and G filled markers, so that lines that coincide are seen; bounds lie under them.
+OF_SIZE = {25: (style.BLUE, "o"), 100: (style.VERMILLION, "s"), 200: (style.BLACK, "^")}
+LOOKS: dict[str, dict[str, Any]] = {
+    **{
+        f"GNu H, s = {size}": {"color": colour, "marker": marker, "markersize": 6.5, "zorder": 3}
+        for size, (colour, marker) in OF_SIZE.items()
+    },
+    **{
+        f"GNu G, s = {size}": {
+            "color": colour,
+            "marker": marker,
+            "markersize": 3,
+            "markerfacecolor": colour,
+            "linestyle": (0, (3, 3)),
+            "zorder": 4,
+        }
+        for size, (colour, marker) in OF_SIZE.items()
+    },
+    UPPER: {"color": "0.75", "linewidth": 4, "solid_capstyle": "round", "zorder": 2},
+    LOWER: {"color": style.GREEN, "marker": "v", "markersize": 4.5, "linestyle": (0, (6, 1.5, 1, 1.5)), "zorder": 2.5},
+}
+
+
+@style.house
+def draw(frame: pd.DataFrame) -> Figure:
+    """Accuracy against tasks learned, in two panels: above enlarged, below from 0 with the lower bound and chance."""
+    figure = comparison.enlarged(frame, LOOKS, LOWER, bars=True)
+    style.caption(figure, caption(frame))
+    return figure
+
+
+def told_of_sizes(frame: pd.DataFrame) -> str:
+    """The companion's caption."""
+    return caption(frame).replace(" sizes as run", ", more sizes, as run", 1)
 
 
 @style.house
@@ -78,7 +113,7 @@ def draw_ends(frame: pd.DataFrame) -> Figure:
         axes.axhline(level, label=f"chance {scenario}: {100 * level:.3g} %", **(style.CHANCE | dashes))
     style.accuracy_axis(axes, 0, 1)
     plots.name_lines(figure, axes)
-    style.caption(figure, f"{caption(frame)} After {frame['learned'].max()} tasks.")
+    style.caption(figure, f"{told_of_sizes(frame)} After {frame['learned'].max()} tasks.")
     return figure
 
 
@@ -86,7 +121,7 @@ def draw_ends(frame: pd.DataFrame) -> Figure:
 def draw_ends_beside(frame: pd.DataFrame) -> Figure:
     """Tasks inferred rightly and what is stored, against the output size."""
     lines = frame.assign(curve=frame["curve"].str.replace(r", s = \d+", "", regex=True))
-    figure = comparison.draw_beside(lines, across="at", words=caption(frame[~single(frame)]))
+    figure = comparison.draw_beside(lines, across="at", words=told_of_sizes(frame[~single(frame)]))
     above, below = figure.axes
     style.sizes_axis(above, frame["at"])
     style.sizes_axis(below, frame["at"], "output size s")
@@ -97,7 +132,14 @@ def made(side: str, network: str, budgets: Mapping[str, Mapping[str, Any]]) -> t
     """One side of the figure, and its companion."""
     title = f"The effect of the output size, {network}"
     return (
-        PaperFigure(f"fig6-{side}", title, CLASSES, partial(curves, network, budgets), draw, beside=draw_beside),
+        PaperFigure(
+            f"fig6-{side}",
+            title,
+            CLASSES,
+            partial(curves, network, budgets),
+            draw,
+            beside=partial(comparison.draw_beside, looks=LOOKS),
+        ),
         PaperFigure(
             f"fig6-{side}-sizes",
             f"{title}: more sizes, after the last task",

@@ -17,13 +17,11 @@ from clbench.layers import weights
 from clbench.method import Brief, Method
 from clbench.methods.supsup.layout import Layout
 from clbench.methods.supsup.masking import kept_weights
+from clbench.paper.published import IMAGENET_SIZE
 from clbench.stream import Split
 
 TASKS, CLASSES, INPUT = 100, 10, (3, 224, 224)
 EDGES = (16.0, 8.0, 4.0)
-PAPER = {"upper bound": 10222.81, "SupSup; edges 16": 195.18, "BatchE": 124.99, "single model": 102.23}
-PAPER |= {"SupSup; edges 8": 100.98, "SupSup; edges 4": 65.50}
-"""Megabytes, as in the paper's Figure 2 left."""
 
 
 class Size(NamedTuple):
@@ -45,13 +43,19 @@ def sizes() -> list[Size]:
     statistics = sum(b.numel() for b in network.buffers() if b.is_floating_point())
     ends = sum(shape[0] + shape[1] for shape in layout.shapes.values())
     found = [
-        Size("upper bound", megabytes(4 * usual * TASKS), file("upper-bound"), PAPER["upper bound"], f"{TASKS} x 4 B x {usual:,}"),
-        Size("single model", megabytes(4 * usual), file("naive", tasks=1), PAPER["single model"], f"4 B x {usual:,}"),
+        Size(
+            "upper bound",
+            megabytes(4 * usual * TASKS),
+            file("upper-bound"),
+            IMAGENET_SIZE["upper bound"].value,
+            f"{TASKS} x 4 B x {usual:,}",
+        ),
+        Size("single model", megabytes(4 * usual), file("naive", tasks=1), IMAGENET_SIZE["single model"].value, f"4 B x {usual:,}"),
         Size(
             "BatchE",
             megabytes(4 * (usual + ends * TASKS)),
             file("batche"),
-            PAPER["BatchE"],
+            IMAGENET_SIZE["BatchE"].value,
             f"4 B x ({usual:,} + {TASKS} x {ends:,} inputs and outputs of layers)",
         ),
     ]
@@ -62,7 +66,7 @@ def sizes() -> list[Size]:
                 f"SupSup; edges {edges:g}",
                 megabytes(TASKS * (2 * kept + 4 * statistics)),
                 file("supsup", edges=edges, outputs=CLASSES),
-                PAPER[f"SupSup; edges {edges:g}"],
+                IMAGENET_SIZE[f"SupSup; edges {edges:g}"].value,
                 f"{TASKS} x (2 B x {kept:,} weights kept + 4 B x {statistics:,} statistics)",
             )
         )

@@ -10,6 +10,7 @@ import pytest
 from clbench import paper
 from clbench.paper import base, comparison, fig3
 from clbench.paper.fig5 import BINARY
+from clbench.paper.published import Published
 
 TINY = {"updates": 3, "network": "mlp-16"}
 NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right", "fig6-left-sizes", "fig6-right-sizes")
@@ -28,12 +29,31 @@ def made(request, tmp_path_factory):
 
 def test_every_point_is_drawn_where_the_table_says(made):
     drawn, _ = made
-    (axes,) = drawn.figure.axes
+    assert len(drawn.figure.axes) == (2 if drawn.frame["figure"].iloc[0] in ("fig6-left", "fig6-right") else 1)
     across = "at" if drawn.frame["at"].notna().any() else "learned"
-    lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
     own = drawn.frame[~base.single(drawn.frame)]
-    for name, points in own.assign(line=own["curve"].str.partition(",")[0]).groupby("line"):
-        assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
+    for axes in drawn.figure.axes:
+        lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
+        for name, points in own.groupby(line_names(own)):
+            assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
+
+
+def line_names(frame):
+    """The lines that curves are drawn as: those of several sizes are one if sizes stand on the axis."""
+    return frame["curve"].str.replace(r", s = \d+", "", regex=True) if frame["at"].notna().any() else frame["curve"]
+
+
+def test_figure_6_has_the_paper_s_lines():
+    for figure in (paper.FIGURES["fig6-left"], paper.FIGURES["fig6-right"]):
+        for budget in ("smoke", "laptop", "paper"):
+            names = {curve.name for curve in figure.curves(budget)}
+            sizes = {f"GNu {objective}, s = {size}" for objective in "HG" for size in (25, 100, 200)}
+            assert names == sizes | {"upper bound GG", "lower bound GG"}
+            companion = paper.FIGURES[f"{figure.name}-sizes"]
+            both = [base.needed(each.curves(budget), (0,)) for each in (figure, companion)]
+            hashes = [{a.job.learn.hash for a in answers if a.job.learn.method == "supsup"} for answers in both]
+            assert len(hashes[0]) == 3
+            assert budget == "smoke" or hashes[0] <= hashes[1]  # the companion is drawn from the same runs
 
 
 def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(made):
@@ -51,8 +71,8 @@ def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_fi
     above, below = paper.FIGURES[drawn.frame["figure"].iloc[0]].beside(drawn.frame).axes
     lines = [sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in above.get_lines()]
     asked = drawn.frame.dropna(subset="task_accuracy")
-    curves = asked["curve"].str.replace(r", s = \d+", "", regex=True)
-    wanted = [sorted(zip(part[across], part["task_accuracy"], strict=True)) for _, part in asked.groupby(curves)]
+    # With sizes on the axis, "GNu H, s = 10, each image by itself" is a point of "GNu H, each image by itself".
+    wanted = [sorted(zip(part[across], part["task_accuracy"], strict=True)) for _, part in asked.groupby(line_names(asked))]
     assert sorted(lines) == sorted(wanted)
     assert base.SINGLE in [line.get_label() for line in below.get_lines()]
 
@@ -69,6 +89,21 @@ def test_numbers_are_those_of_the_run_folders(made):
             assert math.isnan(row["accuracy"])
         else:
             assert row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
+
+
+def test_values_by_seed_are_those_of_the_run_folders(made):
+    drawn, folder = made
+    table = base.read_seeds(drawn.files[0])
+    assert drawn.files[1].name == f"{drawn.frame['figure'].iloc[0]}-seeds.csv"
+    assert len(table) == len(drawn.frame)  # of one seed
+    for row in table.to_dict("records"):
+        scores = pd.read_csv(folder / "runs" / row["run"] / "scores.csv")
+        own = drawn.frame[(drawn.frame["curve"] == row["curve"]) & (drawn.frame["learned"] == row["learned"])].iloc[0]
+        asked = scores[(scores["ask"] == own["ask"]) & (scores["learned"] == row["learned"])]
+        assert row["seed"] == 0
+        assert row["task_accuracy"] == pytest.approx(asked["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
+        single = base.SINGLE in row["curve"]
+        assert math.isnan(row["accuracy"]) if single else row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
 
 
 def test_files_are_there(made):
@@ -103,7 +138,8 @@ def test_one_training_serves_all_asks_of_supsup():
 
 
 def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_in_others(tmp_path):
-    reference = (base.Reference("SupSup GG", 1, 0.75, "made up"), base.Reference("another", 1, 0.5, "made up"))
+    number = Published("made up", 75.0, "Table 0", "second-hand", "none")
+    reference = (base.Reference("SupSup GG", 1, number), base.Reference("another", 1, number))
 
     def curves(budget):
         shared = {
@@ -120,7 +156,10 @@ def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_i
     own = base.reproduce(figure, "paper", tmp_path, seeds=(0,))
     assert own.frame["paper"].tolist() == pytest.approx([0.75, math.nan], nan_ok=True)
     assert "the paper's number" in [line.get_label() for line in own.figure.axes[0].get_lines()]
-    assert "| the paper % |" in (tmp_path / "figures" / "made-up.md").read_text()
+    text = (tmp_path / "figures" / "made-up.md").read_text()
+    assert "| the paper % |" in text
+    assert "| 75.00 | Table 0 (second-hand) |" in " ".join(text.split())  # its source stands beside it
+    assert base.read(tmp_path / "figures" / "made-up.csv")["source"].isna().tolist() == [False, True]
     again = base.reproduce(figure, "smoke", tmp_path)
     assert again.frame["paper"].tolist() == pytest.approx([math.nan, 0.75], nan_ok=True)
     assert "the paper's number" not in [line.get_label() for line in again.figure.axes[0].get_lines()]
