@@ -198,13 +198,13 @@ def densities(table: Table) -> list[str]:
 
 
 def units_that_differ(table: Table) -> Sequence[Pair]:
-    """Before step ``fig7.STEPS`` the share of units that differ from each task's mask, with ``SAME_MASK``; masks at outputs.
+    """Before step ``fig7.STEPS`` the share of units that differ from each task's mask, with ``SAME_MASK``, as Figure 7 traces it.
 
     But for the first task: with one mask stored, the descent begins there.
     """
     tasks = sorted(task for task in table.points["task"].unique() if task > 1)
     place = {"at": fig7.STEPS - 1}
-    return [(table.end(fig7.EQUATION_5, "distance", f"task {t:.0f}, units that differ", task=t, **place), SAME_MASK) for t in tasks]
+    return [(table.end(fig7.PROTOCOL, "distance", f"task {t:.0f}, units that differ", task=t, **place), SAME_MASK) for t in tasks]
 
 
 def five_times_the_masks(table: Table) -> Sequence[Pair]:

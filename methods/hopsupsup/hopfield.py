@@ -1,4 +1,4 @@
-"""A Hopfield network: strings of -1 and 1 written into a matrix, by two rules, and found again by descent on its energy."""
+"""A Hopfield network: strings of -1 and 1 written into a matrix, by two rules, and found again by two descents on its energy."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,16 +17,33 @@ def storkey(psi: Tensor, z: Tensor) -> Tensor:
     """Psi [d, d] with z [d] of -1 and 1 stored by Storkey's rule, whose local fields leave out both units of a pair."""
     field = psi @ z - psi.diagonal() * z
     pull = torch.outer(z, field)
-    return psi + (torch.outer(z, z) - pull - pull.T + 2 * psi) / len(z)
+    # A unit's pair with itself leaves out one unit, which the field does: only the others give a second one back.
+    pairs = psi - psi.diagonal().diag()
+    return psi + (torch.outer(z, z) - pull - pull.T + 2 * pairs) / len(z)
 
 
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"hebb": hebb, "storkey": storkey}
 
 
-def unstable(psi: Tensor, z: Tensor) -> Tensor:
+Memory = tuple[Tensor, ...]
+"""Psi as the squares along its diagonal, beside which all is 0: one [d, d] of all units, or one for the units of each layer."""
+
+
+def fields(memory: Memory, z: Tensor) -> Tensor:
+    """Psi z for strings [..., d]."""
+    parts = z.split([len(psi) for psi in memory], -1)
+    return torch.cat([part @ psi for part, psi in zip(parts, memory, strict=True)], -1)  # Psi is symmetric
+
+
+def unstable(memory: Memory, z: Tensor) -> Tensor:
     """The share of the units of z [d] that the others of z turn: 0 if it is stored, one half if nothing of it is left."""
-    field = psi @ z - psi.diagonal() * z
+    field = fields(memory, z) - torch.cat([psi.diagonal() for psi in memory]) * z
     return ((field >= 0) != (z >= 0)).float().mean()
+
+
+def signs(z: Tensor) -> Tensor:
+    """-1 and 1: a unit at 0 is kept."""
+    return torch.where(z >= 0, 1.0, -1.0)
 
 
 class State(NamedTuple):
@@ -38,7 +55,7 @@ class State(NamedTuple):
 
 
 def descend(
-    psi: Tensor,
+    memory: Memory,
     start: Tensor,
     doubt: Callable[[Tensor], Tensor],
     *,
@@ -62,10 +79,44 @@ def descend(
     slopes = grad_and_value(total, has_aux=True)
     for step in range(steps + 1):
         slope, (_, found) = slopes(z)
-        field = z @ psi  # Psi is symmetric
-        signs = torch.where(z >= 0, 1.0, -1.0)
-        states.append(State(z, found, -(signs * (signs @ psi)).sum(1) / 2))
+        field, string = fields(memory, z), signs(z)
+        states.append(State(z, found, -(string * fields(memory, string)).sum(1) / 2))
         share = step / steps
         velocity = momentum * velocity + (1 - share) * d * slope - strength * share * field
+        z = z - step_size * velocity
+    return states
+
+
+def descend_by_signs(
+    memory: Memory,
+    start: Tensor,
+    doubt: Callable[[Tensor, int], Tensor],
+    *,
+    steps: int,
+    step_size: float,
+    momentum: float,
+    strength: float,
+    decay: float,
+) -> list[State]:
+    """Descents in which entropy and energy see the signs of z alone, from ``start`` [q, d]: the states as ``descend`` gives them.
+
+    ``doubt`` gives the entropies [q] for masks [q, d] of 0 and 1 and the number of the step. The slope at a mask is taken for that at z,
+    which is twice what it would be for a mask (z + 1) / 2; so is that of the energy of 2 mask - 1. ``decay`` / d times z is added to it.
+    """
+    d = start.shape[1]
+    z, velocity, states = start, torch.zeros_like(start), []
+
+    def total(masks: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        doubts = doubt(masks, step)
+        return doubts.sum(), doubts
+
+    slopes = grad_and_value(total, has_aux=True)
+    for step in range(steps + 1):
+        string = signs(z)
+        slope, (_, found) = slopes((string + 1) / 2, step)
+        field = fields(memory, string)
+        states.append(State(z, found, -(string * field).sum(1) / 2))
+        share = (step + 1) / steps
+        velocity = momentum * velocity + (1 - share) * d * slope - 2 * strength * share * field + decay * z
         z = z - step_size * velocity
     return states

@@ -1,5 +1,6 @@
 """The method: masks of hidden units learned, written into the Hopfield network, and found again for the images of an ask."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -20,18 +21,20 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Step, Tensors, TrainingState, sgd
 
-from .hopfield import RULES, State, descend, unstable
+from .hopfield import RULES, State, descend, descend_by_signs, signs, unstable
 
 ACTIVATIONS = (nn.ReLU, nn.SiLU)
-TRACED = 64
-"""Images for which the recovery of a mask is traced."""
+GROUP = 64
+"""Images in a batch of the search."""
+RESTARTS = 8
+"""Searches for the mask of a task, each with the images in another order, of which the best counts."""
 TOGETHER = 16
-"""Groups of images for which masks are sought at a time."""
+"""Masks that are sought at a time."""
 AUTHORS_UNITS = 4096
 STEPS, STEP_SIZE, MOMENTUM, STRENGTH = 30, 500 / AUTHORS_UNITS, 0.9, 1.5e-3 * AUTHORS_UNITS
 """The authors' descent."""
-GROUP = 64
-"""The authors' test images that share a mask."""
+DECAY = 1e-4 * AUTHORS_UNITS
+"""The authors' weight decay in it: a step of the search for a task takes a twentieth from z."""
 
 
 class Masked(nn.Module):
@@ -71,7 +74,7 @@ class HopSupSup(Method):
     """Supermasks of hidden units in a Hopfield network of fixed size."""
 
     name = "hopsupsup"
-    version = 2
+    version = 3
     scenarios = frozenset({GNS, GNU})
     citation = "Wortsman et al.: Supermasks in Superposition. NeurIPS 2020, section 3.5"
     learning_depends_on = frozenset({"task_given_in_training"})
@@ -89,13 +92,15 @@ class HopSupSup(Method):
         *,
         outputs: int = 10,
         storage: Literal["storkey", "hebb"] = "storkey",
+        memory: Literal["joint", "layers"] = "joint",
         masked: Literal["output", "normalised"] = "output",
         learning_rate: float = 0.1,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
     ) -> None:
-        """``outputs``: of all classes of all tasks; ``storage``: the rule that writes masks; ``masked``: where a mask acts; SGD's
-        ``learning_rate``, ``momentum`` and ``weight_decay`` for the scores, which start at 0."""
+        """``outputs``: of all classes of all tasks; ``storage``: the rule that writes masks; ``memory``: one Psi of all hidden
+        units, or one of each layer's, as in the authors' code; ``masked``: where a mask acts; SGD's ``learning_rate``,
+        ``momentum`` and ``weight_decay`` for the scores, which start at 0."""
         super().__init__(brief)
         if outputs < brief.classes:
             raise UserError(f"outputs={outputs} is below the {brief.classes} classes of a task: give at least that many.")
@@ -105,7 +110,8 @@ class HopSupSup(Method):
         self.masked = Masked(brief.network(outputs), masked, brief.input_shape)
         self.size = sum(self.masked.widths)
         self._begin_on(brief.seed)
-        self.psi = torch.zeros(self.size, self.size, device=brief.device)
+        blocks = [self.size] if memory == "joint" else self.masked.widths
+        self.memory = tuple(torch.zeros(units, units, device=brief.device) for units in blocks)
         self.sum = torch.zeros(self.size, device=brief.device)
         self.first = torch.zeros(self.size, dtype=torch.int8, device=brief.device)
         self.tasks = 0
@@ -146,20 +152,30 @@ class HopSupSup(Method):
         return loss
 
     def end_task(self, data: Split) -> None:
-        z = torch.where(self.scores >= 0, 1.0, -1.0)
-        self.psi = self.store(self.psi, z)
+        z = signs(self.scores)
+        parts = z.split([len(psi) for psi in self.memory])
+        self.memory = tuple(self.store(psi, part) for psi, part in zip(self.memory, parts, strict=True))
         self.sum = self.sum + z
         self.tasks += 1
         if self.tasks == 1:
             self.first = z.to(torch.int8)
-        self._rows["retention"].append({"stored": self.tasks, "lost": float(unstable(self.psi, self.first.float()))})
-        inputs, _ = next(data.batches(1, TRACED, generator(self.seed, "traced", self.task)))
-        images, mask = inputs.to(self.brief.device)[None], (z[None] + 1) / 2
-        goal = float(self._doubt(images, mask))
-        for step, (found, doubt, energy) in enumerate(self._recover(images)):
-            distance = ((found >= 0) != (z >= 0)).float().mean()
-            row = {"step": step, "distance": float(distance), "entropy": float(doubt), "energy": float(energy), "goal": goal}
-            self._rows["recovery"].append({"task": self.task} | row)
+        self._rows["retention"].append({"stored": self.tasks, "lost": float(unstable(self.memory, self.first.float()))})
+        for search, states, goal in self._traced(data, (z + 1) / 2):
+            for step, (found, doubt, energy) in enumerate(states):
+                distance = (signs(found) != z).float().mean()
+                row = {"step": step, "distance": float(distance), "entropy": float(doubt), "energy": float(energy), "goal": goal}
+                self._rows["recovery"].append({"task": self.task, "search": search} | row)
+
+    def _traced(self, data: Split, mask: Tensor) -> Iterator[tuple[str, list[State], float]]:
+        """For each search, how it goes for some training images, and their entropy with the true mask."""
+        for search, batches in {"group": 1, "task": STEPS}.items():
+            inputs, _ = next(data.batches(1, batches * GROUP, generator(self.seed, "traced", self.task)))
+            groups = inputs.unflatten(0, (batches, GROUP))
+            if search == "group":
+                states = self._recover(groups.to(self.brief.device))
+            else:
+                states = self._recover_task(inputs, torch.arange(len(inputs)).view(1, batches, GROUP))
+            yield search, states, self._mean_doubt([groups], mask)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """``recovery``: how masks are found, for each task just learned; ``retention``: what is left of the first."""
@@ -170,14 +186,16 @@ class HopSupSup(Method):
     # Answering
 
     def check_ask(self, **parameters: Any) -> None:
-        for what, least in {"group": 2, "steps": 1}.items():
+        for what, least in {"group": 2, "steps": 1, "restarts": 1}.items():
             if parameters.get(what, least) < least:
                 raise UserError(f"{what} must be {least} or more, not {parameters[what]}.")
+        if "restarts" in parameters and parameters.get("search", "task") == "group":
+            raise UserError("restarts belong to search=task: leave them out, or ask with search=task.")
         above_zero(step_size=parameters.get("step_size"), strength=parameters.get("strength"))
         below_one(descent_momentum=parameters.get("descent_momentum"))
 
     def decisions(self, images: int, **parameters: Any) -> int:
-        return max(1, images // int(parameters.get("group", GROUP)))
+        return 1 if parameters.get("search", "task") == "task" else max(1, images // int(parameters.get("group", GROUP)))
 
     def check_tasks(self, tasks: int) -> None:
         if tasks * self.brief.classes > self.outputs:
@@ -191,38 +209,75 @@ class HopSupSup(Method):
         inputs: Tensor,
         task: int | None = None,
         *,
+        search: Literal["task", "group"] = "task",
+        restarts: int | None = None,
         group: int = GROUP,
-        steps: int = STEPS,
+        steps: int | None = None,
         step_size: float = STEP_SIZE,
         descent_momentum: float = MOMENTUM,
         strength: float = STRENGTH,
     ) -> Prediction:
-        """Find a mask for each ``group`` of images, drawn at random, by that many ``steps``, and answer with it.
+        """Find a mask for all the images (``search=task``), or for each ``group`` of them, drawn at random; and answer with it.
 
-        ``step_size`` (by hidden unit) and ``descent_momentum``; ``strength``: of the Hopfield network's energy against the entropy.
+        The search for a task takes a step on each ``group`` in turn, is begun ``restarts`` times (8 where not given) with other groups, and
+        keeps the mask with the lowest entropy: ``restarts=1`` is the authors'. ``steps``: where not given 30 for a group, and for a task
+        one on each group, 30 at least. ``step_size`` (by hidden unit) and ``descent_momentum``; ``strength``: of the Hopfield network's
+        energy against the entropy.
         """
         if len(inputs) < 2:
             raise UserError("HopSupSup needs two images or more to find a mask: batch normalisation has no statistics of one.")
-        how: dict[str, Any] = {"steps": steps, "step_size": step_size, "momentum": descent_momentum, "strength": strength}
+        how: dict[str, Any] = {"step_size": step_size, "momentum": descent_momentum, "strength": strength}
         # At random, for batch statistics of images of one class, as in data that are sorted, would hide the class.
         order = torch.randperm(len(inputs), generator=generator(self.seed, "groups"))
         # What is left over joins the last group: a few images have no batch statistics to speak of.
         alike = (max(1, len(inputs) // group) - 1) * group
         queries = list(inputs[order[:alike]].unflatten(0, (-1, group)).split(TOGETHER)) if alike else []
         queries.append(inputs[None, order[alike:]])
+        mask = self._mask_of_task(inputs, queries, group, steps, restarts or RESTARTS, how) if search == "task" else None
         best = []
         for query in queries:
             images = query.to(self.brief.device)
-            masks = (self._recover(images, **how)[-1].z >= 0).float()
+            if mask is None:
+                masks = (self._recover(images, steps=steps or STEPS, **how)[-1].z >= 0).float()
+            else:
+                masks = mask.expand(len(images), -1)
             best.append(self._logits(images, masks)[..., : self.brief.classes * self.tasks].argmax(-1).flatten())
         found = torch.cat(best)[order.argsort()]
         return Prediction(found % self.brief.classes, found // self.brief.classes)
+
+    def _mask_of_task(
+        self, inputs: Tensor, queries: Sequence[Tensor], group: int, steps: int | None, restarts: int, how: Mapping[str, Any]
+    ) -> Tensor:
+        """The mask [d] for all ``inputs``: of those where the descents end, that with the lowest entropy for the groups ``queries``."""
+        images = Split(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+        size = min(group, len(inputs))
+        steps = steps or max(STEPS, -(-len(inputs) // size))
+        orders = torch.stack([images.order(steps, size, generator(self.seed, "orders", again)) for again in range(restarts)])
+        ends = torch.cat([self._recover_task(inputs, some, **how)[-1].z >= 0 for some in orders.split(TOGETHER)])
+        masks = ends.unique(dim=0).float()
+        return min(masks, key=partial(self._mean_doubt, queries))
 
     def _recover(self, images: Tensor, **how: Any) -> list[State]:
         """The descents to masks for groups of images [q, b, *input_shape]."""
         usual = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
         start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
-        return descend(self.psi, start, partial(self._doubt, images), **(usual | how))
+        return descend(self.memory, start, partial(self._doubt, images), **(usual | how))
+
+    def _recover_task(self, inputs: Tensor, orders: Tensor, **how: Any) -> list[State]:
+        """The descents to a mask for the images [n, *input_shape] of a task, by batches of them in each order [q, T, b]."""
+        usual = {"step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH, "decay": DECAY}
+        steps = orders.shape[1]
+
+        def doubt(masks: Tensor, step: int) -> Tensor:
+            return self._doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
+
+        start = (self.sum / max(1, self.tasks)).expand(len(orders), -1)
+        return descend_by_signs(self.memory, start, doubt, steps=steps, **(usual | how))
+
+    def _mean_doubt(self, groups: Sequence[Tensor], mask: Tensor) -> float:
+        """The mean entropy for all groups of images, [q, b, *input_shape] each, with one mask [d]."""
+        doubts = [self._doubt(some.to(self.brief.device), mask.expand(len(some), -1)) for some in groups]
+        return float(torch.cat(doubts).mean())
 
     def _doubt(self, images: Tensor, masks: Tensor) -> Tensor:
         """The mean entropies [q] of the outputs for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""
@@ -239,6 +294,11 @@ class HopSupSup(Method):
     # State
 
     @property
+    def _blocks(self) -> list[str]:
+        """The names of the memory's parts."""
+        return ["psi"] if len(self.memory) == 1 else [f"psi{layer}" for layer in range(1, len(self.memory) + 1)]
+
+    @property
     def components(self) -> int:
         """Masks written into the Hopfield network."""
         return self.tasks
@@ -248,7 +308,7 @@ class HopSupSup(Method):
         return {"weights": self.base.weights}
 
     def learned(self) -> dict[str, Tensor]:
-        kept = {"psi": self.psi, "sum": self.sum}
+        kept = {**dict(zip(self._blocks, self.memory, strict=True)), "sum": self.sum}
         return {name: tensor.clone() for name, tensor in kept.items()} | {
             "seed": torch.tensor(self.seed),
             "tasks": torch.tensor(self.tasks),
@@ -259,7 +319,7 @@ class HopSupSup(Method):
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         self._begin_on(int(learned["seed"]))
-        self.psi = learned["psi"].to(self.brief.device, copy=True)
+        self.memory = tuple(learned[name].to(self.brief.device, copy=True) for name in self._blocks)
         self.sum = learned["sum"].to(self.brief.device, copy=True)
         self.tasks = int(learned["tasks"])
         if progress:

@@ -1,4 +1,4 @@
-"""HopSupSup: both rules of storage against double loops, recovery, and a method that keeps the same memory however many tasks there are."""
+"""HopSupSup: both rules of storage against double loops, both searches, and the same memory however many tasks there are."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from clbench import networks
 from clbench.errors import UserError
 from clbench.evaluator import Schedule, teach
-from clbench.methods.hopsupsup.hopfield import descend, hebb, storkey
+from clbench.methods.hopsupsup.hopfield import descend, descend_by_signs, hebb, storkey
 from clbench.methods.hopsupsup.hopsupsup import HopSupSup, Masked
 from clbench.scenarios import GNS, GNU
+from clbench.seeding import generator
+from clbench.stream import Split
 
 Make = Callable[..., Any]
 
@@ -28,7 +30,7 @@ def test_hebb_is_the_paper_s_rule() -> None:
 
 
 def test_storkey_against_its_sums_written_out() -> None:
-    """Storkey 1997: h_uv = sum over w other than u and v of Psi_uw z_w."""
+    """Storkey 1997: h_uv = sum over w other than u and v of Psi_uw z_w. On the diagonal that is one unit, and not two."""
     size, psi = 6, torch.zeros(6, 6)
     for z in strings(3, size):
         h = [[sum(float(psi[u, w] * z[w]) for w in range(size) if w not in (u, v)) for v in range(size)] for u in range(size)]
@@ -38,10 +40,8 @@ def test_storkey_against_its_sums_written_out() -> None:
                 for u in range(size)
             ]
         )
-        found = storkey(psi, z)
-        off = ~torch.eye(size, dtype=torch.bool)  # a unit's own pull on itself is no part of the rule
-        assert torch.allclose(found[off], expected[off], atol=1e-6)
-        psi = expected
+        psi = storkey(psi, z)
+        assert torch.allclose(psi, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", [hebb, storkey])
@@ -56,7 +56,7 @@ def test_stored_strings_are_minima_and_are_recovered(rule: Callable[[Tensor, Ten
     assert all(low < -(z @ psi @ z) / 2 for low, z in zip(energy, flipped, strict=True))
     for z in stored:
         states = descend(
-            psi,
+            (psi,),
             stored.mean(0)[None],
             lambda masks, z=z: -(masks * z).sum(1) / size,  # lowest where mask and z agree
             steps=40,
@@ -67,6 +67,49 @@ def test_stored_strings_are_minima_and_are_recovered(rule: Callable[[Tensor, Ten
         assert torch.equal(torch.sign(states[-1].z[0]), z)
         assert len(states) == 41
         assert states[-1].energy < states[0].energy
+
+
+class Hard(torch.autograd.Function):
+    """1 where a score is 0 or more; the gradient passes through."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        return (scores >= 0).float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0]
+
+
+@pytest.mark.parametrize("widths", [(30,), (10, 20)])
+def test_the_authors_descent_is_sgd_on_scores_of_hard_masks(widths: tuple[int, ...]) -> None:
+    """Against torch.optim.SGD and autograd: weights in time (b + 1) / T, one batch a step, weight decay, s = 2 m - 1."""
+    d, steps, step_size, strength, decay = 30, 7, 0.1, 5.0, 0.4
+    memory = tuple(torch.zeros(width, width) for width in widths)
+    stored = strings(3, d)
+    for z in stored:
+        memory = tuple(storkey(psi, part) for psi, part in zip(memory, z.split(widths), strict=True))
+    psi = torch.block_diag(*memory)
+    batches = torch.randn(steps, d, generator=torch.Generator().manual_seed(2))
+
+    def doubt(masks: Tensor, step: int) -> Tensor:
+        return ((masks - batches[step % steps]) ** 2).mean(-1)
+
+    how = {"steps": steps, "step_size": step_size, "momentum": 0.9, "strength": strength, "decay": decay}
+    states = descend_by_signs(memory, stored.mean(0)[None], doubt, **how)
+    scores = nn.Parameter(stored.mean(0))
+    sgd = torch.optim.SGD([scores], lr=step_size * d, momentum=0.9, weight_decay=decay / d)
+    for step in range(steps):
+        assert torch.allclose(states[step].z[0], scores.detach(), atol=1e-4)
+        mask, share = Hard.apply(scores), (step + 1) / steps
+        z = 2 * mask - 1
+        energy = -(z @ psi @ z) / 2
+        assert float(states[step].energy) == pytest.approx(energy.item(), abs=1e-4)
+        sgd.zero_grad()
+        (strength / d * share * energy + (1 - share) * doubt(mask, step)).backward()
+        sgd.step()
+    assert torch.allclose(states[-1].z[0], scores.detach(), atol=1e-4)
+    assert len(states) == steps + 1
 
 
 @pytest.mark.parametrize("place", ["output", "normalised"])
@@ -90,8 +133,9 @@ def made(make_brief: Make, scenario: Any = GNU, **learning: Any) -> Any:
     return HopSupSup(make_brief(scenario)._replace(network=swish), outputs=12, **learning)
 
 
+@pytest.mark.parametrize("search", ["task", "group"])
 @pytest.mark.parametrize("storage", ["storkey", "hebb"])
-def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stream: Make, storage: Any) -> None:
+def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stream: Make, storage: Any, search: Any) -> None:
     method, stream, bytes_ = made(make_brief, storage=storage), make_stream(3), []
     for index in range(3):
         teach(method, stream[index], index, Schedule(60, 32, 0))
@@ -100,19 +144,64 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     tasks, labels_right = [], []
     for index in range(3):
         inputs, labels = stream[index].test.whole()
-        found = method.predict(inputs, group=60)
+        found = method.predict(inputs, search=search, group=60 if search == "group" else 30)
         assert found.tasks is not None
         tasks.append((found.tasks == index).float().mean())
         labels_right.append((found.labels == labels).float().mean())
     assert torch.stack(tasks).mean() > 0.6  # by guessing a third
     assert torch.stack(labels_right).mean() > 0.6  # by guessing a quarter
     rows = method.tables()["recovery"]
-    assert [row["step"] for row in rows] == list(range(31)) * 3
+    assert [(row["search"], row["step"]) for row in rows] == [
+        (search, step) for search in ("group", "task") for step in range(31)
+    ] * 3
     # The first descent starts at the only mask there is.
     assert rows[0]["distance"] == 0
     assert rows[0]["goal"] == pytest.approx(rows[0]["entropy"])
-    assert [len({row["goal"] for row in rows[31 * task : 31 * task + 31]}) for task in range(3)] == [1, 1, 1]
+    assert [len({row["goal"] for row in rows[31 * part : 31 * part + 31]}) for part in range(6)] == [1] * 6
     assert method.tables() == {}
+
+
+def test_a_task_s_search_keeps_the_mask_of_the_lowest_entropy(make_brief: Make, make_stream: Make) -> None:
+    """Of searches begun again with the batches in another order; restarts are reproduced, and one more never does worse."""
+    method, stream = made(make_brief), make_stream(3)
+    for index in range(3):
+        teach(method, stream[index], index, Schedule(20, 32, 0))
+    inputs, _ = stream[2].test.whole()
+    queries, orders = [inputs[None]], Split(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+    ends = []
+    for restart in range(6):
+        order = orders.order(4, 10, generator(method.seed, "orders", restart))
+        ends.append((method._recover_task(inputs, order[None], strength=0.5)[-1].z[0] >= 0).float())
+    doubts = [float(method._doubt(inputs[None], mask[None])) for mask in ends]
+    assert len({*doubts}) > 1, "the orders end alike: the test shows nothing"
+    kept = [method._mask_of_task(inputs, queries, 10, 4, restarts, {"strength": 0.5}) for restarts in (1, 2, 6)]
+    assert torch.equal(kept[0], ends[0])
+    assert [float(method._doubt(inputs[None], mask[None])) for mask in kept] == pytest.approx(
+        [doubts[0], min(doubts[:2]), min(doubts)], abs=1e-6
+    )
+    answers = [method.predict(inputs, restarts=6, steps=4, group=10) for _ in range(2)]
+    assert torch.equal(answers[0].labels, answers[1].labels)
+
+
+def test_a_memory_for_each_layer(make_brief: Make, make_stream: Make) -> None:
+    """Each layer's part of a mask is written by itself, and is all that is kept; the method goes on from its file."""
+    brief = make_brief(GNU)._replace(
+        network=lambda outputs: networks.seeded(lambda n: networks.swish((1, 8, 8), (24, 16), n), outputs, 0)
+    )
+    method, stream = HopSupSup(brief, outputs=12, memory="layers"), make_stream(2)
+    expected = [torch.zeros(24, 24), torch.zeros(16, 16)]
+    for index in range(2):
+        teach(method, stream[index], index, Schedule(5, 32, 0))
+        z = torch.where(method.scores >= 0, 1.0, -1.0)
+        expected = [storkey(psi, part) for psi, part in zip(expected, z.split((24, 16)), strict=True)]
+    learned = method.learned()
+    assert {"psi1", "psi2"} < set(learned)
+    assert "psi" not in learned
+    assert all(torch.equal(learned[f"psi{layer}"], psi) for layer, psi in enumerate(expected, 1))
+    twin = HopSupSup(brief, outputs=12, memory="layers")
+    twin.restore(learned, method.progress())
+    inputs, _ = stream[0].test.whole()
+    assert torch.equal(twin.predict(inputs).labels, method.predict(inputs).labels)
 
 
 def test_what_is_left_of_the_first_mask_is_told(make_brief: Make, make_stream: Make) -> None:
@@ -126,7 +215,7 @@ def test_what_is_left_of_the_first_mask_is_told(make_brief: Make, make_stream: M
         teach(each, stream[2], 2, Schedule(5, 32, 0))
         *_, last = each.tables()["retention"]
         first = [float(unit) for unit in method.first]
-        psi = method.psi.tolist()
+        psi = method.memory[0].tolist()
         fields = [sum(psi[u][v] * first[v] for v in range(len(first)) if v != u) for u in range(len(first))]
         lost = sum((field >= 0) != (unit > 0) for field, unit in zip(fields, first, strict=True)) / len(first)
         assert last == {"stored": 3, "lost": pytest.approx(lost)}
@@ -144,6 +233,8 @@ def test_a_task_too_many_is_refused(make_brief: Make) -> None:
     [
         ({"group": 1}, "group must be 2 or more"),
         ({"steps": 0}, "steps must be 1 or more"),
+        ({"restarts": 0}, "restarts must be 1 or more"),
+        ({"restarts": 2, "search": "group"}, "restarts belong to search=task"),
         ({"step_size": float("nan")}, "step_size must be above 0 and finite"),
         ({"descent_momentum": 1.5}, "descent_momentum must be at least 0 and below 1"),
     ],
@@ -158,8 +249,10 @@ def test_what_is_left_over_joins_the_last_group(make_brief: Make, make_stream: M
     teach(method, stream[0], 0, Schedule(5, 32, 0))
     inputs, _ = stream[0].test.whole()
     for count in (2, 33, 60):
-        assert method.predict(inputs[:count], group=16).labels.shape == (count,)
-    assert [method.decisions(count, group=16) for count in (2, 33, 60)] == [1, 2, 3]
+        for search in ("task", "group"):
+            assert method.predict(inputs[:count], search=search, group=16).labels.shape == (count,)
+    assert [method.decisions(count, search="group", group=16) for count in (2, 33, 60)] == [1, 2, 3]
+    assert method.decisions(60, search="task", group=16) == 1
     with pytest.raises(UserError, match="two images or more"):
         method.predict(inputs[:1])
 

@@ -33,7 +33,7 @@ RIGHT: dict[str, dict[str, tuple[float | None, ...]]] = {
     "splits-cifar100": {"SupSup GNu H": (0.2, 0.3)},
     "mixed": {"SupSup GNu H": (0.6, 0.7)},
     "masks-out": {"enough masks": (0.9,), "fewer masks than tasks": (0.6,)},
-    "fig7": {"output (equation 5)": (0.9, 0.99, 29, None, 0.002)},
+    "fig7": {"normalised (the authors' code), authors' search": (0.9, 0.99, 29, None, 0.002)},
 }
 WRONG: dict[str, dict[str, tuple[float | None, ...]]] = {
     "fig3-left": {"PSP GG": (0.94,)},
@@ -48,7 +48,7 @@ WRONG: dict[str, dict[str, tuple[float | None, ...]]] = {
     "splits-cifar100": {"SupSup GNu H": (0.2, 0.96)},
     "mixed": {"SupSup GNu H": (0.6, 0.97)},
     "masks-out": {"fewer masks than tasks": (0.895,)},
-    "fig7": {"output (equation 5)": (0.9, 0.99, 29, None, 0.2)},
+    "fig7": {"normalised (the authors' code), authors' search": (0.9, 0.99, 29, None, 0.2)},
 }
 SPREAD = (-0.0001, 0.0, 0.0001)
 """What is added to a value for each of three seeds; curves differ in its size and sign."""
@@ -178,7 +178,7 @@ def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path: Path) ->
     drawn = [claim for claim in claims.CLAIMS if claim.figure != claims.BENCH]
     for claim in drawn:
         curves = [curve.name for curve in paper.FIGURES[claim.figure].curves("smoke")]
-        places = [29, 100] if claim.figure == "fig7" else range(10, 1000, 10)
+        places = [29] * len(curves) if claim.figure == "fig7" else range(10, 1000, 10)
         written = {curve: (0.5, 0.5, place, 1e6, 0.5) for place, curve in zip(places, curves, strict=False)}
         if "BatchE" in written:
             written["BatchE"] = (0.5, 0.5, 1, 2e6, 0.5)
