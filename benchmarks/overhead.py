@@ -27,7 +27,7 @@ Row = tuple[str, float, str]
 BATCH = 32
 SHAPE = (3, 224, 224)
 NETWORK = "resnet-50"
-ROUNDS = 7
+ROUNDS = 5
 
 
 def rows() -> Iterator[Row]:

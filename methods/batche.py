@@ -170,6 +170,8 @@ class BatchE(PerTaskMethod):
         alone = evidence == 1 or self.alone
         # A group's gradient is one of each weight, and of what it contracts to with each task's vectors.
         floats = sum(shape.numel() + shape[0] * len(self.rows) for shape in self.weights.values())
+        if algorithm == "binary":  # superpositions of its own, with their scales
+            floats *= 3
         tasks = decide(infer, inputs, group=group, evidence=evidence, at_a_time=GRADIENT_BYTES // (4 * floats), alone=alone)
         return Prediction(answer_by_task(inputs, tasks, lambda some, task: super(BatchE, self).predict(some, task).labels), tasks)
 

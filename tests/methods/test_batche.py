@@ -228,10 +228,11 @@ def test_one_learned_task_is_the_only_answer(make_brief: Make, make_stream: Make
         assert set(method.predict(images(5), algorithm=algorithm).tasks.tolist()) == {0}
 
 
-def test_many_groups_are_looked_at_in_parts(taught: BatchE, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = taught.predict(images(30), group=1)
+@pytest.mark.parametrize("algorithm", ["one-shot", "binary"])
+def test_many_groups_are_looked_at_in_parts(taught: BatchE, algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = taught.predict(images(30), algorithm=algorithm, group=1)
     monkeypatch.setattr("clbench.methods.batche.GRADIENT_BYTES", 1)
-    parts = taught.predict(images(30), group=1)
+    parts = taught.predict(images(30), algorithm=algorithm, group=1)
     assert torch.equal(whole.tasks, parts.tasks)
 
 
