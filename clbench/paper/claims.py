@@ -62,10 +62,10 @@ class Claim:
 class Judgement(NamedTuple):
     """A claim as judged; ``verdict`` is a word of ``clbench.paper.verdicts``.
 
-    ``difference`` with its 95 % ``interval`` and ``p`` (paired t test, two-sided) is the one that decides, ``decided_by``: of several that
-    which has least room in the claim's region (where one is enough: most). ``basis``: what the interval comes from; ``n``: over how many
-    seeds. ``data``: the stream and its data, which at the smoke budget stand in for others. ``numbers``: the means of all that was
-    compared, in ``unit`` (%: shares from 0 to 1). ``runs``: the hashes of the runs behind the figure.
+    ``difference`` with its 95 % ``interval`` and ``p`` (paired t test, two-sided) is the one that decides, ``decided_by``: of several with
+    that verdict the one that has least room in the claim's region (where one is enough: most). ``basis``: what the interval comes from;
+    ``n``: over how many seeds. ``data``: the stream and its data, which at the smoke budget stand in for others. ``numbers``: the means of
+    all that was compared, in ``unit`` (%: shares from 0 to 1). ``runs``: the hashes of the runs behind the figure.
     """
 
     sentence: str
@@ -128,10 +128,12 @@ def judge(claim: Claim, folder: Path) -> Judgement:
             f"{file} does not hold the curves of {claim.figure}: make it again with `clbench figure {claim.figure}`."
         ) from None
     differences = [difference(*pair) for pair in pairs]
-    decision = together([verdict(each, claim.region) for each in differences], every=claim.every)
+    verdicts = [verdict(each, claim.region) for each in differences]
+    decision = together(verdicts, every=claim.every)
     if not differences:
         return told._replace(verdict=decision, basis="no curve is what the claim is about")
-    decisive = (min if claim.every else max)(differences, key=claim.region.room)
+    deciding = [each for each, word in zip(differences, verdicts, strict=True) if word == decision]
+    decisive = (min if claim.every else max)(deciding, key=claim.region.room)
     certain = isfinite(decisive.half_width)
     quantities = {one.name: one.mean for pair in pairs for one in pair if isinstance(one, Quantity)}
     return told._replace(

@@ -63,22 +63,16 @@ def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) ->
     return points
 
 
-# Sizes differ in colour and marker, H has open and G filled markers, so that lines that coincide are seen; bounds lie under them.
+# Sizes differ in colour and marker; the marker of G is a small one inside H's, so that lines that coincide are seen. Bounds lie under them.
 OF_SIZE = {25: (style.BLUE, "o"), 100: (style.VERMILLION, "s"), 200: (style.BLACK, "^")}
+OF_OBJECTIVE: dict[str, dict[str, Any]] = {
+    "H": {"markersize": 6.5, "zorder": 3},
+    "G": {"markersize": 3, "linestyle": (0, (3, 3)), "zorder": 4},
+}
 LOOKS: dict[str, dict[str, Any]] = {
     **{
-        f"GNu H, s = {size}": {"color": colour, "marker": marker, "markersize": 6.5, "zorder": 3}
-        for size, (colour, marker) in OF_SIZE.items()
-    },
-    **{
-        f"GNu G, s = {size}": {
-            "color": colour,
-            "marker": marker,
-            "markersize": 3,
-            "markerfacecolor": colour,
-            "linestyle": (0, (3, 3)),
-            "zorder": 4,
-        }
+        f"GNu {objective}, s = {size}": {"color": colour, "marker": marker, **look}
+        for objective, look in OF_OBJECTIVE.items()
         for size, (colour, marker) in OF_SIZE.items()
     },
     UPPER: {"color": "0.75", "linewidth": 4, "solid_capstyle": "round", "zorder": 2},

@@ -116,6 +116,16 @@ def test_no_density_with_fewer_bytes_is_a_claim_that_does_not_hold(tmp_path: Pat
     assert (judged.verdict, judged.evidence) == (FAILS, "no curve is what the claim is about")
 
 
+def test_what_decided_has_the_verdict_that_it_decides(tmp_path: Path) -> None:
+    """PSP's interval is wide and reaches further down, yet it is BatchE, certainly above, that makes the claim fail."""
+    write(tmp_path, {"fig3-left": {"SupSup GNu H": (0.93,), "PSP GG": (0.92,), "BatchE GG": (0.935,)}})
+    seeds = pd.read_csv(tmp_path / "fig3-left-seeds.csv")
+    noise = seeds["seed"].map({0: -0.1, 1: 0.0, 2: 0.1}).where(seeds["curve"] == "PSP GG", 0.0)
+    seeds.assign(accuracy=seeds["accuracy"] + noise).to_csv(tmp_path / "fig3-left-seeds.csv", index=False)
+    judged = judged_by(tmp_path, "fig3-left")
+    assert (judged.verdict, judged.decided_by) == (FAILS, "SupSup GNu H - BatchE GG")
+
+
 def test_one_seed_is_undecided_and_says_so(tmp_path: Path) -> None:
     write(tmp_path, {"fig3-left": RIGHT["fig3-left"]}, spread=(0.0,))
     judged = judged_by(tmp_path, "fig3-left")
