@@ -93,7 +93,10 @@ def test_three_curves_come_from_one_training(made):
 
 def test_files_are_written_and_caption_says_what_was_run(made):
     drawn, folder, _ = made
-    names = [f"fig4{suffix}" for suffix in (".csv", "-seeds.csv", ".png", ".pdf", ".md", ".tex")] + ["fig4-beside.png", "fig4-beside.pdf"]
+    names = [f"fig4{suffix}" for suffix in (".csv", "-seeds.csv", ".png", ".pdf", ".md", ".tex")] + [
+        "fig4-beside.png",
+        "fig4-beside.pdf",
+    ]
     assert [file.relative_to(folder / "figures").name for file in drawn.files] == names
     (caption,) = [text.get_text().replace("\n", " ") for text in drawn.figure.texts if text.get_gid() == "caption"]
     for part in ("clbench", "smoke", "mnist-5k", "lenet-300-100", "500 outputs", "20 updates", "2 seeds", "group=128, evidence=1"):
