@@ -1,6 +1,7 @@
 """Backbones: parameters counted by hand, names of every kind, and refusals in one sentence."""
 
 import functools
+import math
 import random
 import sys
 import types
@@ -12,10 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from clbench import networks
+from clbench import networks, registry
 from clbench._torchvision import import_torchvision
 from clbench.errors import UserError
+from clbench.evaluator import Schedule, teach
+from clbench.method import Brief
 from clbench.networks import catalogue, mlp, resolve, seeded
+from clbench.scenarios import GG
+from clbench.stream import Split, Task
 
 MNIST = (1, 28, 28)
 LENET = 784 * 300 + 300 * 100
@@ -407,3 +412,15 @@ def test_the_last_layer_is_the_one_that_is_called_last() -> None:
 def test_torchvision_s_networks_come_by_dotted_name() -> None:
     network = resolve("torchvision.models:resnet18", (3, 32, 32))(7)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("method", "settings"), [("naive", {}), ("supsup", {}), ("ewc", {"samples": 2})])
+def test_torchvision_s_resnet_is_learned(method: str, settings: dict[str, int], make_brief: Callable[..., Brief]) -> None:
+    """Activations in place, biases and running statistics."""
+    shape = (3, 16, 16)
+    brief = make_brief(GG, resolve("torchvision.models:resnet18", shape), input_shape=shape)
+    split = Split(torch.randn(8, *shape), torch.arange(8) % 4)
+    learner = registry.method(method)(brief, **settings)
+    losses = teach(learner, Task(split, split, "noise"), 0, Schedule(2, 4)).losses
+    assert all(math.isfinite(loss) for loss in losses)
+    assert learner.predict(split.images, 0).labels.shape == (8,)
