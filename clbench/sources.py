@@ -36,7 +36,9 @@ _imported: dict[str, str] = {}
 
 def of_file(name: str, file: Path) -> dict[str, str]:
     """The digests of a file, under ``name``, and of the modules that it needs."""
-    return {name: _of(file)} | {module: _of(path) for module, path in sorted(_needed(file, "").items())}
+    _look_anew()
+    needed = _closure(_imports(_text(file), ""))
+    return {name: _of(file)} | {module: _of(path) for module, path in sorted(needed.items())}
 
 
 def of_dotted(name: str) -> dict[str, str]:
@@ -44,6 +46,7 @@ def of_dotted(name: str) -> dict[str, str]:
 
     Empty for clbench's own, and for what cannot be found or read.
     """
+    _look_anew()
     module = _module_of(name)
     if module is None:
         return _without_file(name)
@@ -65,7 +68,7 @@ def digest(found: Mapping[str, str]) -> str | None:
 
 def refresh(modules: Iterable[str]) -> None:
     """Have modules that were edited, or need one that was, imported anew the next time."""
-    importlib.invalidate_caches()
+    _look_anew()
     for name in modules:
         found = _of_module(name)
         now = digest(found)
@@ -107,7 +110,7 @@ def _lies_in_package(file: Path) -> bool:
 def _untouched(modules: Iterable[str]) -> bool:
     """Whether no module's file was changed in this process's time: then what somebody else imported is what lies there."""
     began = psutil.Process().create_time()
-    files = [Path(spec.origin) for spec in map(_find, modules) if spec and spec.origin]
+    files = [Path(spec.origin) for spec in map(_find, modules) if spec is not None and spec.origin is not None]
     return all(file.stat().st_ctime < began for file in files)
 
 
@@ -131,13 +134,8 @@ def _without_file(name: str) -> dict[str, str]:
     return {}
 
 
-def _needed(file: Path, package: str) -> dict[str, Path]:
-    return _closure(_imports(file.read_bytes(), package))
-
-
 def _closure(names: Iterable[str]) -> dict[str, Path]:
     """The files of the modules of these names, of the packages that they are in, and of all that those import, by module."""
-    importlib.invalidate_caches()
     found: dict[str, Path] = {}
     seen: set[str] = set()
     pending = list(names)
@@ -149,10 +147,10 @@ def _closure(names: Iterable[str]) -> dict[str, Path]:
             if module in seen:
                 continue
             seen.add(module)
-            if spec.origin is not None:
+            if spec.origin is not None and Path(spec.origin).is_file():
                 found[module] = Path(spec.origin)
                 package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-                pending += _imports(found[module].read_bytes(), package)
+                pending += _imports(_text(found[module]), package)
     return found
 
 
@@ -197,6 +195,7 @@ def _module_of(name: str) -> str | None:
     return module
 
 
+@cache
 def _find(name: str) -> ModuleSpec | None:
     """Where a module would be imported from. ``importlib.util.find_spec`` would import the package that it is in."""
     parent, _, _ = name.rpartition(".")
@@ -228,8 +227,20 @@ def _release(package: str) -> str:
     return ", ".join(f"{name} {version(name)}" for name in sorted(set(packages_distributions().get(package, ()))))
 
 
+@cache
+def _text(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def _look_anew() -> None:
+    """What is found and read is kept for one call from outside: modules of a project import each other again and again."""
+    importlib.invalidate_caches()
+    _find.cache_clear()
+    _text.cache_clear()
+
+
 def _of(file: Path) -> str:
-    return _short(file.read_bytes())
+    return _short(_text(file))
 
 
 def _short(content: bytes) -> str:
