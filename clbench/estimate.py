@@ -66,7 +66,7 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     for taught in teach_together(method, stream, probed, probe):
         seconds.append(taught.seconds)
         answers.append([_answer_seconds(method, stream, ask, taught.learned - 1) for ask in job.asks])
-        stored.append(storage.file_bytes(method.learned()))
+        stored.append(taught.stored_bytes)
         progress.append(storage.file_bytes(method.progress()))
     per_task = float(np.mean(seconds)) * learn.updates / probe.updates
     stored_at_end = _grown(stored, learn.tasks)

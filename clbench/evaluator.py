@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clbench import storage
 from clbench.divergence import Divergence, Losses, OnDivergence
 from clbench.errors import UserError
 from clbench.method import Method, Prediction
@@ -77,12 +78,14 @@ class Schedule:
 class Taught:
     """A task was taught: the number of tasks learned so far, the seconds it took, and the mean losses of each tenth of it.
 
-    Of tasks that were taught at a time each counts an equal share of the seconds. ``diverged``: where the task's training did, if so.
+    Of tasks that were taught at a time each counts an equal share of the seconds. ``stored_bytes``: the size of what was learned so far, as
+    a file; ``diverged``: where the task's training did, if so.
     """
 
     learned: int
     seconds: float
     losses: tuple[float, ...]
+    stored_bytes: int
     diverged: Divergence | None = None
 
 
@@ -171,8 +174,10 @@ def teach_together(method: Method, stream: Stream, group: range, schedule: Sched
 
 
 def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taught:
-    losses.look_at(method.learned(), index)
-    return Taught(index + 1, seconds, losses.means(index, LOSSES_PER_TASK), losses.found.get(index))
+    learned = method.learned()  # once, for both: it may be a copy of much
+    losses.look_at(learned, index)
+    size = storage.file_bytes(learned)
+    return Taught(index + 1, seconds, losses.means(index, LOSSES_PER_TASK), size, losses.found.get(index))
 
 
 def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:

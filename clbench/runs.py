@@ -412,7 +412,7 @@ def _add_task(tables: Tables, event: Taught, method: Method) -> None:
         learned=event.learned,
         seconds=round(event.seconds, 6),
         components=method.components,
-        stored_bytes=storage.file_bytes(method.learned()),
+        stored_bytes=event.stored_bytes,
         progress_bytes=storage.file_bytes(method.progress()),
     )
     for part, loss in enumerate(event.losses):

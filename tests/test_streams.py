@@ -18,7 +18,7 @@ from clbench.scenarios._classes import photographs
 from clbench.scenarios._mnist import pixel_map
 from clbench.scenarios.split_cifar import TINTS, tinted
 from clbench.scenarios.split_mnist import in_order
-from clbench.stream import Split, Stream, StreamBuilder, unchanged
+from clbench.stream import MOST_TASKS, Split, Stream, StreamBuilder, unchanged
 
 Make = Callable[..., Any]
 FAMILIES = (
@@ -346,7 +346,10 @@ def test_a_builder_knows_how_many_tasks_it_has() -> None:
     for tasks, says in ((6, "The stream some has 5 tasks"), (0, "at least 1, not 0"), (-1, "at least 1, not -1")):
         with pytest.raises(UserError, match=says):
             builder.check_tasks(tasks)
-    assert replace(builder, most_tasks=None).check_tasks(10**6) == 10**6
+    endless = replace(builder, most_tasks=None)
+    assert endless.check_tasks(MOST_TASKS) == MOST_TASKS
+    with pytest.raises(UserError, match="100,001 tasks are too many, as a stream lies in memory with all its tasks"):
+        endless.check_tasks(MOST_TASKS + 1)
 
 
 def test_the_most_tasks_can_be_built() -> None:
