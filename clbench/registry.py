@@ -157,8 +157,8 @@ def _file_of(name: str) -> Path:
 
 def _from_file(name: str) -> Any:
     file, (_, _, attribute) = _file_of(name), name.rpartition(":")
-    _, *needed = found = code(name)
-    sources.refresh(needed)
+    found = code(name)
+    sources.refresh(found)
     module = _load(file.resolve(), str(sources.digest(found)))
     if not hasattr(module, attribute):
         raise UserError(f"The file {file} has no {attribute!r}: name one of the objects that it defines.")

@@ -31,7 +31,7 @@ _HERE = Path(__file__).parent
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
 _imported: dict[str, str] = {}
-"""The digest, needed modules and all, that each module had when it was last imported."""
+"""The digest of each module that was imported from outside installed packages, when it was."""
 
 
 def of_file(name: str, file: Path) -> dict[str, str]:
@@ -66,22 +66,22 @@ def digest(found: Mapping[str, str]) -> str | None:
     return _short(json.dumps([own[1], others]).encode())
 
 
-def refresh(modules: Iterable[str]) -> None:
-    """Have modules that were edited, or need one that was, imported anew the next time."""
+def refresh(found: Mapping[str, str]) -> None:
+    """Have modules of ``found`` imported anew the next time if one of them was edited since it was imported."""
     _look_anew()
-    for name in modules:
-        found = _of_module(name)
-        now = digest(found)
-        if now is None or _imported.get(name) == now:
-            continue
-        if name in _imported or name not in sys.modules or not _untouched(found):
-            sys.modules.pop(name, None)
-            # Bytecode is told from stale bytecode by whole seconds only.
-            spec = _find(name)
-            if spec is not None and spec.cached is not None:
-                with suppress(OSError):
-                    Path(spec.cached).unlink(missing_ok=True)
-        _imported[name] = now
+    specs = {name: spec for name in found if (spec := _find(name)) is not None and not _is_installed(name, spec)}
+    changed = any(_imported.get(name, found[name]) != found[name] for name in specs)
+    changed |= any(name in sys.modules and _touched(spec) for name, spec in specs.items() if name not in _imported)
+    # With one of them all: whatever imports an edited module holds it.
+    for name in {*_imported, *specs} if changed else specs.keys() - _imported.keys() - sys.modules.keys():
+        sys.modules.pop(name, None)
+        # Python tells bytecode from stale bytecode by whole seconds only.
+        if (spec := _find(name)) is not None and spec.cached is not None:
+            with suppress(OSError):
+                Path(spec.cached).unlink(missing_ok=True)
+    if changed:
+        _imported.clear()
+    _imported.update({name: found[name] for name in specs})
 
 
 @contextmanager
@@ -107,11 +107,9 @@ def _lies_in_package(file: Path) -> bool:
     return bool(_PACKAGES & set(file.parts)) or any(map(file.is_relative_to, _STANDARD))
 
 
-def _untouched(modules: Iterable[str]) -> bool:
-    """Whether no module's file was changed in this process's time: then what somebody else imported is what lies there."""
-    began = psutil.Process().create_time()
-    files = [Path(spec.origin) for spec in map(_find, modules) if spec is not None and spec.origin is not None]
-    return all(file.stat().st_ctime < began for file in files)
+def _touched(spec: ModuleSpec) -> bool:
+    """Whether a module's file was changed in this process's time: otherwise what somebody else imported is what lies there."""
+    return spec.origin is not None and Path(spec.origin).stat().st_ctime >= psutil.Process().create_time()
 
 
 def _of_module(name: str) -> dict[str, str]:

@@ -173,6 +173,16 @@ def test_an_edited_network_and_an_edited_helper_are_imported_anew(project: Path)
     assert units() == 49
 
 
+def test_two_networks_with_one_helper_are_both_imported_anew(project: Path) -> None:
+    """Whichever of them comes first after the edit."""
+    write(project, {"mynet.py": NET, "other.py": NET, "sizes.py": "UNITS = 64\n"})
+    assert (units(), units("other:net")) == (64, 64)
+    (project / "sizes.py").write_text("UNITS = 32\n")
+    assert (units("other:net"), units()) == (32, 32)
+    (project / "sizes.py").write_text("UNITS = 64\n")
+    assert (units("other:net"), units()) == (64, 64)
+
+
 def test_a_module_that_others_imported_before_is_imported_anew_only_if_it_may_have_changed(project: Path) -> None:
     write(project, {"mynet.py": NET, "sizes.py": "UNITS = 64\n"})
     theirs = __import__("mynet")
