@@ -32,11 +32,11 @@ def batch_use(brief: Brief) -> BatchUse:
     """Try the network of a brief on random inputs. A network that takes no batch at all counts as one that takes each input by itself."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = brief.network(brief.classes).cpu().eval()
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         inputs = torch.randn(7, *brief.input_shape)
 
         def outputs(some: Tensor) -> Tensor:
-            torch.manual_seed(1)  # a network that draws numbers draws the same ones each time
+            torch.default_generator.manual_seed(1)  # a network that draws numbers draws the same ones each time
             return network(some)
 
         try:
