@@ -134,7 +134,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     from clbench.paper.verdicts import NOT_JUDGED
 
     found = judged(results / "figures")
-    if all(each.verdict == NOT_JUDGED for each in found):
+    if all(each.verdict == NOT_JUDGED and not each.basis for each in found):
         raise UserError(f"There are no figures in {results} to judge claims by: make some, as with `clbench figure fig3-left`.")
     if as_json:
         print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in found]))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench.errors import UserError
 from clbench.metrics import mean_t_interval
 from clbench.paper import fig3, fig4, fig7, splits
 from clbench.paper.base import read, read_seeds
@@ -87,10 +86,8 @@ class Judgement(NamedTuple):
     @property
     def evidence(self) -> str:
         """What decided, in words; how to make what is missing, if it was not judged."""
-        if self.difference is None and self.basis:
-            return self.basis
         if self.difference is None:
-            return "make bench" if self.figure == BENCH else f"clbench figure {self.figure}"
+            return self.basis or f"To judge it: `{made_by(self.figure)}`"
         scale, unit = (100, "points") if self.unit == "%" else (1, self.unit)
         by = f"{self.decided_by}: {scale * self.difference:+.2f} {unit}"
         if self.interval is not None:
@@ -98,6 +95,11 @@ class Judgement(NamedTuple):
             by += f" ({low} to {high}{'' if self.p is None else f', p = {self.p:.2g}'})"
         where = ", ".join(word for word in (self.figure, self.budget and f"budget {self.budget}", self.data) if word)
         return f"{by}; {self.basis}; {where}"
+
+
+def made_by(figure: str) -> str:
+    """The command that makes what a claim is judged by."""
+    return "make bench" if figure == BENCH else f"clbench figure {figure}"
 
 
 def judged(folder: Path) -> list[Judgement]:
@@ -121,12 +123,8 @@ def judge(claim: Claim, folder: Path) -> Judgement:
         return told
     try:
         pairs = claim.pairs(table)
-    except (KeyError, ValueError):
-        if claim.figure == BENCH:  # a benchmark that was made without this measurement
-            return told
-        raise UserError(
-            f"{file} does not hold the curves of {claim.figure}: make it again with `clbench figure {claim.figure}`."
-        ) from None
+    except (KeyError, ValueError):  # a table of before the figure or the benchmark measured this
+        return told._replace(basis=f"{file.name} lacks what is compared: make it again with `{made_by(claim.figure)}`")
     differences = [difference(*pair) for pair in pairs]
     verdicts = [verdict(each, claim.region) for each in differences]
     decision = together(verdicts, every=claim.every)

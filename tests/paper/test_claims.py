@@ -218,10 +218,14 @@ def test_a_damaged_table_is_named(tmp_path: Path, text: str, words: str) -> None
         claims.judged(tmp_path)
 
 
-def test_another_figure_s_table_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, {"fig4": RIGHT["fig3-left"]})
-    with pytest.raises(UserError, match=r"fig4\.csv does not hold the curves of fig4: make it again with `clbench figure fig4`"):
-        claims.judged(tmp_path)
+def test_a_table_without_what_is_compared_leaves_its_claims_alone_unjudged(tmp_path: Path) -> None:
+    """As one made before the figure had the curve: the other claims are judged nonetheless."""
+    write(tmp_path, {"fig4": RIGHT["fig3-left"], "fig3-left": RIGHT["fig3-left"]})
+    assert judged_by(tmp_path, "fig3-left").verdict == HOLDS
+    for each in claims.judged(tmp_path):
+        if each.figure == "fig4":
+            assert each.verdict == NOT_JUDGED
+            assert each.evidence == "fig4.csv lacks what is compared: make it again with `clbench figure fig4`"
 
 
 def test_what_was_not_made_is_not_judged(tmp_path: Path) -> None:
