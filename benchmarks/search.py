@@ -1,4 +1,4 @@
-"""What HopSupSup's descent misses: `python -m benchmarks.search mnist` writes results/hopsupsup-search.csv and .md.
+"""What HopSupSup's search for a group misses: `python -m benchmarks.search mnist` writes results/hopsupsup-search.csv and .md.
 
 HopSupSup forgets its masks; here they are kept aside. For groups of 64 training images of each of SplitMNIST's tasks, after all five were
 learned, it is counted how often the entropy is lowest for the true mask, how often it falls most towards it where the descent begins

@@ -103,14 +103,15 @@ def test_what_a_descent_finds_is_counted() -> None:
 def test_searches_are_compared_on_the_same_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"network": "swish-64x64", "updates": 3, "data": "mnist-5k"}
     monkeypatch.setattr(fig7, "SPLIT", {"laptop": small})
-    rows = searches.compared("mnist-5k", (0, 1), tmp_path)
+    rows = searches.compared("mnist-5k", (3,), tmp_path)
     lines = rows.groupby(searches.LINE)
     assert set(lines.groups) == {
         *((masked, "joint", search) for masked in ("output", "normalised") for search in fig7.SEARCHES),
         *(("normalised", "layers", search) for search in (fig7.AUTHORS, fig7.RESTARTED)),
     }
-    assert all(len(part) == 2 * 5 for _, part in lines)
-    assert rows.groupby(["masked", "memory"])["run"].nunique().eq(2).all()
+    assert all(part["task"].tolist() == [1, 2, 3, 4, 5] for _, part in lines)
+    assert rows["seed"].eq(3).all()
+    assert rows.groupby(["masked", "memory"])["run"].nunique().eq(1).all()
 
 
 def test_searches_are_summed_up_seed_by_seed() -> None:
