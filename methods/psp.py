@@ -28,6 +28,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Tensors, rmsprop
 
+from ._check import for_check
 from ._per_task import PerTaskMethod, Rows, pack, random_parameters, unpack
 
 CONTEXT = "context"
@@ -39,6 +40,7 @@ class PSP(PerTaskMethod):
 
     name = "psp"
     citation = "Cheung, Terekhov, Chen, Agrawal, Olshausen: Superposition of many models into one. NeurIPS 2019"
+    recipes = (for_check(),)
 
     def __init__(
         self,
