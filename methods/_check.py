@@ -7,5 +7,5 @@ from clbench.method import Recipe
 
 
 def for_check(learn: Mapping[str, Any] | None = None, ask: Mapping[str, Any] | None = None, scenario: str = "*") -> Recipe:
-    """A learning rate of 1e-3, that of naive fine-tuning there, and what else a method needs."""
+    """A learning rate of 1e-3, and what else a method needs there."""
     return Recipe("check", "*", {"learning_rate": 1e-3} | dict(learn or {}), ask or {}, "for so short a stream", scenario)

@@ -10,7 +10,7 @@ Contexts are applied to the input of every linear layer, and by channel to that 
 Multiplying the input costs less than multiplying W. A task's contexts follow from the seed, the task's number and the layer's name, and are
 never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
 
-Deviations: every task begins with a fresh optimiser unless ``restart`` is off; batch-norm statistics are per task. Of the paper's contexts
+Deviations: the optimiser goes on from task to task unless ``restart`` is on; batch-norm statistics are per task. Of the paper's contexts
 the complex ones are left out.
 
 Stores, to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
@@ -40,7 +40,7 @@ class PSP(PerTaskMethod):
 
     name = "psp"
     citation = "Cheung, Terekhov, Chen, Agrawal, Olshausen: Superposition of many models into one. NeurIPS 2019"
-    recipes = (for_check(),)
+    recipes = (for_check({"restart": True}),)
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class PSP(PerTaskMethod):
         contexts: Literal["rotation", "binary"] = "rotation",
         store_contexts: bool = False,
         learning_rate: float = 1e-4,
-        restart: bool = True,
+        restart: bool = False,
     ) -> None:
         """``contexts``: what kind; ``store_contexts``: whether they are counted as tensors, not as a seed; RMSprop's ``learning_rate``;
-        ``restart``: whether RMSprop begins afresh with each task."""
+        ``restart``: whether RMSprop begins again with each task, as in the paper's figures."""
         network, self.sizes = in_context(brief.network(brief.classes))
         super().__init__(brief, optimiser=rmsprop(learning_rate), network=network)
         self.draw = haar_rotation if contexts == "rotation" else random_signs
