@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import figure4, images, inference, sparse, training
+from benchmarks import figure4, images, inference, neighbour, sparse, training
 from clbench import style
 from clbench.data import status
 
@@ -32,6 +32,7 @@ def main() -> None:
     keep(images.rows())
     keep(figure4.rows(data, root))
     keep(sparse.rows(data, root))
+    keep(neighbour.rows())
     folder = Path("results/bench")
     folder.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(rows)

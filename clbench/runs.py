@@ -20,7 +20,7 @@ import filelock
 import pandas as pd
 import torch
 
-from clbench import registry, storage
+from clbench import networks, processor, registry, storage
 from clbench.environment import environment
 from clbench.errors import UserError, unknown
 from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
@@ -138,14 +138,16 @@ def _execute(run: Run, job: Job, data_root: str | None, device: torch.device, ov
     # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
     if overwrite == "always" and run.path.exists():
         shutil.rmtree(run.path)
-    if not (run.path / "run.json").exists():
-        _create(run, job, method)
-    if not run.complete:
-        # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
-        with torch.random.fork_rng():
-            torch.manual_seed(derive(job.learn.seeds.training, "global"))
-            _learn(run, job, method, stream, watch)
-    answer(run, job.asks, job.checkpoints, stream, device, watch)
+    work = networks.work(networks.resolve(job.learn.network, stream.input_shape), stream.classes, stream.input_shape)
+    with processor.using(processor.threads_for(work.parameters, work.outputs, job.learn.batch_size)):
+        if not (run.path / "run.json").exists():
+            _create(run, job, method)
+        if not run.complete:
+            # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
+            with torch.random.fork_rng():
+                torch.manual_seed(derive(job.learn.seeds.training, "global"))
+                _learn(run, job, method, stream, watch)
+        answer(run, job.asks, job.checkpoints, stream, device, watch)
     return run
 
 
