@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import figure4, images, inference, overhead, sparse, training
+from benchmarks import figure4, images, inference, neighbour, overhead, sparse, training
 from clbench import style
 from clbench.data import status
 
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[str, str | None], Iterable[tuple[str, float, str]]]] 
     "overhead": lambda data, root: overhead.rows(),
     "figure4": figure4.rows,
     "sparse": sparse.rows,
+    "neighbour": lambda data, root: neighbour.rows(),
 }
 """The benchmarks by name, with the data set that some need and its folder."""
 FILE = Path("results/bench/bench.csv")

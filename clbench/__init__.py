@@ -4,9 +4,12 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from clbench.processor import wait_passively
+
 # Has PyTorch ask Linux for huge pages for large tensors, which halves the time of task inference: its gradients of a hundred megabytes
 # are allocated anew each time, and are touched page by page. Read by PyTorch at its first allocation, and ignored elsewhere.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+wait_passively()
 
 if TYPE_CHECKING:
     from clbench.api import run

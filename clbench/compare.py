@@ -70,8 +70,28 @@ def compare(summary: pd.DataFrame, first: str, second: str, value: str = "accura
     return pd.DataFrame(rows)
 
 
+def unlike(summary: pd.DataFrame, texts: Sequence[str], value: str) -> str:
+    """A sentence on what makes lines hard to compare: another precision of training, or other test images. Empty if nothing does."""
+    facts = {}
+    for text in texts:
+        rows = _rows(summary, text, value)
+        read = [read_settings(ask) | read_settings(learned) for ask, learned in zip(rows["ask"], rows["settings"], strict=True)]
+        facts[text] = {
+            "precision": " and ".join(sorted({each.get("precision", "") for each in read})),
+            "test images": " and ".join(sorted({" ".join(f"{k}={each[k]}" for k in ABOUT if k in each) or "all" for each in read})),
+        }
+    apart = [what for what in ("precision", "test images") if len({facts[text][what] for text in texts}) > 1]
+    told = "; ".join(f"{what}: " + ", ".join(f"{text} {facts[text][what]}" for text in texts) for what in apart)
+    return f"The lines differ in more than what they compare ({told})." if told else ""
+
+
 def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     """The rows of one line, one for each place and seed: the columns ``PAIR``, ``SEEDS`` and ``value``."""
+    return _rows(summary, text, value)[[*PAIR, *SEEDS, value]]
+
+
+def _rows(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
+    """The rows of a summary that are one line."""
     method, scenario, *settings = [*text.split("/", 2), ""][:3] if "/" in text else [text, "", ""]
     known = sorted(summary["method"].unique())
     if method not in known:
@@ -99,7 +119,7 @@ def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
         )
     if rows[value].isna().any():
         raise UserError(f"{text} has no {value.replace('_', ' ')}: compare another value.")
-    return rows[[*PAIR, *SEEDS, value]]
+    return rows
 
 
 def _choices(rows: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
 """What a run is done with: versions, git commit, machine."""
 
-import os
 import platform
 import subprocess
 from functools import cache
@@ -8,12 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
+from clbench import processor
+
+
+def environment() -> dict[str, Any]:
+    """What a run is done with: versions, git commit (and whether the tree was changed), machine, and how its cores are used now."""
+    return _lasting() | processor.record()
 
 
 @cache
-def environment() -> dict[str, Any]:
-    """What a run was done with: versions, git commit (and whether the tree was changed), machine."""
+def _lasting() -> dict[str, Any]:
     packages = {}
     for name in ("clbench", "torch", "torchvision", "numpy", "pandas", "scipy"):
         try:
@@ -27,8 +30,6 @@ def environment() -> dict[str, Any]:
         "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
     }
 
 

@@ -32,7 +32,7 @@ class Pivoted(NamedTuple):
     text: pd.DataFrame
     value: str
     below: str
-    """What is to be said below it (``clbench.tables.few_decisions``)."""
+    """What is to be said below it (``clbench.tables.below``)."""
 
     def show(self) -> None:
         """Print it."""
@@ -104,4 +104,4 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     ]
     names = [" ".join(name) if isinstance(name, tuple) else str(name) for name in spread[0].columns]
     flat = [frame.set_axis(names, axis=1).reset_index() for frame in spread]
-    return Pivoted(flat[0], flat[1].fillna(tables.NONE), value, tables.few_decisions(averages))
+    return Pivoted(flat[0], flat[1].fillna(tables.NONE), value, tables.below(averages))

@@ -20,7 +20,7 @@ import filelock
 import pandas as pd
 import torch
 
-from clbench import probe, provenance, registry, states, storage
+from clbench import networks, probe, processor, provenance, registry, states, storage
 from clbench.divergence import ON_DIVERGENCE, Diverged, Divergence, OnDivergence
 from clbench.environment import environment
 from clbench.errors import UserError, tell, unknown
@@ -189,20 +189,22 @@ def _execute(
     method.check_tasks(job.learn.tasks)
     check_asks(method, job.asks)
     probe.check(job.learn, job.scenario, stream, job.asks, device)
-    if overwrite == "always" or not (run.path / "run.json").exists():
-        record = _first_record(job, method, stream)
-        # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
-        if overwrite == "always" and run.path.exists():
-            shutil.rmtree(run.path)
-        run.path.mkdir(parents=True, exist_ok=True)
-        _write(run, record)
-        _update(run, asks=job.asks, checkpoints=job.checkpoints)
-    note(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
-    if not run.complete:
-        # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, which is the caller's.
-        with torch.random.fork_rng():
-            _learn(run, job, method, stream, on_divergence, watch)
-    answer(run, job.asks, job.checkpoints, stream, device, watch)
+    work = networks.work(networks.resolve(job.learn.network, stream.input_shape), stream.classes, stream.input_shape)
+    with processor.using(processor.threads_for(work.parameters, work.outputs, job.learn.batch_size)):
+        if overwrite == "always" or not (run.path / "run.json").exists():
+            record = _first_record(job, method, stream)
+            # Only now that nothing stands in the way of the new run: earlier results are not lost for a request that cannot be met.
+            if overwrite == "always" and run.path.exists():
+                shutil.rmtree(run.path)
+            run.path.mkdir(parents=True, exist_ok=True)
+            _write(run, record)
+            _update(run, asks=job.asks, checkpoints=job.checkpoints)
+        note(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
+        if not run.complete:
+            # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, the caller's.
+            with torch.random.fork_rng():
+                _learn(run, job, method, stream, on_divergence, watch)
+        answer(run, job.asks, job.checkpoints, stream, device, watch)
     return run
 
 

@@ -170,7 +170,7 @@ def write(averages: pd.DataFrame, path: str | Path) -> Path:
     if path.suffix == ".csv":
         text = averages.to_csv(index=False)
     else:
-        text = with_line_below(RENDERERS[path.suffix](table(averages)), few_decisions(averages), path.suffix)
+        text = with_line_below(RENDERERS[path.suffix](table(averages)), below(averages), path.suffix)
     with writing(path):
         path.write_text(text)
     return path
@@ -192,12 +192,26 @@ def print_table(averages: pd.DataFrame) -> None:
             shown = shown.drop(columns=name)
             left_out.append(name)
     console.print(rich_table(shown))
-    if "diverged" in averages and averages["diverged"].any():
-        console.print(f"(diverged): {MARKS['diverged']}.")
-    if below := few_decisions(averages):
-        console.print(below, highlight=False)
+    if words := below(averages):
+        console.print(words, highlight=False)
     if left_out:
         console.print(f"Not shown for want of room: {', '.join(left_out)} (clbench table --out FILE.md has all).", style="dim")
+
+
+def below(averages: pd.DataFrame) -> str:
+    """What is said below a table: training that diverged, lines that rest on few decisions, and precisions that differ."""
+    diverged = "diverged" in averages and averages["diverged"].any()
+    words = f"(diverged): {MARKS['diverged']}." if diverged else ""
+    return "\n".join(filter(None, [words, few_decisions(averages), mixed_precision(averages)]))
+
+
+def mixed_precision(averages: pd.DataFrame) -> str:
+    """A line for below a table in which runs on the same stream and network were trained in several precisions; empty if in none."""
+    precision = averages["settings"].map(lambda settings: read_settings(settings).get("precision", ""))
+    if (precision.groupby([averages[name] for name in ("stream", "data", "network", "tasks")]).nunique() < 2).all():
+        return ""
+    counts = ", ".join(f"{name} ({count} lines)" for name, count in precision.value_counts().sort_index().items())
+    return f"Trained in several precisions: {counts}. Give --precision to compare within one."
 
 
 def few_decisions(averages: pd.DataFrame) -> str:

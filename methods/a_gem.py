@@ -28,6 +28,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
+from ._check import for_check
 from ._rehearsal import RehearsalMethod
 
 
@@ -46,6 +47,7 @@ class AGem(RehearsalMethod):
     name = "a-gem"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning with A-GEM. ICLR 2019"
+    recipes = (for_check(),)
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.training import Schedule, Tensors, adam
 
+from ._check import for_check
 from ._figure_2 import recipe
 from ._inference import (
     GRADIENT_BYTES,
@@ -58,7 +59,6 @@ from ._inference import (
 from ._per_task import PerTaskMethod, random_parameters
 
 FIGURE_5 = "Wortsman et al. 2020, Figure 5 right; without weight decay, which costs One-Shot most of its tasks"
-SHORT = "for so short a stream"
 TO_INFER = {"outputs": 500, "weight_decay": 0.0}
 LARGE_BATCH = {"algorithm": "large-batch-entropy", "group": 128, "evidence": 128}
 Algorithm = Literal["one-shot", "binary", "large-batch-entropy", "large-batch-probability"]
@@ -72,9 +72,9 @@ class BatchE(PerTaskMethod):
     citation = "Wen, Tran, Ba: BatchEnsemble: an alternative approach to efficient ensemble and lifelong learning. ICLR 2020"
     price = 0.06  # the trunk is the first task's
     recipes = (
-        Recipe("check", "*", {"vector_learning_rate": 0.03}, source=SHORT, scenario="GG"),
+        for_check({"vector_learning_rate": 0.03}, scenario="GG"),
         recipe(vector_learning_rate=0.1, weight_decay=0.0),
-        Recipe("check", "*", TO_INFER | {"outputs": 50, "vector_learning_rate": 0.03}, LARGE_BATCH, SHORT),
+        for_check(TO_INFER | {"outputs": 50, "vector_learning_rate": 0.03}, LARGE_BATCH),
         Recipe("*", "*", TO_INFER, source=FIGURE_5, scenario="GN[su]"),
     )
 

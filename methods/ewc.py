@@ -7,7 +7,7 @@
 Deviations: none in what is learned. A sum of quadratics is one quadratic, so that two tensors hold all the tasks: with F = sum_t F_t and
 anchor = sum_t F_t theta_t / F the penalty above is strength/2 * sum_k F_k (theta_k - anchor_k)^2 plus a constant (Huszár 2018). The
 constant, which no gradient sees, is left out of the reported loss, and memory does not grow with tasks as in implementations that keep 2 t
-tensors. The optimiser begins afresh with each task, but for the recipes of van de Ven & Tolias.
+tensors. The optimiser goes on from task to task, unless ``restart`` is on.
 
 The sum pulls from where the last task ended back to a mean of all ends, so that with many tasks those in the middle suffer: online EWC,
 anchored at the last end, has no such pull. The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream
@@ -49,11 +49,11 @@ class EWC(FisherPenalty):
         samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
-        restart: bool = True,
+        restart: bool = False,
     ) -> None:
         """``strength``: lambda, before the 1/2; ``fisher``: how the information is estimated (``_fisher.py``), from ``samples`` training
-        images of a task (from all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``, begun afresh with each
-        task unless ``restart`` is off."""
+        images of a task (from all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``, which goes on from
+        task to task unless ``restart`` is on."""
         super().__init__(
             brief,
             strength=strength,

@@ -12,6 +12,7 @@ from typing import Literal
 from clbench.method import Brief
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
+from ._check import for_check
 from ._figure_2 import recipe
 from ._per_task import PerTaskMethod
 
@@ -20,7 +21,7 @@ class UpperBound(PerTaskMethod):
     """Sequential fine-tuning, with a copy kept for each task."""
 
     name = "upper-bound"
-    recipes = (recipe(optimiser="adam"),)
+    recipes = (recipe(optimiser="adam"), for_check())
 
     def __init__(
         self,

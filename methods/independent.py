@@ -10,6 +10,7 @@ from typing import Literal
 from clbench.method import Brief
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
+from ._check import for_check
 from ._figure_2 import recipe
 from ._per_task import PerTaskMethod
 
@@ -18,7 +19,7 @@ class Independent(PerTaskMethod):
     """A network for each task."""
 
     name = "independent"
-    recipes = (recipe(optimiser="adam"),)
+    recipes = (recipe(optimiser="adam"), for_check())
 
     def __init__(
         self,

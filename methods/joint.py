@@ -20,6 +20,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
+from ._check import for_check
 from ._per_task import Rows
 from ._weights import WeightMethod
 
@@ -29,6 +30,7 @@ class Joint(WeightMethod):
 
     name = "joint"
     scenarios = frozenset({GG, GNS, GNU})
+    recipes = (for_check(),)
     trains_at_end = True
 
     def __init__(

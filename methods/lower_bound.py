@@ -12,6 +12,7 @@ from clbench.method import Brief
 from clbench.scenarios import GG
 from clbench.training import OPTIMISERS, Schedule
 
+from ._check import for_check
 from ._figure_2 import recipe
 from ._weights import WeightMethod
 
@@ -22,7 +23,7 @@ class LowerBound(WeightMethod):
     name = "lower-bound"
     scenarios = frozenset({GG})
     acts_against_forgetting = False
-    recipes = (recipe(optimiser="adam"),)
+    recipes = (recipe(optimiser="adam"), for_check())
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ from clbench.method import Brief, Prediction
 from clbench.scenarios import GG, GNS, GNU
 from clbench.training import OPTIMISERS, Tensors
 
+from ._check import for_check
 from ._weights import WeightMethod
 
 NEVER = -1e9
@@ -43,6 +44,7 @@ class LwF(WeightMethod):
     name = "lwf"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Li, Hoiem: Learning without forgetting. ECCV 2016"
+    recipes = (for_check(),)
 
     def __init__(
         self,

@@ -29,7 +29,8 @@ class Naive(WeightMethod):
         *,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
-        restart: bool = True,
+        restart: bool = False,
     ) -> None:
-        """``optimiser`` with its defaults but for the ``learning_rate``; begun afresh with each given task unless ``restart`` is off."""
+        """``optimiser`` with its defaults but for the ``learning_rate``; it goes on from task to task, as it must where no task is given,
+        or with ``restart`` begins again with each given task."""
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)

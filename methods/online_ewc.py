@@ -6,8 +6,8 @@
 (Schwarz et al. 2018, section 3.2, with F_t the mean over samples of squared per-sample gradients: see ``_fisher.py``). ``gamma`` acts
 twice: in the merge, and in the penalty. With gamma = 1 it differs from offline EWC in its anchor alone.
 
-Deviations: without the knowledge base and the distillation of Progress & Compress; the optimiser begins afresh with each task,
-but for the recipes of van de Ven & Tolias.
+Deviations: without the knowledge base and the distillation of Progress & Compress; the optimiser goes on from task to task,
+unless ``restart`` is on.
 
 The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream seed 100, 500 updates a task).
 
@@ -55,11 +55,11 @@ class OnlineEWC(FisherPenalty):
         samples: int = 500,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
-        restart: bool = True,
+        restart: bool = False,
     ) -> None:
         """``strength``: lambda, before the 1/2; ``gamma``: decay of earlier tasks' Fisher, from 0 to 1; ``fisher``: how the information is
         estimated (``_fisher.py``), from ``samples`` training images of a task (from all, if it has fewer); ``optimiser`` with its defaults
-        but for the ``learning_rate``, begun afresh with each task unless ``restart`` is off."""
+        but for the ``learning_rate``, which goes on from task to task unless ``restart`` is on."""
         super().__init__(
             brief,
             strength=strength,

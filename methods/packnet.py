@@ -25,6 +25,7 @@ from clbench.method import Brief
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
+from ._check import for_check
 from ._per_task import FREE, KEPT, MASK, MaskMethod, free_or_kept
 
 OWNER = ".owner"
@@ -35,6 +36,7 @@ class PackNet(MaskMethod):
 
     name = "packnet"
     citation = "Mallya, Lazebnik: PackNet: adding multiple tasks to a single network by iterative pruning. CVPR 2018"
+    recipes = (for_check(),)
 
     def __init__(
         self,

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from clbench.checks import above_zero
-from clbench.method import Brief, Recipe
+from clbench.method import Brief
 from clbench.training import OPTIMISERS, Tensors, adam
 
+from ._check import for_check
 from ._per_task import MASK, MaskMethod, pack, straight_through
 
 SCORE = ".score"
@@ -35,7 +36,7 @@ class Piggyback(MaskMethod):
     citation = (
         "Mallya, Davis, Lazebnik: Piggyback: adapting a single network to multiple tasks by learning to mask weights. ECCV 2018"
     )
-    recipes = (Recipe("check", "*", {"mask_learning_rate": 0.001}, source="for so short a stream"),)
+    recipes = (for_check({"mask_learning_rate": 0.001}),)
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ than multiplying W, which is done where a layer's input cannot be had (attention
 not multiply by, such as embeddings, has no context. A task's contexts follow from the seed, the task's number and the layer's name, and are
 never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
 
-Deviations: every task begins with a fresh optimiser unless ``restart`` is off; batch-norm statistics are per task. Of the paper's contexts
+Deviations: the optimiser goes on from task to task unless ``restart`` is on; batch-norm statistics are per task. Of the paper's contexts
 the complex ones are left out.
 
 Stores, to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
@@ -30,6 +30,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Tensors, rmsprop
 
+from ._check import for_check
 from ._per_task import PerTaskMethod, Rows, pack, random_parameters, unpack
 
 CONTEXT = "context"
@@ -41,6 +42,7 @@ class PSP(PerTaskMethod):
 
     name = "psp"
     citation = "Cheung, Terekhov, Chen, Agrawal, Olshausen: Superposition of many models into one. NeurIPS 2019"
+    recipes = (for_check({"restart": True}),)
 
     def __init__(
         self,
@@ -49,10 +51,10 @@ class PSP(PerTaskMethod):
         contexts: Literal["rotation", "binary"] = "rotation",
         store_contexts: bool = False,
         learning_rate: float = 1e-4,
-        restart: bool = True,
+        restart: bool = False,
     ) -> None:
         """``contexts``: what kind; ``store_contexts``: whether they are counted as tensors, not as a seed; RMSprop's ``learning_rate``;
-        ``restart``: whether RMSprop begins afresh with each task."""
+        ``restart``: whether RMSprop begins again with each task, as in the paper's figures."""
         network, self.sizes = in_context(brief.network(brief.classes))
         super().__init__(brief, optimiser=rmsprop(learning_rate), network=network)
         self.inside = [name for name in self.linear if f"{name}.{CONTEXT}" in self.sizes]

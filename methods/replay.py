@@ -24,6 +24,7 @@ from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.training import OPTIMISERS, Tensors
 
+from ._check import for_check
 from ._rehearsal import RehearsalMethod
 
 
@@ -75,6 +76,7 @@ class Replay(RehearsalMethod):
     name = "replay"
     scenarios = frozenset({GG, GNS, GNU, NNS})
     citation = "Chaudhry et al.: On Tiny Episodic Memories in Continual Learning. 2019"
+    recipes = (for_check(),)
 
     def __init__(
         self,

@@ -11,9 +11,10 @@ Stores, to predict: the trunk (a random one as its seed), and each task's head a
 from typing import Literal
 
 from clbench.checks import above_zero
-from clbench.method import Brief, Recipe
+from clbench.method import Brief
 from clbench.training import OPTIMISERS, Schedule, Tensors
 
+from ._check import for_check
 from ._figure_2 import recipe
 from ._per_task import PerTaskMethod, redrawn
 
@@ -24,7 +25,7 @@ class SeparateHeads(PerTaskMethod):
     name = "separate-heads"
     price = 0.1  # the trunk is the first task's
     recipes = (
-        Recipe("check", "*", {"head_learning_rate": 0.01}, source="for so short a stream"),
+        for_check({"head_learning_rate": 0.01}),
         recipe(optimiser="adam", head_learning_rate=1e-2),
     )
 

@@ -8,8 +8,8 @@
 the displacement that the optimiser really made. There is no 1/2 before c.
 
 Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (van de Ven & Tolias's code adds it as it is, and
-there g is the gradient of the whole loss). The optimiser begins afresh with each task, as in the paper, but for the recipes of van de Ven &
-Tolias. The reported loss is the cross-entropy.
+there g is the gradient of the whole loss). The optimiser goes on from task to task, where the paper's begins again (``restart``). The
+reported loss is the cross-entropy.
 
 The default c is van de Ven & Tolias's for permuted MNIST.
 
@@ -65,10 +65,10 @@ class SI(WeightMethod):
         xi: float = 0.1,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
-        restart: bool = True,
+        restart: bool = False,
     ) -> None:
         """``c``: the strength; ``xi``: damping, which bounds the importance of what hardly moved; ``optimiser`` with its defaults but for
-        the ``learning_rate``, begun afresh with each task unless ``restart`` is off."""
+        the ``learning_rate``, which goes on from task to task unless ``restart`` is on."""
         not_negative(c=c)
         above_zero(xi=xi)
         inner = OPTIMISERS[optimiser](learning_rate)

@@ -25,6 +25,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
+from ._check import for_check
 from ._per_task import FREE, KEPT, MASK, MaskMethod, free_or_kept, pack, straight_through
 
 SCORE = ".score"
@@ -37,6 +38,7 @@ class WSN(MaskMethod):
     citation = (
         "Kang, Mina, Madjid, Yoon, Hasegawa-Johnson, Hwang, Yoo: Forget-free continual learning with winning subnetworks. ICML 2022"
     )
+    recipes = (for_check(),)
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from clbench.method import Brief, Method, Prediction
 from clbench.methods.batche import BatchE
 from clbench.methods.ewc import EWC
 from clbench.methods.naive import Naive
+from clbench.methods.replay import Replay
 from clbench.methods.si import SI
 from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario
@@ -39,6 +40,33 @@ def failures(method: type[Method], scenario: Scenario, *requirements: str, **set
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU, NNS], ids=lambda s: s.name)
 def test_methods_that_keep_the_contract_pass(method: type[Method], scenario: Scenario) -> None:
     assert failures(method, scenario) == {}
+
+
+class StochasticReplay(Replay):
+    """Right, by plain stochastic gradient descent at a rate that suits it, and ten times too high for naive fine-tuning's RMSprop."""
+
+    recipes = ()
+
+    def __init__(self, brief: Brief, *, learning_rate: float = 0.1) -> None:
+        super().__init__(brief, optimiser="sgd", learning_rate=learning_rate)
+
+
+class SlowReplay(StochasticReplay):
+    """The same at a rate of 1e-3, which is not its own."""
+
+    def __init__(self, brief: Brief, *, learning_rate: float = 1e-3) -> None:
+        super().__init__(brief, learning_rate=learning_rate)
+
+
+@pytest.mark.parametrize("scenario", [GG, GNS, GNU, NNS], ids=lambda s: s.name)
+def test_a_method_is_judged_by_its_own_learning_rate(scenario: Scenario) -> None:
+    (trial,) = trials(StochasticReplay, {}, [scenario])
+    assert trial.learning == {"learning_rate": 0.1}
+    assert failures(StochasticReplay, scenario, "acts") == {}
+
+
+def test_a_method_that_learns_too_slowly_for_the_trial_is_told_what_to_do() -> None:
+    assert "give it parameters that suit so short a stream (--set, or a Recipe" in failures(SlowReplay, GNS, "acts")["acts"]
 
 
 class ToothlessEWC(EWC):
@@ -305,6 +333,7 @@ def clbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 BROKEN_FILE = """
 from clbench.scenarios import GNS
 from clbench.methods.naive import Naive
+from clbench.methods.replay import Replay
 
 class Broken(Naive):
     name, scenarios = "broken", frozenset({GNS})

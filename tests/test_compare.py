@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from clbench.compare import compare, paired
+from clbench.compare import compare, paired, unlike
 from clbench.errors import UserError
 
 PLACE = {"stream": "s", "data": "d", "network": "n", "tasks": 3, "learned": 3}
@@ -90,3 +90,17 @@ def test_a_value_that_a_line_has_not() -> None:
     rows = [row("a", "GG", 0, math.nan), row("b", "GG", 0, 0.1)]
     with pytest.raises(UserError, match="a/gg has no accuracy"):
         compare(pd.DataFrame(rows), "a/gg", "b")
+
+
+def test_lines_of_another_precision_or_about_other_images_are_said_to_be_unlike() -> None:
+    summary = pd.DataFrame(
+        [
+            row("a", "GNu", 0, 0.1, "objective=H sample=128", "rate=1 precision=bfloat16"),
+            row("b", "NNs", 0, 0.2, "", "rate=1 precision=float32"),
+            row("c", "GG", 0, 0.2, "", "rate=1 precision=float32"),
+        ]
+    )
+    assert unlike(summary, ["b", "c"], "accuracy") == ""
+    assert unlike(summary, ["a", "b"], "accuracy") == (
+        "The lines differ in more than what they compare (precision: a bfloat16, b float32; test images: a sample=128, b all)."
+    )

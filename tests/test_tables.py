@@ -236,3 +236,18 @@ def test_latex_is_a_tabular_of_the_same_cells() -> None:
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_several_precisions_side_by_side_are_said_below_a_table():
+    def table(*precisions, network="lenet-300-100"):
+        parts = [
+            scores([[0.9]], method=f"m{i}", settings=f"rate={i} precision={precision}", network=network if i else "lenet-300-100")
+            for i, precision in enumerate(precisions)
+        ]
+        return results.over_seeds(results.summarise(pd.concat(parts)))
+
+    assert tables.mixed_precision(table("float32", "float32")) == ""
+    assert tables.mixed_precision(table("float32", "bfloat16", network="mlp-16")) == ""  # they are not compared
+    line = tables.mixed_precision(table("float32", "bfloat16", "float32"))
+    assert line.startswith("Trained in several precisions: bfloat16 (1 lines), float32 (2 lines). ")
+    assert line in tables.below(table("float32", "bfloat16", "float32"))

@@ -88,8 +88,11 @@ def acts(trial: Trial) -> Result:
     """Less forgetting than naive fine-tuning, and not by learning less."""
     if not trial.method.acts_against_forgetting:
         return trial.result(acts, True, "declares that it does nothing against forgetting")
+    # Naive fine-tuning has its own parameters, or the method's where those name the optimiser: a rate alone means nothing.
     own = parameters(registry.method("naive").__init__)
-    shared = tuple(sorted((key, value) for key, value in trial.learning.items() if key in own))
+    shared = (
+        tuple(sorted((key, value) for key, value in trial.learning.items() if key in own)) if "optimiser" in trial.learning else ()
+    )
     network = trial.method.trial_network
     naive, mine = naive_curve(trial.scenario, shared, network), curve(trial, trial_network(network))
     found = (

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clbench import networks, registry
 from clbench.evaluator import Ask, Schedule, teach
-from clbench.method import Brief, Method, Prediction, parameters
+from clbench.method import Brief, Method, Prediction
 from clbench.scenario import Scenario
 from clbench.seeding import generator
 from clbench.spec import typed
@@ -19,8 +19,6 @@ from clbench.stream import Split, Stream, Task
 NAME = "check"
 """What recipes call the stream and its networks."""
 SIDE, CLASSES, TRAIN, TEST, TASKS = 14, 5, 500, 512, 6
-LEARNING_RATE = 1e-3
-"""Of naive fine-tuning, and of every method with a ``learning_rate``, unless a recipe for this stream or ``--set`` names another."""
 LONG, SHORT = Schedule(updates=100, batch_size=32), Schedule(updates=20, batch_size=16)
 LONG_TASKS = 3
 
@@ -158,7 +156,6 @@ def trials(method: type[Method], settings: Mapping[str, Any], scenarios: list[Sc
 
 def _trial(method: type[Method], scenario: Scenario, settings: Mapping[str, Any]) -> Trial:
     recipe = method.recipe(NAME, NAME, scenario.name)
-    rate = {"learning_rate": LEARNING_RATE} if "learning_rate" in parameters(method.__init__) else {}
-    learning = typed(method.__init__, rate | dict(recipe.learn) | dict(settings), f"{method.name}'s learning parameters")
+    learning = typed(method.__init__, dict(recipe.learn) | dict(settings), f"{method.name}'s learning parameters")
     asking = {} if scenario.task_given_in_inference else typed(method.predict, recipe.ask, f"{method.name}'s asking parameters")
     return Trial(method, scenario, learning, {key: value for key, value in asking.items() if value is not None})

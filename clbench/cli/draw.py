@@ -183,6 +183,7 @@ def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, value: str
 
     from clbench import tables
     from clbench.compare import compare as compared
+    from clbench.compare import unlike
 
     lines = compared(summary, first, second, value)
     if as_json:
@@ -198,12 +199,14 @@ def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, value: str
         table.add_row(*place, *means, f"{100 * row['difference']:+.2f}{width}", effect, p)
     console = Console()
     (console if console.is_terminal else Console(width=tables.WIDE)).print(table)
+    _say(unlike(summary, [first, second], value))
 
 
 def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | None, as_json: bool) -> None:
     """Show the mean ranks of lines, and draw them."""
     from rich.table import Table
 
+    from clbench.compare import unlike
     from clbench.ranking import rank, save
 
     found = rank(summary, lines, value)
@@ -217,5 +220,12 @@ def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | Non
             table.add_row(name, f"{place:.2f}")
         Console().print(table)
         print(f"Critical difference (Nemenyi, 5 %): {found.critical_difference:.2f}. Friedman: p = {found.p_value:.2g}.")
+        _say(unlike(summary, lines, value))
         if out is not None:
             print(out)
+
+
+def _say(sentence: str) -> None:
+    """Print a sentence if there is one."""
+    if sentence:
+        print(sentence)

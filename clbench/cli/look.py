@@ -82,7 +82,10 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     checks.append(("torchvision loads", *_loads(_import_torchvision)))
     checks.append(("avalanche loads (optional)", *_loads(_import_avalanche)))
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: everything runs on the CPU"
-    checks.append(("processor", True, f"{environment()['cores']} cores, {torch.get_num_threads()} threads"))
+    here = environment()
+    cores = f"{here['cores']} cores, of which this process may use {here['usable_cores']}; {here['threads']} threads"
+    checks.append(("processor", True, cores))
+    checks.append(("threads wait passively", not here["waiting"].startswith("active"), here["waiting"]))
     checks.append(("GPU (optional)", torch.cuda.is_available(), gpu))
     for status in data.status(data_root):
         checks.append((f"data {status.source.name}", status.state == "present", status.problem or status.where))

@@ -35,7 +35,7 @@ def curves(network: str, outputs: int, budgets: dict[str, dict[str, Any]], budge
         inferring("SupSup GG", shared, "supsup", set_),
         inferring(GNU_H, shared, "supsup", set_, **ONE_SHOT, objective="H"),
         inferring("SupSup GNu G", shared, "supsup", set_, **ONE_SHOT, objective="G"),
-        told("PSP GG", shared, "psp"),
+        told("PSP GG", shared, "psp", restart=True),
         told("BatchE GG", shared, "batche"),
         told("upper bound GG", shared, "upper-bound"),
     ]

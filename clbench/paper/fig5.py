@@ -42,7 +42,7 @@ def rotated(budget: str) -> Sequence[Curve]:
     return [
         inferring("SupSup GG", shared, "supsup", set_),
         inferring("SupSup GNu H", shared, "supsup", set_, **BINARY),
-        told("PSP GG", shared, "psp"),
+        told("PSP GG", shared, "psp", restart=True),
         told("BatchE GG", shared, "batche"),
         told("upper bound GG", shared, "upper-bound"),
     ]

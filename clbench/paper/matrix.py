@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from clbench import registry, style, tables
+from clbench.method import parameters
 from clbench.paper.base import Curve, PaperFigure
 from clbench.paper.comparison import CLASSES
 from clbench.spec import decides_by_groups
@@ -21,7 +22,10 @@ SET: dict[str, dict[str, Any]] = {"hopsupsup": {"outputs": CLASSES * 10}}
 
 
 def curves(budget: str) -> Sequence[Curve]:
-    """A line for each method and scenario, with its own parameters for it, tasks inferred by the paper's protocol."""
+    """A line for each method and scenario, with its own parameters for it.
+
+    Tasks are inferred by the paper's protocol, and optimisers begin again with each task that is given, as in the paper.
+    """
     shared = BUDGETS[budget] | {"stream": "permuted-mnist", "data": "mnist-5k" if budget != "paper" else "mnist"}
     shared |= {"checkpoints": (shared["tasks"],)}
     made = []
@@ -31,7 +35,8 @@ def curves(budget: str) -> Sequence[Curve]:
         own = {"network": method.trial_network} if method.trial_network else {}
         for scenario in registry.scenarios().values():
             if scenario in method.scenarios:
-                asked = {"method": name, "scenario": scenario.name, "set": SET.get(name, {})}
+                restart = {"restart": True} if "restart" in parameters(method.__init__) else {}
+                asked = {"method": name, "scenario": scenario.name, "set": SET.get(name, {}) | restart}
                 if not scenario.task_given_in_inference and decides_by_groups(method):
                     asked["ask"] = {"protocol": "paper"}
                 made.append(Curve(f"{name} {scenario.name}", shared | own | asked))

@@ -42,7 +42,7 @@ def write(results: Path, out: Path) -> Path:
         streams=_overview(averages),
         scenarios=list(registry.scenarios()),
         table=_cells(_results_first(tables.table(averages))) if runs else None,
-        below=tables.few_decisions(averages) if runs else "",
+        below=tables.below(averages) if runs else "",
         figures=figures,
         claims=judged(results / "figures") if figures else [],
         runs=[_provenance(run) for run in runs],

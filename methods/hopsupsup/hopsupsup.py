@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from clbench.checks import above_zero, below_one
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.methods._check import for_check
 from clbench.methods._inference import entropy
 from clbench.methods.supsup.layout import random_base
 from clbench.methods.supsup.masking import straight_through
@@ -82,7 +83,7 @@ class HopSupSup(Method):
     trial_network = "swish-1000x1000"
     price = 0.1  # masks of units leave less to choose from than masks of weights
     recipes = (
-        Recipe("check", "*", {"outputs": 30}, source="six tasks of five classes"),
+        for_check({"outputs": 30}),  # six tasks of five classes
         Recipe("*", "*", source="the authors' scripts (Figure 7): SplitMNIST, swish-2048x2048, one pass over each task"),
     )
 

@@ -18,6 +18,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, LearningRate, Schedule
 
+from .._check import for_check
 from .._inference import check_evidence, check_objective
 from .allocation import Allocation, uncertainty
 from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank, unpack
@@ -52,6 +53,7 @@ class SupSup(Method):
         Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
         Recipe("split-*", "resnet-50", {"outputs": 10} | EDGE_POPUP | RESNET_50, source=FIGURE_2, scenario="GG"),
         Recipe("rotated-*", "fc-*", {"outputs": 200}, FULL_BATCH, f"{PAPER} (Figure 5 left)"),
+        for_check({"outputs": 100}),
         Recipe("*", "fc-*", {"outputs": 500}, source=f"{PAPER} (Figure 3 right)"),
         Recipe("*", "*", {"outputs": 100}, source=f"{PAPER} (Figure 3 left)"),
     )

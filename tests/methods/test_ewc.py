@@ -255,7 +255,7 @@ def test_the_loss_of_a_step_contains_the_penalty(kind: Any, make_brief: Make, ma
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU], ids=lambda s: s.name)
 def test_what_the_penalty_covers_and_what_is_kept(kind: Any, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     """The trunk in GG; the outputs too elsewhere, in GNu those of the tasks so far, however many there is room for."""
-    method = kind(make_brief(scenario))
+    method = kind(make_brief(scenario), restart=True)
     trunk, head = 64 * 64, 64 * 4
     for index, task in enumerate(make_stream(3)):
         teach(method, task, index, Schedule(updates=3, batch_size=16))

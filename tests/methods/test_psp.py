@@ -169,7 +169,7 @@ def test_an_earlier_state_is_not_to_be_had_from_a_later_one() -> None:
 
 
 def test_the_file_is_what_predictions_need(make_brief: Make, make_stream: Make, convolution: Make) -> None:
-    method = PSP(make_brief(GG, convolution))
+    method = PSP(make_brief(GG, convolution), restart=True)
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, SCHEDULE)
     assert method.learned().keys() == {

@@ -18,7 +18,7 @@ from clbench.methods.naive import Naive
 from clbench.methods.online_ewc import OnlineEWC
 from clbench.methods.si import SI
 from clbench.scenario import Scenario
-from clbench.scenarios import GG, GNS, GNU
+from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Stream
 
@@ -41,7 +41,7 @@ def accuracies(method: Any, stream: Stream) -> Tensor:
     return matrix
 
 
-# A network just wide enough for the tasks, so that naive training forgets.
+# A network just wide enough for the tasks, and an optimiser that begins again with each, so that naive training forgets.
 HIDDEN = {"GG": 6, "GNs": 12, "GNu": 64}
 RATES = {"GG": 0.01, "GNs": 0.01, "GNu": 0.003}
 STRENGTHS: dict[tuple[str, str], dict[str, float]] = {
@@ -61,7 +61,7 @@ STRENGTHS: dict[tuple[str, str], dict[str, float]] = {
 def naive(make_brief: Make, make_stream: Make) -> dict[str, Tensor]:
     """How naive training does, by scenario."""
     return {
-        s.name: accuracies(Naive(make_brief(s, mlp(HIDDEN[s.name])), learning_rate=RATES[s.name]), make_stream(5))
+        s.name: accuracies(Naive(make_brief(s, mlp(HIDDEN[s.name])), learning_rate=RATES[s.name], restart=True), make_stream(5))
         for s in SCENARIOS
     }
 
@@ -72,7 +72,8 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
 ) -> None:
     by_name = {s.name: s for s in SCENARIOS}
     brief = make_brief(by_name[scenario], mlp(HIDDEN[scenario]))
-    found = accuracies(METHODS[name](brief, learning_rate=RATES[scenario], **STRENGTHS[name, scenario]), make_stream(5))
+    method = METHODS[name](brief, learning_rate=RATES[scenario], restart=True, **STRENGTHS[name, scenario])
+    found = accuracies(method, make_stream(5))
     forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive[scenario], found)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < forgetting[0] / 2
@@ -87,7 +88,7 @@ def same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_at_no_strength_it_is_naive_training(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     none = {"c": 0.0} if name == "si" else {"strength": 0.0}
-    method, naive = METHODS[name](make_brief(scenario), **none), Naive(make_brief(scenario))
+    method, naive = METHODS[name](make_brief(scenario), **none), Naive(make_brief(scenario), restart=name == "lwf")
     for index, task in enumerate(make_stream(3)):
         inputs, _ = task.test.whole()
         for learner in (method, naive):
@@ -173,3 +174,11 @@ def test_a_state_stays_as_it_is_while_learning_goes_on(name: str, scenario: Scen
     teach(method, stream[2], 2, Schedule(5, 16))
     assert same(state[0], copies[0])
     assert same(state[1], copies[1])
+
+
+@pytest.mark.parametrize("scenario", [GG, GNS, GNU, NNS], ids=lambda s: s.name)
+def test_by_default_the_optimiser_goes_on_in_every_scenario(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+    method = Naive(make_brief(scenario))
+    for index in range(2):
+        teach(method, make_stream(2)[index], index, Schedule(3, 16))
+    assert method.state.count == 6

@@ -46,7 +46,7 @@ def test_the_path_integral_of_gradient_flow_on_a_quadratic_is_its_fall() -> None
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_two_tasks_against_a_loop_with_plain_autograd_and_optimisers(name: Any, make_brief: Make, make_stream: Make) -> None:
     c, xi, rate = 3.0, 0.05, 0.01
-    method, stream = SI(make_brief(GNS, biased), c=c, xi=xi, optimiser=name, learning_rate=rate), make_stream(3)
+    method, stream = SI(make_brief(GNS, biased), c=c, xi=xi, optimiser=name, learning_rate=rate, restart=True), make_stream(3)
     network = method.network
     theta = {key: nn.Parameter(tensor.clone()) for key, tensor in method.trained.items()}
     importance = {key: torch.zeros_like(tensor) for key, tensor in theta.items()}
@@ -107,7 +107,7 @@ def test_the_anchor_does_not_alias_the_live_weights(make_brief: Make, make_strea
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU], ids=lambda s: s.name)
 def test_what_the_penalty_covers_and_what_is_kept(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     """The trunk in GG; the outputs too elsewhere, in GNu those of the tasks so far, however many there is room for."""
-    method = SI(make_brief(scenario))
+    method = SI(make_brief(scenario), restart=True)
     trunk, head = 64 * 64, 64 * 4
     for index, task in enumerate(make_stream(3)):
         teach(method, task, index, Schedule(updates=3, batch_size=16))
