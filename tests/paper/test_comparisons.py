@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import paper
+from clbench import metrics, paper
+from clbench.errors import UserError
 from clbench.paper import base, comparison, fig3
 from clbench.paper.fig5 import BINARY
 from clbench.paper.published import Published
@@ -164,6 +165,32 @@ def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_i
     assert again.frame["paper"].tolist() == pytest.approx([math.nan, 0.75], nan_ok=True)
     assert "the paper's number" not in [line.get_label() for line in again.figure.axes[0].get_lines()]
     assert "| the paper %, at its budget |" in (tmp_path / "figures" / "made-up.md").read_text()
+
+
+def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path):
+    def curves(budget):
+        shared = {
+            "stream": "permuted-mnist",
+            "tasks": 2,
+            "updates": 2,
+            "checkpoints": (1, 2),
+            "network": "mlp-8",
+            "data": "mnist-5k",
+        }
+        return [comparison.told("naive", shared, "naive"), comparison.told("PSP", shared, "psp")]
+
+    drawn = base.reproduce(base.PaperFigure("made-up", "", 10, curves, comparison.draw), "smoke", tmp_path, seeds=(0, 3))
+    seeds = base.read_seeds(drawn.files[0])
+    assert sorted(seeds["seed"].unique()) == [0, 3]
+    for row in drawn.frame.to_dict("records"):
+        own = seeds[(seeds["curve"] == row["curve"]) & (seeds["learned"] == row["learned"])]
+        assert own["run"].tolist() == row["runs"].split()
+        assert own["accuracy"].mean() == pytest.approx(row["accuracy"])
+        assert metrics.mean_t_interval(own["accuracy"]).half_width == pytest.approx(row["accuracy_interval"])
+    means = drawn.files[0]
+    means.write_text(means.read_text().replace(seeds["run"][0], "0" * 12))
+    with pytest.raises(UserError, match="come from different runs"):
+        base.read_seeds(means)
 
 
 def test_the_paper_s_budget_has_several_seeds():
