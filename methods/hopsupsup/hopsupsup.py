@@ -253,7 +253,8 @@ class HopSupSup(Method):
         images = Split(inputs, torch.zeros(len(inputs), dtype=torch.int64))
         size = min(group, len(inputs))
         steps = steps or max(STEPS, -(-len(inputs) // size))
-        orders = torch.stack([images.order(steps, size, generator(self.seed, "orders", again)) for again in range(restarts)])
+        draws = [generator(self.seed, "orders", again) for again in range(restarts)]
+        orders = torch.stack([torch.stack(list(images.order(steps, size, each))) for each in draws])
         ends = torch.cat([self._recover_task(inputs, some, **how)[-1].z >= 0 for some in orders.split(TOGETHER)])
         masks = ends.unique(dim=0).float()
         return min(masks, key=partial(self._mean_doubt, queries))

@@ -170,7 +170,7 @@ def test_a_task_s_search_keeps_the_mask_of_the_lowest_entropy(make_brief: Make, 
     queries, orders = [inputs[None]], Split(inputs, torch.zeros(len(inputs), dtype=torch.int64))
     ends = []
     for restart in range(6):
-        order = orders.order(4, 10, generator(method.seed, "orders", restart))
+        order = torch.stack(list(orders.order(4, 10, generator(method.seed, "orders", restart))))
         ends.append((method._recover_task(inputs, order[None], strength=0.5)[-1].z[0] >= 0).float())
     doubts = [float(method._doubt(inputs[None], mask[None])) for mask in ends]
     assert len({*doubts}) > 1, "the orders end alike: the test shows nothing"
