@@ -13,14 +13,14 @@ To answer, a mask is found by T steps of gradient descent with momentum, from th
 stored masks, and the entropy, which is low for the right one. (The paper's energy lacks the minus: stored strings would be its maxima.)
 Every class of every task has an output of its own. There are two searches:
 
-- ``search=task``, the authors': one mask for all the images. Each step takes the next batch of 64 of them, T being the number of batches, and
-  all that is computed sees hard masks m = [z >= 0], s = 2 m - 1; the gradient with respect to m is taken for that of z. In batch b from 0
+- ``search=task``, the authors': one mask for all the images. Each step takes the next batch of 64 of them, T being the number of batches.
+  All that is computed sees hard masks m = [z >= 0], s = 2 m - 1, and the gradient with respect to m is taken for that of z. Batch b from 0:
 
       (strength / d) ((b + 1) / T) (-s' Psi s / 2) + (1 - (b + 1) / T) H(p(x_b, m)) + (0.41 / d) z' z / 2
 
-  As dm/dz is taken as 1, and not 1/2 as in (z + 1) / 2, steps are twice those of the other search. From some orders of the batches it ends
-  in another mask; so it is begun again (``restarts``) with other orders, and the mask with the lowest entropy on all the images is kept:
-  no labels are needed. ``restarts=1`` is the authors' search.
+  As dm/dz is taken as 1, and not 1/2 as in (z + 1) / 2, steps are twice those of the other search. For some tasks it ends in another
+  mask, from some orders of the batches or from all; so it is begun again (``restarts``) with other orders and with noise added to the mean,
+  and the mask with the lowest entropy on all the images is kept: no labels are needed. ``restarts=1`` is the authors' search.
 - ``search=group``, clbench's first one: a mask for each group of 64 images, by 30 steps on these images and a mask (z + 1) / 2 that is not
   hard, weighted by t / T and 1 - t / T. It asks less of the images, which need only be of one task group by group.
 
@@ -29,9 +29,9 @@ code masks the normalised pre-activations). It needs a network that is an ``nn.S
 such as ``swish-2048x2048``: on others the entropy of the outputs does not tell the tasks apart.
 
 What to expect: on SplitMNIST the entropy tells the right mask from the others for every group of 64 training images
-(``python -m benchmarks.search``), and with hard masks wrong ones stay unsure: what is left to do is to end once in the right one
-(``python -m benchmarks.searches`` counts). The search of a group sees masks that are not hard, any mixture of which can be sure of something,
-and is led astray more often (docs/differences.md).
+(``python -m benchmarks.search``), and with hard masks wrong ones stay unsure: it is enough to end once in the right one
+(``python -m benchmarks.searches`` counts). The search of a group sees masks that are not hard, any mixture of which can be sure of
+something, and is led astray more often (docs/differences.md).
 
 ``memory=joint`` keeps one Psi of all hidden units, ``layers`` one of each layer's, as the authors' code does: less to keep, and
 masks are found less often.
@@ -44,8 +44,8 @@ and the images of an ask, or of a group, share a mask: the method is transductiv
 Stores, to predict: Psi, the sum of all z, their number, and the seed of the weights: the same however many tasks there are. To go on:
 the first mask, for the record alone. The table ``recovery`` has, for each task just learned and each ``search``, begun once, how a mask is
 found for some of its training images (64; for a task 30 batches of them): by step, the share of units that differ from the true mask, the
-entropy (nats), and the energy of the signs of z; and ``goal``, the entropy with the true mask. The table ``retention`` has how much of the first mask is lost: the share of its units that the others
-turn (the sign of (Psi z)_u - Psi_uu z_u).
+entropy (nats), and the energy of the signs of z; and ``goal``, the entropy with the true mask. The table ``retention`` has how much of the
+first mask is lost: the share of its units that the others turn (the sign of (Psi z)_u - Psi_uu z_u).
 """
 
 from .hopsupsup import HopSupSup

@@ -27,8 +27,9 @@ from .hopfield import RULES, State, descend, descend_by_signs, signs, unstable
 ACTIVATIONS = (nn.ReLU, nn.SiLU)
 GROUP = 64
 """Images in a batch of the search."""
-RESTARTS = 8
-"""Searches for the mask of a task, each with the images in another order, of which the best counts."""
+RESTARTS, NOISE = 8, 0.5
+"""Searches for the mask of a task, of which the best counts; what is added to the mean of all z where those after the first begin (its
+standard deviation)."""
 TOGETHER = 16
 """Masks that are sought at a time."""
 AUTHORS_UNITS = 4096
@@ -175,7 +176,8 @@ class HopSupSup(Method):
             if search == "group":
                 states = self._recover(groups.to(self.brief.device))
             else:
-                states = self._recover_task(inputs, torch.arange(len(inputs)).view(1, batches, GROUP))
+                orders = torch.arange(len(inputs)).view(1, batches, GROUP)
+                states = self._recover_task(inputs, orders, torch.zeros(1, self.size))
             yield search, states, self._mean_doubt([groups], mask)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -220,10 +222,10 @@ class HopSupSup(Method):
     ) -> Prediction:
         """Find a mask for all the images (``search=task``), or for each ``group`` of them, drawn at random; and answer with it.
 
-        The search for a task takes a step on each ``group`` in turn, is begun ``restarts`` times (8 where not given) with other groups, and
-        keeps the mask with the lowest entropy: ``restarts=1`` is the authors'. ``steps``: where not given 30 for a group, and for a task
-        one on each group, 30 at least. ``step_size`` (by hidden unit) and ``descent_momentum``; ``strength``: of the Hopfield network's
-        energy against the entropy.
+        The search for a task takes a step on each ``group`` in turn, is begun ``restarts`` times (8 where not given), elsewhere and with
+        other groups, and keeps the mask with the lowest entropy: ``restarts=1`` is the authors'. ``steps``: where not given 30 for a
+        group, and for a task one on each group, 30 at least. ``step_size`` (by hidden unit) and ``descent_momentum``; ``strength``: of
+        the Hopfield network's energy against the entropy.
         """
         if len(inputs) < 2:
             raise UserError("HopSupSup needs two images or more to find a mask: batch normalisation has no statistics of one.")
@@ -255,7 +257,10 @@ class HopSupSup(Method):
         steps = steps or max(STEPS, -(-len(inputs) // size))
         draws = [generator(self.seed, "orders", again) for again in range(restarts)]
         orders = torch.stack([torch.stack(list(images.order(steps, size, each))) for each in draws])
-        ends = torch.cat([self._recover_task(inputs, some, **how)[-1].z >= 0 for some in orders.split(TOGETHER)])
+        noise = [torch.randn(self.size, generator=generator(self.seed, "starts", again)) for again in range(restarts)]
+        noise[0] = torch.zeros(self.size)
+        parts = zip(orders.split(TOGETHER), torch.stack(noise).split(TOGETHER), strict=True)
+        ends = torch.cat([self._recover_task(inputs, some, NOISE * added, **how)[-1].z >= 0 for some, added in parts])
         masks = ends.unique(dim=0).float()
         return min(masks, key=partial(self._mean_doubt, queries))
 
@@ -265,15 +270,18 @@ class HopSupSup(Method):
         start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
         return descend(self.memory, start, partial(self._doubt, images), **(usual | how))
 
-    def _recover_task(self, inputs: Tensor, orders: Tensor, **how: Any) -> list[State]:
-        """The descents to a mask for the images [n, *input_shape] of a task, by batches of them in each order [q, T, b]."""
+    def _recover_task(self, inputs: Tensor, orders: Tensor, added: Tensor, **how: Any) -> list[State]:
+        """The descents to a mask for the images [n, *input_shape] of a task, by batches of them in each order [q, T, b].
+
+        They begin at the mean of all z with ``added`` [q, d].
+        """
         usual = {"step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH, "decay": DECAY}
         steps = orders.shape[1]
 
         def doubt(masks: Tensor, step: int) -> Tensor:
             return self._doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
 
-        start = (self.sum / max(1, self.tasks)).expand(len(orders), -1)
+        start = self.sum / max(1, self.tasks) + added.to(self.brief.device)
         return descend_by_signs(self.memory, start, doubt, steps=steps, **(usual | how))
 
     def _mean_doubt(self, groups: Sequence[Tensor], mask: Tensor) -> float:
