@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import figure4, images, inference, neighbour, overhead, sparse, training
-from clbench import style
 from clbench.data import status
+from clbench.results.frames import style
 
 PARTS: dict[str, Callable[[str, str | None], Iterable[tuple[str, float, str]]]] = {
     "training": training.rows,

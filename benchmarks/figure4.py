@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from benchmarks.training import BATCH, learner
-from clbench.evaluator import Schedule, teach_together
+from clbench.engine.evaluator import Schedule, teach_together
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.allocation import uncertainty
 from clbench.stream import Stream

@@ -22,7 +22,7 @@ def measure(updates: int) -> float:
     """Seconds of so many updates in this process, with the threads that a run of them would have."""
     import torch
 
-    from clbench import processor
+    from clbench.engine import processor
     from clbench.method import Brief
     from clbench.methods.naive import Naive
     from clbench.networks import mlp

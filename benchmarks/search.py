@@ -14,10 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from clbench import registry, renderers
-from clbench.evaluator import Schedule, teach
+from clbench import registry
+from clbench.engine.build import build_method, build_stream
+from clbench.engine.evaluator import Schedule, teach
+from clbench.engine.request import request, resolve
+from clbench.results.frames import renderers
 from clbench.seeding import generator
-from clbench.spec import build_method, build_stream, request, resolve
 
 TASKS, UPDATES, SEEDS, GROUPS, SIZE = 5, 94, 5, 16, 64
 NETWORK = "swish-2048x2048"

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 import clbench
-from clbench import renderers, tables
-from clbench.metrics import mean_t_interval
 from clbench.paper import fig7
+from clbench.results.frames import renderers, tables
+from clbench.results.metrics import mean_t_interval
 
 LINE = ["masked", "memory", "search"]
 GOAL = 0.98

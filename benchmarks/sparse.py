@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.timing import best_seconds
 from benchmarks.training import BATCH, learner
-from clbench.evaluator import Schedule, evaluate
+from clbench.engine.evaluator import Schedule, evaluate
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.bank import MaskBank, multiplies_bytes, two_bytes
 from clbench.methods.supsup.inference import superposed_gradient

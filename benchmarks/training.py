@@ -10,10 +10,11 @@ from PIL import Image
 from torch.nn import CrossEntropyLoss
 
 from benchmarks.timing import bandwidth, best_seconds, peak_flops
-from clbench import networks, spec
+from clbench import networks
 from clbench._torchvision import import_torchvision
 from clbench.data import load
-from clbench.evaluator import Schedule, teach_together
+from clbench.engine import build, request
+from clbench.engine.evaluator import Schedule, teach_together
 from clbench.method import Method
 from clbench.stream import Stream
 
@@ -63,9 +64,9 @@ def learner(
 ) -> tuple[Method, Stream]:
     """A method as a run of so many tasks would make it, and its stream of permutations."""
     settings = {"method": method, "scenario": scenario, "network": network, "set": parameters, "data": data}
-    job = spec.resolve(spec.request(settings | {"tasks": tasks, "updates": 1000}))[0]
-    stream = spec.build_stream(job.learn, root, torch.device("cpu"))
-    return spec.build_method(job.learn, job.scenario, stream, torch.device("cpu")), stream
+    job = request.resolve(request.request(settings | {"tasks": tasks, "updates": 1000}))[0]
+    stream = build.build_stream(job.learn, root, torch.device("cpu"))
+    return build.build_method(job.learn, job.scenario, stream, torch.device("cpu")), stream
 
 
 def step_seconds(made: Method, stream: Stream, tasks: int) -> float:

@@ -4,7 +4,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from clbench.processor import wait_passively
+from clbench.engine.processor import wait_passively
 
 # Has PyTorch ask Linux for huge pages for large tensors, which halves the time of task inference: its gradients of a hundred megabytes
 # are allocated anew each time, and are touched page by page. Read by PyTorch at its first allocation, and ignored elsewhere.
@@ -13,11 +13,11 @@ wait_passively()
 
 if TYPE_CHECKING:
     from clbench.api import run
+    from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate
+    from clbench.engine.store import Run
     from clbench.errors import Notice, UserError
-    from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate
     from clbench.method import Brief, Method, Prediction, Recipe
-    from clbench.results import frame, over_seeds, summarise
-    from clbench.runs import Run
+    from clbench.results.frames import frame, over_seeds, summarise
     from clbench.scenario import Scenario
     from clbench.stream import Split, Stream, StreamBuilder, Task
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "api": ["run"],
     "errors": ["Notice", "UserError"],
-    "evaluator": ["Ask", "Schedule", "Score", "Taught", "evaluate"],
+    "engine.evaluator": ["Ask", "Schedule", "Score", "Taught", "evaluate"],
     "method": ["Brief", "Method", "Prediction", "Recipe"],
-    "results": ["frame", "over_seeds", "summarise"],
-    "runs": ["Run"],
+    "results.frames": ["frame", "over_seeds", "summarise"],
+    "engine.store": ["Run"],
     "scenario": ["Scenario"],
     "stream": ["Split", "Stream", "StreamBuilder", "Task"],
 }

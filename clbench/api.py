@@ -6,11 +6,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from clbench import provenance, registry, spec
-from clbench.divergence import OnDivergence
+from clbench import registry
+from clbench.engine import provenance
+from clbench.engine.asks import check_checkpoints, check_same_learning, make_asks
+from clbench.engine.divergence import OnDivergence
+from clbench.engine.execution import Overwrite, Watch, answer, execute, rewinds, stream_of, unwatched
+from clbench.engine.learn import Job
+from clbench.engine.request import request, resolve
+from clbench.engine.store import Run, alone, find
 from clbench.errors import UserError
-from clbench.results import frame
-from clbench.runs import Overwrite, Run, Watch, alone, answer, execute, find, rewinds, stream_of, unwatched
+from clbench.results.frames import frame
 
 
 def run(
@@ -27,21 +32,21 @@ def run(
 ) -> pd.DataFrame:
     """Do the runs of a request, or read those that were done before, and return their scores.
 
-    ``settings`` are the other settings of a run (``clbench.spec.Request``): stream, network, tasks, seeds, budget, data, set, ask, …
-    One row for each seed, ask, number of tasks learned and task; ``clbench.summarise`` makes one for each seed and ask of it.
+    ``settings`` are the other settings of a run (``clbench.engine.request.Request``): stream, network, tasks, seeds, budget, data, set,
+    ask, … One row for each seed, ask, number of tasks learned and task; ``clbench.summarise`` makes one for each seed and ask of it.
 
     ``on_divergence``: ``stop`` raises an error where training diverges, and keeps what was learned before; ``mark`` goes on, and marks the
     rows in the column ``diverged``. Raises ``clbench.UserError`` for what a person can mend.
     """
     root = None if data_root is None else str(data_root)
-    jobs = spec.resolve(spec.request({"method": method, "scenario": scenario, **settings}), root)
+    jobs = resolve(request({"method": method, "scenario": scenario, **settings}), root)
     where = choose_device(device)
     how: dict[str, Any] = {"overwrite": overwrite, "on_divergence": on_divergence, "watch": watch}
     done = [execute(job, Path(results), data_root=root, device=where, **how) for job in jobs]
     return asked(done, jobs)
 
 
-def asked(runs: list[Run], jobs: list[spec.Job]) -> pd.DataFrame:
+def asked(runs: list[Run], jobs: list[Job]) -> pd.DataFrame:
     """The scores of ``runs`` that their jobs asked for; earlier questions to the same runs are left out."""
     scores = frame(runs)
     labels, checkpoints = [ask.label for ask in jobs[0].asks], jobs[0].checkpoints
@@ -82,12 +87,12 @@ def ask(
     provenance.check_code(learn)
     method = registry.method(learn.method)
     recipe = method.recipe(learn.stream, learn.network, found.scenario.name)
-    asks = spec.make_asks(method, found.scenario, settings, recipe.ask)
-    spec.check_asks(method, learn, found.scenario, asks)
+    asks = make_asks(method, found.scenario, settings, recipe.ask)
+    check_same_learning(method, learn, found.scenario, asks)
     stream = stream_of(found, learn, None if data_root is None else str(data_root), where)
     if checkpoints is None:
         checkpoints = found.checkpoints if rewinds(found) else (learn.tasks,)
     with alone(found):
-        answer(found, asks, spec.check_checkpoints(checkpoints, learn.tasks), stream, where)
+        answer(found, asks, check_checkpoints(checkpoints, learn.tasks), stream, where)
     scores = frame([found])
     return scores[scores["ask"].isin([a.label for a in asks]) & scores["learned"].isin(checkpoints)].reset_index(drop=True)

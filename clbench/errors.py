@@ -15,7 +15,7 @@ class UserError(ValueError):
 class Notice(UserWarning):
     """What whoever reads a result must know: one sentence.
 
-    The command line prints it once on standard error; from Python it is an ordinary warning. Runs keep it (``clbench.runs.note``).
+    The command line prints it once on standard error; from Python it is an ordinary warning. Runs keep it (``clbench.engine.store.note``).
     """
 
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from clbench.checks import not_negative, positive
+from clbench.engine.probe import batch_use
 from clbench.errors import UserError
 from clbench.method import Brief
-from clbench.probe import batch_use
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split

@@ -36,9 +36,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clbench.checks import above_zero
+from clbench.engine.probe import batch_use, check_one_image
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
-from clbench.probe import batch_use, check_one_image
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.training import Schedule, Tensors, adam

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from clbench.compare import compare, paired, unlike
 from clbench.errors import UserError
+from clbench.results.compare import compare, paired, unlike
 
 PLACE = {"stream": "s", "data": "d", "network": "n", "tasks": 3, "learned": 3}
 

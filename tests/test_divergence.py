@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 import clbench
-from clbench import evaluator, runs
+from clbench import storage
 from clbench.data import Dataset
-from clbench.divergence import CHECKED, LIMIT, Diverged, Divergence, Losses
+from clbench.engine import evaluator, execution, run_files
+from clbench.engine.divergence import CHECKED, LIMIT, Diverged, Divergence, Losses
+from clbench.engine.evaluator import Schedule, Taught, evaluate
+from clbench.engine.execution import execute
+from clbench.engine.learn import Job
+from clbench.engine.request import request, resolve
+from clbench.engine.store import Run
 from clbench.errors import Notice, UserError
-from clbench.evaluator import Schedule, Taught, evaluate
 from clbench.method import Method, Prediction
-from clbench.results import frame, over_seeds, summarise
-from clbench.runs import Run, execute
+from clbench.results.frames import frame, over_seeds, summarise
+from clbench.results.tables import print_table, table
 from clbench.scenarios import GG, GNU, NNS
-from clbench.spec import Job, request, resolve
-from clbench.tables import print_table, table
 
 Make = Callable[..., Any]
 
@@ -147,7 +150,7 @@ def job(method: str = "naive", scenario: str = "gg", **settings: Any) -> Job:
 def spoil(monkeypatch: pytest.MonkeyPatch, task: int) -> None:
     """From ``task`` on the images are not numbers, and no check of the stream says so: the tasks before it learn as usual."""
     monkeypatch.setattr(evaluator, "checked", lambda stream: stream)
-    build = runs.build_stream
+    build = execution.build_stream
 
     def spoilt(learn: Any, *where: Any) -> clbench.Stream:
         stream = build(learn, *where)
@@ -156,7 +159,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, task: int) -> None:
                 object.__setattr__(each.train, "view", lambda images: images * float("nan"))
         return stream
 
-    monkeypatch.setattr(runs, "build_stream", spoilt)
+    monkeypatch.setattr(execution, "build_stream", spoilt)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -172,7 +175,7 @@ def test_a_run_that_diverges_stops_and_keeps_what_was_learned_before(
     wanted = job(method, scenario)
     whole = execute(wanted, tmp_path / "whole")
     short = execute(job(method, scenario, tasks=max(1, kept)), tmp_path / "short")
-    monkeypatch.setattr(runs.SavingClock, "due", lambda self: saving)
+    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: saving)
     spoil(monkeypatch, spoilt)
     with pytest.raises(Diverged, match=rf"^The training diverged in task {spoilt + 1} at batch 1: the loss is nan\.") as first:
         execute(wanted, tmp_path / "stopped")
@@ -189,7 +192,7 @@ def test_a_run_that_diverges_stops_and_keeps_what_was_learned_before(
         its = short.saved()
         assert its is not None
         for name in ("learned", "progress", "generator"):
-            mine, right = (runs.storage.load(folder / f"{name}.safetensors") for folder in (saved[1], its[1]))
+            mine, right = (storage.load(folder / f"{name}.safetensors") for folder in (saved[1], its[1]))
             assert all(torch.equal(mine[key], right[key]) for key in right)
     with pytest.raises(Diverged) as again:
         execute(wanted, tmp_path / "stopped")
@@ -212,7 +215,7 @@ def test_a_run_that_is_to_be_marked_goes_on_to_its_end(tmp_path: Path, monkeypat
     scores = frame([run])
     assert scores.groupby("learned")["diverged"].unique().map(list).to_dict() == {1: [False], 2: [False], 3: [True], 4: [True]}
     fine = frame([execute(job(seeds=(1,), tasks=2), tmp_path / "fine")])
-    averages = over_seeds(summarise(clbench.results.pd.concat([scores, fine])))
+    averages = over_seeds(summarise(clbench.results.frames.pd.concat([scores, fine])))
     assert averages["diverged"].tolist() == [True, False]
     assert table(averages)["method"].tolist() == ["naive (diverged)", "naive"]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, teach
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, teach
 from clbench.method import Brief, Method, Prediction
 from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario

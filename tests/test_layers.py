@@ -10,8 +10,8 @@ from torch.nn.utils import parametrizations
 
 from clbench import layers, networks, registry
 from clbench._torchvision import import_torchvision
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.method import Brief, parameters
 from clbench.methods.batche import BatchE
 from clbench.methods.psp import PSP

@@ -15,8 +15,8 @@ from torch import nn
 
 from clbench import networks, registry
 from clbench._torchvision import import_torchvision
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.method import Brief
 from clbench.networks import catalogue, mlp, resolve, seeded
 from clbench.scenarios import GG
@@ -350,7 +350,7 @@ def test_residual_networks_refuse_other_inputs_than_images() -> None:
 @pytest.mark.parametrize("method", ["supsup", "batche", "ewc"])
 def test_residual_networks_serve_methods_that_take_gradients_image_by_image(method: str) -> None:
     from clbench import registry
-    from clbench.evaluator import Ask, Schedule, Score, evaluate
+    from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
     from clbench.method import Brief
     from clbench.stream import Split, Stream, Task
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from clbench.cli.main import app
 from clbench.errors import UserError
-from clbench.pivots import pivot
+from clbench.results.pivots import pivot
 
 PLACE = {"stream": "s", "data": "d", "network": "n", "tasks": 3, "learned": 3}
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import plots, style
+from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.runs import Run
+from clbench.results.frames import plots, style
 
 ASK = "GNu evidence=1 group=128 objective=H"
 
@@ -242,7 +242,7 @@ def test_drawing_leaves_no_global_state():
     before = dict(matplotlib.rcParams)
     plots.accuracy_by_tasks(scores([1, 2]))
     assert dict(matplotlib.rcParams) == before
-    code = "import sys, clbench.plots; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, clbench.results.plots; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 

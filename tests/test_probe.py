@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench import runs, spec
 from clbench.data import Dataset
+from clbench.engine import build, execution, request, store
+from clbench.engine.probe import batch_use
 from clbench.errors import Notice, UserError
 from clbench.method import Brief
 from clbench.methods._inference import decide
 from clbench.networks import in_parts
-from clbench.probe import batch_use
-from clbench.results import frame
+from clbench.results.frames import frame
 from clbench.scenarios import GNS
 
 FULL = {"group": 20, "evidence": 20}
@@ -106,13 +106,13 @@ def bring(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setitem(sys.modules, "mine", module)
     monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
-    monkeypatch.setattr(spec, "product_type", lambda device: torch.bfloat16)
+    monkeypatch.setattr(build, "product_type", lambda device: torch.bfloat16)
 
 
-def done(results: Path, method: str, network: str, **settings: Any) -> runs.Run:
+def done(results: Path, method: str, network: str, **settings: Any) -> store.Run:
     usual = {"scenario": "gns", "tasks": 2, "updates": 5, "batch_size": 16}
-    (job,) = spec.resolve(spec.request({"method": method, "network": network} | usual | settings))
-    return runs.execute(job, results)
+    (job,) = request.resolve(request.request({"method": method, "network": network} | usual | settings))
+    return execution.execute(job, results)
 
 
 # Batch statistics
@@ -206,8 +206,8 @@ def test_a_network_that_takes_no_bfloat16_is_trained_in_float32_and_the_record_s
     assert run.learn.precision == "float32"
     assert run.path.name == run.learn.hash
     assert "trained in float32" in run.notes[0]
-    (asked,) = spec.resolve(
-        spec.request(
+    (asked,) = request.resolve(
+        request.request(
             {"method": "naive", "network": "mine:float32_only", "scenario": "gns", "tasks": 2, "precision": "float32"}
         ).model_copy(update={"updates": 5, "batch_size": 16})
     )

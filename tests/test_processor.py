@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clbench import processor
+from clbench.engine import processor
 
 HOW = "import json, os; from clbench import processor; print(json.dumps([processor.waiting(), os.environ.get('OMP_WAIT_POLICY')]))"
 

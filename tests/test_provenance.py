@@ -13,15 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from clbench import api, provenance, registry, runs, spec
+from clbench import api, registry
 from clbench.data import Dataset
+from clbench.engine import build, execution, provenance
+from clbench.engine.estimate import estimate
+from clbench.engine.evaluator import Schedule, teach
+from clbench.engine.execution import execute
+from clbench.engine.learn import Job, Learn
+from clbench.engine.request import request, resolve
 from clbench.errors import UserError
-from clbench.estimate import estimate
-from clbench.evaluator import Schedule, teach
 from clbench.methods.naive import Naive
-from clbench.runs import execute
 from clbench.scenarios import GNS
-from clbench.spec import Job, Learn, request, resolve
 from clbench.stream import Split, Stream, Task
 
 CPU = torch.device("cpu")
@@ -151,8 +153,8 @@ def test_nothing_is_asked_of_a_run_whose_code_changed(changed: str, project: Pat
         "which makes another one."
     )
     assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == expected
-    assert refusal(lambda: runs.learner(run)) == expected
-    assert refusal(lambda: spec.build_stream(run.learn, None, CPU)) == expected
+    assert refusal(lambda: execution.learner(run)) == expected
+    assert refusal(lambda: build.build_stream(run.learn, None, CPU)) == expected
     assert {file: file.read_bytes() for file in run.path.glob("*.*")} == before
     (project / file).write_text(original)
     assert len(api.ask(run.path, results=tmp_path, images=5)) == 2
@@ -190,7 +192,7 @@ def test_a_method_or_data_set_of_another_version_answers_nothing(tmp_path: Path,
             "use the clbench that it was made with, or do the run again, which makes another one."
         )
     monkeypatch.setattr(provenance, "data_version", lambda names: 77)
-    assert "of the data set mnist-5k, and this clbench has version 77" in refusal(lambda: runs.learner(run))
+    assert "of the data set mnist-5k, and this clbench has version 77" in refusal(lambda: execution.learner(run))
 
 
 # Trees of image files
@@ -240,7 +242,7 @@ def test_a_changed_tree_is_another_run(change: Callable[[Path], None], tree: Pat
     assert of_tree(tree).hash == before.hash
     change(tree)
     assert of_tree(tree).hash != before.hash
-    assert refusal(lambda: spec.build_stream(before, str(tree), CPU)) == (
+    assert refusal(lambda: build.build_stream(before, str(tree), CPU)) == (
         f"The image files in {tree / 'pictures'} changed since the run {before.hash} was made: put them back as they were, "
         "or do the run again, which makes another one."
     )
@@ -282,7 +284,7 @@ def test_nothing_is_served_of_images_that_changed(name: str, project: Path, tmp_
     said = f"The stream own.py:{name} gives other images or labels than those that the run {run.path} was made with"
     assert said in refusal(lambda: execute(wanted, tmp_path))
     assert said in refusal(lambda: api.ask(run.path, results=tmp_path, images=5))
-    assert said in refusal(lambda: runs.learner(run))
+    assert said in refusal(lambda: execution.learner(run))
     execute(wanted, tmp_path, overwrite="always")
     assert execute(wanted, tmp_path).complete
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from clbench.cli.main import app
 from clbench.errors import UserError
-from clbench.ranking import Ranking, cliques, critical_difference, draw, rank, save
+from clbench.results.ranking import Ranking, cliques, critical_difference, draw, rank, save
 
 PLACE = {"data": "d", "network": "n", "tasks": 3, "learned": 3, "scenario": "GG", "ask": "GG", "settings": ""}
 SEEDS = ("stream_seed", "initialisation_seed", "training_seed")

@@ -8,12 +8,13 @@ import pytest
 
 from clbench import registry
 from clbench.data import Dataset
+from clbench.engine.execution import execute
+from clbench.engine.learn import Job
+from clbench.engine.request import request, resolve
 from clbench.errors import UserError
 from clbench.method import Method
 from clbench.methods.supsup import SupSup
-from clbench.runs import execute
 from clbench.scenarios import GG, GNS, GNU, NNS
-from clbench.spec import Job, request, resolve
 from clbench.stream import Stream, StreamBuilder
 
 Make = Callable[..., Any]

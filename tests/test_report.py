@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clbench import api, paper, report, tables
+from clbench import api, paper, report
+from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.results import frame, over_seeds, summarise
-from clbench.runs import Run
+from clbench.results.frames import frame, over_seeds, summarise, tables
 
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 

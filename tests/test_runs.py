@@ -13,13 +13,17 @@ import pandas as pd
 import pytest
 import torch
 
-from clbench import results, runs, storage
+from clbench import storage
 from clbench.data import Dataset
+from clbench.engine import run_files, store
+from clbench.engine.evaluator import Score, Taught
+from clbench.engine.execution import execute
+from clbench.engine.learn import Job, Learn
+from clbench.engine.request import request, resolve
+from clbench.engine.store import Run
 from clbench.errors import Notice, UserError
-from clbench.evaluator import Score, Taught
 from clbench.methods.supsup import SupSup
-from clbench.runs import Run, execute
-from clbench.spec import Job, Learn, request, resolve
+from clbench.results.frames import frames as results
 
 Make = Callable[..., Any]
 Event = Taught | Score
@@ -122,9 +126,9 @@ def test_notes_are_said_when_a_run_is_done_and_whenever_it_is_read_and_stand_in_
 def test_a_note_is_kept_once_and_a_run_from_before_there_were_any_has_none(tmp_path: Path) -> None:
     run = execute(job(), tmp_path)
     assert "notes" not in run.record
-    runs.note(run, ["One."])
+    store.note(run, ["One."])
     with pytest.warns(Notice) as said:
-        runs.note(run, ["One.", "Two.", "Three.", "Two."])
+        store.note(run, ["One.", "Two.", "Three.", "Two."])
     assert [str(notice.message) for notice in said] == ["Two.", "Three."]
     assert run.notes == ("One.", "Two.", "Three.")
 
@@ -137,7 +141,7 @@ def test_a_note_is_kept_once_and_a_run_from_before_there_were_any_has_none(tmp_p
 def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
     scenario: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs.SavingClock, "due", lambda self: saving)
+    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: saving)
     wanted = job(scenario, ask={"objective": ["H", "G"]}, checkpoints=(1, 3))
     events: list[Event] = []
     whole = execute(wanted, tmp_path / "whole", watch=events.append)
@@ -154,7 +158,7 @@ def test_a_run_stopped_again_and_again_comes_to_its_end(
     tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each attempt sees a few events more; learning goes on from the last task that was saved."""
-    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
     wanted = job("nns")
     whole = execute(wanted, tmp_path / "whole")
     assert len(observed) == 3 * 15
@@ -171,7 +175,7 @@ def test_a_run_stopped_again_and_again_comes_to_its_end(
 def test_tasks_that_are_taught_at_a_time_are_taught_again_if_they_did_not_all_end(
     tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
     wanted = job(tasks=5, checkpoints=(3, 5))
     whole = execute(wanted, tmp_path / "whole")
     assert len(observed) == 5 * 15
@@ -188,7 +192,7 @@ def test_tasks_that_are_taught_at_a_time_are_taught_again_if_they_did_not_all_en
 @pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "Path.rename", "pd.DataFrame.to_csv"])
 def test_a_run_stopped_while_saving_goes_on(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the tables were written and before the state, between old and new state, and so on: at every call of each."""
-    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
     wanted = job(checkpoints=(2, 3))
     whole = execute(wanted, tmp_path / "whole")
     holder: Any = {"storage.save": storage, "shutil.rmtree": shutil, "Path.rename": Path, "pd.DataFrame.to_csv": pd.DataFrame}[what]
@@ -374,14 +378,14 @@ def test_g_without_superfluous_outputs_is_refused_before_training(tmp_path: Path
 def test_a_run_found_by_the_beginning_of_its_hash(tmp_path: Path) -> None:
     run, other = execute(job(updates=1), tmp_path), execute(job(updates=1, seeds=(1,)), tmp_path)
     first = next(i for i, (a, b) in enumerate(zip(run.path.name, other.path.name, strict=True)) if a != b)
-    assert runs.find(run.path.name[: first + 1], tmp_path) == run
-    assert runs.find(str(run.path), tmp_path / "elsewhere") == run
+    assert store.find(run.path.name[: first + 1], tmp_path) == run
+    assert store.find(str(run.path), tmp_path / "elsewhere") == run
     for name in ("zzz", ""):
         with pytest.raises(UserError, match="There is no run"):
-            runs.find(name, tmp_path)
+            store.find(name, tmp_path)
     shutil.copytree(run.path, run.path.with_name(run.path.name[:-1] + "x"))
     with pytest.raises(UserError, match="is the beginning of 2 runs"):
-        runs.find(run.path.name[:-1], tmp_path)
+        store.find(run.path.name[:-1], tmp_path)
 
 
 # What is written
@@ -532,8 +536,8 @@ def test_a_batch_larger_than_a_task_repeats_its_images_and_says_so(tmp_path: Pat
 
 
 def test_two_processes_do_not_write_to_one_run(tmp_path: Path, tiny: None) -> None:
-    run = Run(runs.writable(tmp_path) / "runs" / job().learn.hash)
-    with runs.alone(run), pytest.raises(UserError, match="Another process is at work on the run"):
+    run = Run(store.writable(tmp_path) / "runs" / job().learn.hash)
+    with store.alone(run), pytest.raises(UserError, match="Another process is at work on the run"):
         execute(job(), tmp_path)
     assert execute(job(), tmp_path).complete
 
@@ -613,4 +617,4 @@ def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:
 
 def test_a_path_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no run '/nowhere/at/all'"):
-        runs.find("/nowhere/at/all", tmp_path)
+        store.find("/nowhere/at/all", tmp_path)

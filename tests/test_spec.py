@@ -9,26 +9,14 @@ import torch
 
 from clbench import registry
 from clbench.data import Dataset
+from clbench.engine.asks import PROTOCOLS, SAMPLE, default_checkpoints, make_asks, typed
+from clbench.engine.build import build_method, build_stream, usual_precision
+from clbench.engine.evaluator import Ask
+from clbench.engine.learn import BUDGETS, Job, Learn
+from clbench.engine.request import read_spec, request, resolve
 from clbench.errors import UserError
-from clbench.evaluator import Ask
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
-from clbench.spec import (
-    BUDGETS,
-    PROTOCOLS,
-    SAMPLE,
-    Job,
-    Learn,
-    build_method,
-    build_stream,
-    default_checkpoints,
-    make_asks,
-    read_spec,
-    request,
-    resolve,
-    typed,
-    usual_precision,
-)
 from clbench.stream import Stream, StreamBuilder
 
 CPU = torch.device("cpu")

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from clbench import api, registry, runs, states, storage
+from clbench import api, registry, storage
 from clbench.check.trial import trials
 from clbench.data import Dataset
+from clbench.engine import execution, run_files, states
+from clbench.engine.execution import execute
+from clbench.engine.learn import Job
+from clbench.engine.request import request, resolve
+from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.runs import Run, execute
-from clbench.spec import Job, request, resolve
 
 Tensors = dict[str, torch.Tensor]
 
@@ -59,7 +62,7 @@ def interrupted(wanted: Job, results: Path) -> Run:
 @pytest.fixture
 def saving(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state is saved after each task."""
-    monkeypatch.setattr(runs.SavingClock, "due", lambda self: True)
+    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
     monkeypatch.setattr("clbench.methods.supsup.SupSup.tasks_at_once", 1)
 
 
@@ -103,7 +106,7 @@ def test_the_state_of_another_seed_is_not_taken_up(tmp_path: Path) -> None:
     mine, other = (execute(job(seeds=(seed,)), tmp_path) for seed in (0, 1))
     shutil.copy(file_of(other), file_of(mine))
     scores = mine.table("scores")
-    for use in (ask(mine), lambda: runs.learner(mine)):
+    for use in (ask(mine), lambda: execution.learner(mine)):
         assert refusal(use).startswith(f"The file {file_of(mine)} is not the one that its run saved")
     assert mine.table("scores").equals(scores)
 
@@ -131,7 +134,7 @@ def test_weights_that_are_not_finite_are_not_taken_up(tmp_path: Path) -> None:
 def test_a_state_that_no_run_recorded_is_not_taken_up(tmp_path: Path) -> None:
     run = execute(job(), tmp_path)
     file_of(run).parent.rename(run.path / "state" / "1")
-    assert "is not the one that its run saved" in refusal(lambda: runs.learner(run))
+    assert "is not the one that its run saved" in refusal(lambda: execution.learner(run))
 
 
 def test_whichever_state_a_crash_leaves_is_known(tmp_path: Path, saving: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +221,7 @@ def test_what_cannot_be_the_method_s_is_not_taken_up(
     tasks = run.table("tasks").assign(stored_bytes=file_of(run).stat().st_size)  # the size alone would tell most of them
     tasks.to_csv(run.path / "tasks.csv", index=False)
     scores = run.table("scores")
-    for use in (ask(run), lambda: runs.learner(run)):
+    for use in (ask(run), lambda: execution.learner(run)):
         assert re.search(says, refusal(use))
     assert run.table("scores").equals(scores)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from clbench import networks, registry
 from clbench.data import Dataset
+from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
+from clbench.engine.stream_check import checked, small_tasks
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, Score, evaluate
 from clbench.method import Brief
 from clbench.stream import Split, Stream, Task, unchanged
-from clbench.stream_check import checked, small_tasks
 
 IMAGES = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(20) % 3

@@ -4,14 +4,15 @@ import io
 import pandas as pd
 import pytest
 
-from clbench import renderers, results, tables
 from clbench.errors import UserError
+from clbench.results.frames import frames as results
+from clbench.results.frames import renderers, tables
 
 ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
 
 
 def scores(accuracies, *, scenario="GNu", ask=None, method="supsup", settings="outputs=500 updates=300", seed=0, **columns):
-    """A frame as of ``clbench.results.frame``: ``accuracies[i][j]`` after i + 1 tasks, on task j, of one run and ask."""
+    """A frame as of ``clbench.results.frames.frame``: ``accuracies[i][j]`` after i + 1 tasks, on task j, of one run and ask."""
     rows = [
         {
             "run": f"{method}{abs(hash(settings)) % 1000}-{seed}",

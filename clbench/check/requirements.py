@@ -40,10 +40,10 @@ from clbench.check.trial import (
     trial_network,
     trials,
 )
+from clbench.engine.evaluator import Score, evaluate, examine, teach_together
 from clbench.errors import UserError
-from clbench.evaluator import Score, evaluate, examine, teach_together
 from clbench.method import parameters
-from clbench.metrics import forgetting
+from clbench.results.metrics import forgetting
 from clbench.scenario import Scenario
 from clbench.seeding import generator
 from clbench.stream import Stream

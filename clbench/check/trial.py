@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from clbench import networks, registry
-from clbench.evaluator import Ask, Schedule, teach
+from clbench.engine.asks import typed
+from clbench.engine.evaluator import Ask, Schedule, teach
 from clbench.method import Brief, Method, Prediction
 from clbench.scenario import Scenario
 from clbench.seeding import generator
-from clbench.spec import typed
 from clbench.stream import Split, Stream, Task
 
 NAME = "check"

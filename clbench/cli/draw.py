@@ -15,7 +15,7 @@ from clbench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clbench.runs import Run
+    from clbench.engine.store import Run
 
 COMPARED = ("accuracy", "task_accuracy", "forgetting")
 
@@ -29,8 +29,8 @@ def plot(
     out: Annotated[Path | None, typer.Option(help="The folder for the plots.", show_default="RESULTS/plots")] = None,
 ) -> None:
     """Plot any runs: accuracy against tasks learned of all of them, and the accuracy matrix and task confusion of each."""
-    from clbench import plots
-    from clbench.runs import find
+    from clbench.engine.store import find
+    from clbench.results.frames import plots
 
     found = [find(name, results) for name in runs] if runs else _complete(results)
     for path in plots.plot_runs(found, out or results / "plots"):
@@ -86,10 +86,9 @@ def table(
     as_json: AsJson = False,
 ) -> None:
     """A table of runs: mean, t interval and number of seeds for each method, scenario and ask; or, with --rows, pivoted."""
-    from clbench import tables
-    from clbench.pivots import pivot
-    from clbench.results import frame, over_seeds, summarise
-    from clbench.runs import find
+    from clbench.engine.store import find
+    from clbench.results.frames import frame, over_seeds, summarise, tables
+    from clbench.results.pivots import pivot
 
     found = [run for run in (find(name, results) for name in runs) if run.complete] if runs else _complete(results)
     if not found:
@@ -116,7 +115,7 @@ def table(
 
 def _complete(results: Path) -> "list[Run]":
     """All complete runs in the folder; a ``UserError`` if there is none."""
-    from clbench.runs import Run
+    from clbench.engine.store import Run
 
     found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
     if not found:
@@ -164,7 +163,7 @@ def compare(
 ) -> None:
     """Compare two lines on the same seeds (paired difference, t interval, Cohen's d_z, p), or rank three or more on many streams."""
     from clbench.errors import unknown
-    from clbench.results import frame, summarise
+    from clbench.results.frames import frame, summarise
 
     if value not in COMPARED:
         raise unknown("value to compare", value, COMPARED)
@@ -181,9 +180,9 @@ def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, value: str
     """Show what two lines differ by on each stream that they share."""
     from rich.table import Table
 
-    from clbench import tables
-    from clbench.compare import compare as compared
-    from clbench.compare import unlike
+    from clbench.results.compare import compare as compared
+    from clbench.results.compare import unlike
+    from clbench.results.frames import tables
 
     lines = compared(summary, first, second, value)
     if as_json:
@@ -206,8 +205,8 @@ def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | Non
     """Show the mean ranks of lines, and draw them."""
     from rich.table import Table
 
-    from clbench.compare import unlike
-    from clbench.ranking import rank, save
+    from clbench.results.compare import unlike
+    from clbench.results.ranking import rank, save
 
     found = rank(summary, lines, value)
     if out is not None:

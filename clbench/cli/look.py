@@ -75,7 +75,7 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     import torch
 
     from clbench import data
-    from clbench.environment import environment
+    from clbench.engine.environment import environment
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), sys.version.split()[0])]
     checks += [(name, version != "not installed", version) for name, version in environment()["packages"].items()]

@@ -9,8 +9,8 @@ import typer
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
-    from clbench.divergence import OnDivergence as OnDivergenceMode
-    from clbench.runs import Overwrite as OverwriteMode
+    from clbench.engine.divergence import OnDivergence as OnDivergenceMode
+    from clbench.engine.execution import Overwrite as OverwriteMode
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -111,7 +111,7 @@ def integers(text: str | None, option: str) -> tuple[int, ...] | None:
 
 def overwriting(value: str) -> "OverwriteMode":
     """The value of ``--overwrite``, checked."""
-    from clbench.runs import OVERWRITE
+    from clbench.engine.execution import OVERWRITE
 
     if value not in OVERWRITE:
         raise UserError(f"--overwrite is missing, always or never, not {value!r}.")
@@ -120,7 +120,7 @@ def overwriting(value: str) -> "OverwriteMode":
 
 def diverging(value: str) -> "OnDivergenceMode":
     """The value of ``--on-divergence``, checked."""
-    from clbench.divergence import ON_DIVERGENCE
+    from clbench.engine.divergence import ON_DIVERGENCE
 
     if value not in ON_DIVERGENCE:
         raise UserError(f"--on-divergence is stop or mark, not {value!r}.")

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from clbench.evaluator import Score, Taught
-    from clbench.spec import Job
+    from clbench.engine.evaluator import Score, Taught
+    from clbench.engine.learn import Job
 
 
 class Bars:
@@ -24,7 +24,7 @@ class Bars:
 
     def watch(self, job: "Job", event: "Taught | Score") -> None:
         """Show a record of a run."""
-        from clbench.evaluator import Taught
+        from clbench.engine.evaluator import Taught
 
         learn = job.learn
         if learn.hash not in self.bars:

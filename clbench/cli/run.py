@@ -13,8 +13,8 @@ from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, OnDiverge
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clbench.runs import Run
-    from clbench.spec import Job
+    from clbench.engine.learn import Job
+    from clbench.engine.store import Run
 
 JSON_KEYS = {
     "components": "masks",
@@ -94,11 +94,11 @@ def run(
 ) -> None:
     """Teach a method a stream of tasks in a scenario, and ask what it learned."""
     from clbench import api
-    from clbench import spec as specs
     from clbench.cli.progress import bars
-    from clbench.runs import execute
+    from clbench.engine import request
+    from clbench.engine.execution import execute
 
-    settings = (specs.read_spec(spec) if spec else {}) | options.given(
+    settings = (request.read_spec(spec) if spec else {}) | options.given(
         method=method,
         scenario=scenario,
         stream=stream,
@@ -118,7 +118,7 @@ def run(
         ask=options.choices(ask_, "--ask") or None,
     )
     where, root = api.choose_device(device), None if data_root is None else str(data_root)
-    jobs = specs.resolve(specs.request(settings), root)
+    jobs = request.resolve(request.request(settings), root)
     if dry_run:
         _print_estimates(jobs, root, where, as_json)
         return
@@ -164,8 +164,7 @@ def ask(
 
 
 def _print_results(scores: "pd.DataFrame", as_json: bool) -> None:
-    from clbench import tables
-    from clbench.results import over_seeds, summarise
+    from clbench.results.frames import over_seeds, summarise, tables
 
     summary = summarise(scores)
     if as_json:
@@ -178,7 +177,7 @@ def _print_results(scores: "pd.DataFrame", as_json: bool) -> None:
 
 
 def _print_estimates(jobs: list["Job"], root: str | None, device: Any, as_json: bool) -> None:
-    from clbench.estimate import estimate
+    from clbench.engine.estimate import estimate
 
     for job in jobs:
         predicted = estimate(job, root, device)

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from clbench import networks, registry
+from clbench.engine.asks import check_serves, typed
 from clbench.errors import UserError
 from clbench.interop import _avalanche as avalanche
 from clbench.method import Brief, Method
 from clbench.scenario import Scenario
 from clbench.scenarios import GNU
-from clbench.spec import check_serves, typed
 from clbench.stream import Split
 
 NO_ANSWER = -1

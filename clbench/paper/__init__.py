@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from clbench.engine.execution import Overwrite
 from clbench.errors import unknown
 from clbench.paper import fig2, fig3, fig5, fig6, fig7, splits
 from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwatched
@@ -17,7 +18,6 @@ from clbench.paper.inference import INFERENCE
 from clbench.paper.inference import MIXED as INFERENCE_MIXED
 from clbench.paper.matrix import MATRIX
 from clbench.paper.psp_first import PSP_FIRST
-from clbench.runs import Overwrite
 
 __all__ = ["FIGURES", "Curve", "Drawn", "PaperFigure", "figure", "reproduce"]
 
@@ -73,7 +73,7 @@ def figure(
 
     ``seeds``: None for the budget's, which is several (``PaperFigure.seeds``) at the paper's and one at the others. ``from_results``
     draws from stored runs and does none; a ``UserError`` names what is missing. ``watch`` is called with each job and each
-    record of it as it comes; ``data_root``, ``device`` and ``overwrite`` are those of ``clbench.runs.execute``.
+    record of it as it comes; ``data_root``, ``device`` and ``overwrite`` are those of ``clbench.engine.execute.execute``.
     """
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)

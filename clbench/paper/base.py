@@ -10,13 +10,15 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from clbench import plots, renderers, results, runs, spec, style, tables
+from clbench.engine import execution, learn, request, store
+from clbench.engine.evaluator import Ask, Score, Taught
 from clbench.errors import UserError, unknown
-from clbench.evaluator import Ask, Score, Taught
 from clbench.paper.published import Published
 from clbench.registry import scenarios
+from clbench.results.frames import frames as results
+from clbench.results.frames import plots, renderers, style, tables
 
-Watch = Callable[[spec.Job, Taught | Score], None]
+Watch = Callable[[learn.Job, Taught | Score], None]
 
 COLUMNS = (
     *(
@@ -62,7 +64,7 @@ A figure's own columns (``PaperFigure.measured``) follow."""
 
 
 class Curve(NamedTuple):
-    """A line of a figure: its name, and the settings of a request (``clbench.spec.Request``) with exactly one ask.
+    """A line of a figure: its name, and the settings of a request (``clbench.engine.request.Request``) with exactly one ask.
 
     ``at``: the place of its points in a figure that is not drawn against tasks learned.
     """
@@ -121,7 +123,7 @@ class Answer(NamedTuple):
     """What a curve needs of one seed: a job with the curve's single ask."""
 
     curve: str
-    job: spec.Job
+    job: learn.Job
     at: float | None
 
     @property
@@ -134,10 +136,10 @@ class Done(NamedTuple):
     """The answers that a figure needs, the runs that hold them, by hash, and where those find their data."""
 
     answers: Sequence[Answer]
-    by_hash: Mapping[str, runs.Run]
+    by_hash: Mapping[str, store.Run]
     data_root: str | None
 
-    def of(self, curve: str) -> list[runs.Run]:
+    def of(self, curve: str) -> list[store.Run]:
         """The runs of a curve, one for each seed."""
         return [self.by_hash[answer.job.learn.hash] for answer in self.answers if answer.curve == curve]
 
@@ -152,7 +154,7 @@ class Done(NamedTuple):
         }
 
 
-def unwatched(job: spec.Job, event: Taught | Score) -> None:
+def unwatched(job: learn.Job, event: Taught | Score) -> None:
     """Nobody looks on."""
 
 
@@ -166,11 +168,11 @@ def reproduce(
     watch: Watch = unwatched,
     data_root: str | None = None,
     device: torch.device | None = None,
-    overwrite: runs.Overwrite = "missing",
+    overwrite: execution.Overwrite = "missing",
 ) -> Drawn:
     """Make a figure in the results folder ``folder``; ``clbench.paper.figure`` says how."""
-    if budget not in spec.BUDGETS:
-        raise unknown("budget", budget, spec.BUDGETS)
+    if budget not in learn.BUDGETS:
+        raise unknown("budget", budget, learn.BUDGETS)
     if seeds is None:
         seeds = tuple(range(figure.seeds)) if budget == "paper" else (0,)
     curves = figure.curves(budget)
@@ -178,11 +180,11 @@ def reproduce(
     answers = needed([*curves, *alone], seeds, data_root)
     jobs = merged(answers)
     if from_results:
-        done = {job.learn.hash: runs.Run(folder / "runs" / job.learn.hash) for job in jobs}
+        done = {job.learn.hash: store.Run(folder / "runs" / job.learn.hash) for job in jobs}
         check_complete(figure, budget, folder, answers, done)
     else:
         where: dict[str, Any] = {"data_root": data_root, "device": device, "overwrite": overwrite}
-        done = {job.learn.hash: runs.execute(job, folder, watch=partial(watch, job), **where) for job in jobs}
+        done = {job.learn.hash: execution.execute(job, folder, watch=partial(watch, job), **where) for job in jobs}
     answered = Done(answers, done, data_root)
     table = (figure.rows or points)(answered)
     table.insert(0, "budget", budget)
@@ -307,16 +309,16 @@ def needed(curves: Sequence[Curve], seeds: tuple[int, ...], data_root: str | Non
     """The answers that curves are drawn from."""
     answers = []
     for curve in curves:
-        for job in spec.resolve(spec.request({**curve.settings, "seeds": seeds}), data_root):
+        for job in request.resolve(request.request({**curve.settings, "seeds": seeds}), data_root):
             if len(job.asks) != 1:
                 raise ValueError(f"the curve {curve.name!r} must have one ask, not {len(job.asks)}")
             answers.append(Answer(curve.name, job, curve.at))
     return answers
 
 
-def merged(answers: Sequence[Answer]) -> list[spec.Job]:
+def merged(answers: Sequence[Answer]) -> list[learn.Job]:
     """The jobs of all answers, those that learn the same as one: what is learned once is asked everything."""
-    jobs: dict[str, spec.Job] = {}
+    jobs: dict[str, learn.Job] = {}
     for answer in answers:
         job = jobs.setdefault(answer.job.learn.hash, answer.job)
         asks = tuple({ask.label: ask for ask in (*job.asks, answer.ask)}.values())
@@ -326,7 +328,7 @@ def merged(answers: Sequence[Answer]) -> list[spec.Job]:
 
 
 def check_complete(
-    figure: PaperFigure, budget: str, folder: Path, answers: Sequence[Answer], stored: Mapping[str, runs.Run]
+    figure: PaperFigure, budget: str, folder: Path, answers: Sequence[Answer], stored: Mapping[str, store.Run]
 ) -> None:
     """Raise a ``UserError`` that names each run that is not there as a whole, and the curves that need it."""
     lacking: dict[str, list[str]] = {}
@@ -342,7 +344,7 @@ def check_complete(
         )
 
 
-def run_state(run: runs.Run, job: spec.Job) -> str:
+def run_state(run: store.Run, job: learn.Job) -> str:
     """What a stored run lacks of a job, in words; empty if nothing."""
     if not (run.path / "run.json").exists():
         return "is not there"
@@ -353,7 +355,7 @@ def run_state(run: runs.Run, job: spec.Job) -> str:
 
 
 def points(done: Done) -> pd.DataFrame:
-    """The points of all curves, in their order: the rows of ``clbench.tables.by_tasks`` with the curve's name."""
+    """The points of all curves, in their order: the rows of ``clbench.results.tables.by_tasks`` with the curve's name."""
     frames = []
     for curve, answer in {answer.curve: answer for answer in done.answers}.items():
         scores = results.frame(done.of(curve))

@@ -14,10 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from torch.func import functional_call
 
-from clbench import runs, style, tables
-from clbench.metrics import mean_t_interval
+from clbench.engine import execution, store
 from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES, inferring
+from clbench.results.frames import style, tables
+from clbench.results.metrics import mean_t_interval
 
 STREAMS: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {"PermutedMNIST": {"tasks": 3, "updates": 100}, "SplitMNIST": {"tasks": 3, "updates": 100}},
@@ -51,12 +52,12 @@ def curves(budget: str) -> Sequence[Curve]:
     ]
 
 
-def decisions(run: runs.Run, data_root: str | None) -> Iterator[dict[str, Any]]:
+def decisions(run: store.Run, data_root: str | None) -> Iterator[dict[str, Any]]:
     """For each way to decide and each test image: how certain it is of the task, from 0 to 1, and whether it is right."""
     from clbench.methods._inference import VALUE_OBJECTIVES
     from clbench.methods.supsup.inference import alpha_gradient
 
-    method, stream = runs.learner(run, data_root)
+    method, stream = execution.learner(run, data_root)
     base, bank = method.base, method.bank
     for index, task in enumerate(stream):
         inputs, _ = task.test.whole(IMAGES)

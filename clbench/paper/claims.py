@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench.metrics import mean_t_interval
 from clbench.paper import fig3, fig4, fig7, splits
 from clbench.paper.base import read, read_seeds
 from clbench.paper.verdicts import (
@@ -30,6 +29,7 @@ from clbench.paper.verdicts import (
     verdict,
     within,
 )
+from clbench.results.metrics import mean_t_interval
 
 CLOSE = 0.01
 """Accuracies that differ by less are close, and those that differ by more are not."""

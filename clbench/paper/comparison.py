@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clbench import plots, style, tables
 from clbench.paper.base import SINGLE, Curve, single
+from clbench.results.frames import plots, style, tables
 
 CLASSES = 10
 HIGH = 0.7

@@ -12,12 +12,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from clbench import plots, results, style
-from clbench.compare import SEEDS
-from clbench.metrics import mean_t_interval
 from clbench.paper import published
 from clbench.paper.base import Curve, Done, PaperFigure, Reference, points
 from clbench.paper.comparison import caption, told
+from clbench.results.compare import SEEDS
+from clbench.results.frames import frames as results
+from clbench.results.frames import plots, style
+from clbench.results.metrics import mean_t_interval
 
 EMBEDDED = {"stream": "split-tinted-digits", "data": "mnist-5k"}
 # 2,500 images a task are 20 batches of 128 an epoch: 6 and 250 epochs.

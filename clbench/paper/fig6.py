@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import plots, style
 from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure, single
 from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring, told
+from clbench.results.frames import plots, style
 
 DRAWN = (25, 100, 200)
 """The output sizes of the paper's figure."""

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import plots, style, tables
-from clbench.metrics import mean_t_interval
 from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import caption, draw_inferred
 from clbench.paper.published import HOPSUPSUP
+from clbench.results.frames import plots, style, tables
+from clbench.results.metrics import mean_t_interval
 
 TRACED = ("distance", "entropy", "energy")
 GOAL = "goal"

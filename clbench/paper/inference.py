@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import plots, results, style, tables
-from clbench.metrics import mean_t_interval
 from clbench.paper.base import SINGLE, Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES, ONE_SHOT, draw_inferred, inferring
 from clbench.paper.splits import UNLIKE
+from clbench.results.frames import frames as results
+from clbench.results.frames import plots, style, tables
+from clbench.results.metrics import mean_t_interval
 
 PERMUTED: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 5, "updates": 100, "data": "mnist-5k", "checkpoints": (2, 5)},

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import registry, style, tables
+from clbench import registry
+from clbench.engine.asks import decides_by_groups
 from clbench.method import parameters
 from clbench.paper.base import Curve, PaperFigure
 from clbench.paper.comparison import CLASSES
-from clbench.spec import decides_by_groups
+from clbench.results.frames import style, tables
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "smoke": {"network": "mlp-100", "tasks": 2, "updates": 20},

@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench import plots, results, style, tables
-from clbench.metrics import mean_t_interval
 from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES
+from clbench.results.frames import frames as results
+from clbench.results.frames import plots, style, tables
+from clbench.results.metrics import mean_t_interval
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 3, "updates": 100, "data": "mnist-5k", "checkpoints": (1, 2, 3)},

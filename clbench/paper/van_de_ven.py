@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from clbench import renderers, tables
+from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.paper.published import THEIR_SCENARIOS, VAN_DE_VEN
-from clbench.results import frame, over_seeds, summarise
-from clbench.runs import Run
+from clbench.results.frames import frame, over_seeds, renderers, summarise, tables
 
 
 def beside(averages: pd.DataFrame) -> pd.DataFrame:
-    """Rows of ``clbench.results.over_seeds`` on their streams, with what was published and the difference; accuracies in per cent."""
+    """Rows of ``over_seeds`` on their streams, with what was published and the difference; accuracies in per cent."""
     rows = []
     for row in averages.to_dict("records"):
         known = VAN_DE_VEN.get((row["stream"], row["method"], row["scenario"]))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench.compare import paired
+from clbench.results.compare import paired
 
 HOLDS, FAILS, UNDECIDED, NOT_JUDGED = "holds", "does not hold", "undecided", "not judged"
 SINGLE = "one seed or measurement, which decides nothing"

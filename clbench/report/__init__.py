@@ -13,14 +13,14 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from clbench import registry, tables
+from clbench import registry
+from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.paper import FIGURES
 from clbench.paper.base import read
 from clbench.paper.claims import judged
-from clbench.renderers import is_number, writing
-from clbench.results import frame, over_seeds, summarise
-from clbench.runs import Run
+from clbench.results.frames import frame, over_seeds, summarise, tables
+from clbench.results.renderers import is_number, writing
 
 PLACE = ["stream", "data", "network", "tasks", "updates"]
 """What lines must agree on to be compared."""

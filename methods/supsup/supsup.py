@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.checks import above_zero
+from clbench.engine.probe import batch_use, check_one_image
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.networks import in_parts
-from clbench.probe import batch_use, check_one_image
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Split

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from clbench import registry, spec
+from clbench import registry
 from clbench.data import Dataset
+from clbench.engine import asks, learn, request
+from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.execution import execute
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.method import Brief, Method, parameters
-from clbench.runs import execute
 from clbench.scenario import Scenario
 from clbench.stream import Stream
 
@@ -200,7 +201,7 @@ def test_what_avalanche_cannot_make_is_one_sentence(images: TensorDataset) -> No
 
 def test_the_number_of_tasks_has_a_default_that_the_benchmark_can_have() -> None:
     def tasks(stream: str, **settings: Any) -> int:
-        job = spec.resolve(spec.request({"stream": f"avalanche:{stream}", **settings}))[0]
+        job = request.resolve(request.request({"stream": f"avalanche:{stream}", **settings}))[0]
         assert (job.learn.data, job.learn.stream_source) == ("avalanche", registry.source_digest("avalanche:x"))
         return job.learn.tasks
 
@@ -283,16 +284,16 @@ def test_the_state_to_go_on_counts_each_exemplar_once(make_brief: Make, make_str
 def test_parameters_are_the_strategys_with_their_types_and_defaults() -> None:
     known = parameters(registry.method("avalanche:GEM").__init__)
     assert list(known) == ["optimiser", "learning_rate", "train_epochs", "outputs", "patterns_per_exp", "memory_strength"]
-    given = spec.typed(registry.method("avalanche:GEM").__init__, {"patterns_per_exp": "256"}, "parameters")
+    given = asks.typed(registry.method("avalanche:GEM").__init__, {"patterns_per_exp": "256"}, "parameters")
     assert (given["patterns_per_exp"], given["memory_strength"]) == (256, 0.5)
     assert "number of patterns per experience" in (registry.method("avalanche:GEM").__init__.__doc__ or "")
     for name in OFFERED:
-        spec.typed(registry.method(f"avalanche:{name}").__init__, REQUIRED.get(name, {}), "parameters")
+        asks.typed(registry.method(f"avalanche:{name}").__init__, REQUIRED.get(name, {}), "parameters")
 
 
 def test_what_cannot_be_is_refused_with_the_reason(make_brief: Make) -> None:
     with pytest.raises(UserError, match="cannot serve NNs: it serves GG, GNs, GNu"):
-        spec.resolve(spec.request({"method": "avalanche:Naive", "scenario": "nns"}))
+        request.resolve(request.request({"method": "avalanche:Naive", "scenario": "nns"}))
     with pytest.raises(UserError, match="Did you mean GEM"):
         registry.method("avalanche:Gemm")
     for name in avalanche_method.REFUSED:
@@ -336,13 +337,13 @@ def test_synaptic_intelligence_is_naive_on_the_cpu_and_clbench_says_so_once(
 
 
 @pytest.fixture
-def job(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> spec.Job:
+def job(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> learn.Job:
     monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
     asked = {"method": "avalanche:GEM", "set": {"patterns_per_exp": "16"}, "stream": "permuted-mnist", "network": "mlp-32"}
-    return spec.resolve(spec.request({**asked, "tasks": 2, "updates": 5, "batch_size": 16}))[0]
+    return request.resolve(request.request({**asked, "tasks": 2, "updates": 5, "batch_size": 16}))[0]
 
 
-def test_a_run_is_recorded_and_asked_again(job: spec.Job, tmp_path: Path) -> None:
+def test_a_run_is_recorded_and_asked_again(job: learn.Job, tmp_path: Path) -> None:
     run = execute(job, tmp_path)
     assert run.complete
     assert run.learn.source == registry.source_digest("avalanche:GEM")
@@ -354,7 +355,7 @@ def test_a_run_is_recorded_and_asked_again(job: spec.Job, tmp_path: Path) -> Non
     assert last["GNu"] == last["GNu images=60"]  # from the stored state as from the live one
 
 
-def test_an_interrupted_run_says_that_it_has_to_begin_again(job: spec.Job, tmp_path: Path) -> None:
+def test_an_interrupted_run_says_that_it_has_to_begin_again(job: learn.Job, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.methods._fisher import diagonal_fisher
 from clbench.methods.ewc import EWC
 from clbench.methods.online_ewc import OnlineEWC

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from clbench import registry, storage
-from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.method import Method
 from clbench.methods._per_task import redrawn
 from clbench.methods.fine_tuned import UpperBound

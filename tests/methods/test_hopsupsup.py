@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from clbench import networks
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.methods.hopsupsup.hopfield import descend, descend_by_signs, hebb, storkey
 from clbench.methods.hopsupsup.hopsupsup import HopSupSup, Masked
 from clbench.scenarios import GNS, GNU

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.methods._per_task import pack, unpack
 from clbench.methods.packnet import PackNet
 from clbench.methods.piggyback import Piggyback

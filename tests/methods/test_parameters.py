@@ -7,9 +7,9 @@ import pytest
 
 from clbench import registry
 from clbench.checks import above_zero, below_one, not_negative, positive
+from clbench.engine.asks import typed
 from clbench.errors import UserError
 from clbench.method import Brief, Method, parameters
-from clbench.spec import typed
 
 ZERO_HAS_A_MEANING = {"weight_decay", "strength", "c", "momentum", "descent_momentum", "gamma", "offset"}
 """No decay, no penalty, no momentum, nothing kept of earlier tasks, aligned. HopSupSup's descent (below) needs a strength."""

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from clbench import storage
-from clbench.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.methods.naive import Naive
 from clbench.methods.psp import PSP, haar_rotation, random_signs
 from clbench.scenarios import GG, GNS

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
+from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, Score, evaluate
 from clbench.methods.naive import Naive
 from clbench.methods.replay import Replay, Reservoir
 from clbench.scenario import Scenario

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from clbench import registry
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.method import Brief, parameters
 from clbench.networks import bare_twin, head_names
 from clbench.stream import Stream

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.evaluator import Schedule, teach
 from clbench.methods.si import SI, with_path_integral
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench import paper, registry, runs
+from clbench import paper, registry
+from clbench.engine import execution, store
 from clbench.methods.supsup.inference import alpha_gradient
 from clbench.paper import base, fig7, inference
 
@@ -175,7 +176,7 @@ def test_calibration_is_a_count_of_decisions(tmp_path):
         rows = drawn.frame[drawn.frame["curve"] == f"{curve}: one-shot H"]
         everything, errors = [], []
         for run in rows["runs"].iloc[0].split():
-            method, stream = runs.learner(runs.Run(tmp_path / "runs" / run))
+            method, stream = execution.learner(store.Run(tmp_path / "runs" / run))
             tenths = {}
             for index, task in enumerate(stream):
                 inputs, _ = task.test.whole(200)

@@ -7,9 +7,9 @@ import pytest
 
 from clbench import paper, storage
 from clbench._torchvision import import_torchvision
+from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.paper import base, fig2, sizes
-from clbench.runs import Run
 
 TINY = {"updates": 2, "batch_size": 16, "network": "resnet-18-2"}
 

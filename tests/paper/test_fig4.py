@@ -5,11 +5,12 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from clbench import paper, spec
+from clbench import paper
+from clbench.engine import learn, request
+from clbench.engine.evaluator import Score, Taught
 from clbench.errors import UserError
-from clbench.evaluator import Score, Taught
-from clbench.metrics import mean_t_interval
 from clbench.paper import base, fig4
+from clbench.results.metrics import mean_t_interval
 
 TINY = {"tasks": 2, "updates": 20, "checkpoints": (1, 2)}
 
@@ -114,7 +115,7 @@ def test_drawing_from_results_names_what_is_missing(made, figure):
     _, folder, _ = made
     with pytest.raises(UserError) as refused:
         base.reproduce(figure, "smoke", folder, seeds=(0, 7), from_results=True)
-    job = spec.resolve(spec.request({**tiny("smoke")[3].settings, "seeds": (7,)}))[0]
+    job = request.resolve(request.request({**tiny("smoke")[3].settings, "seeds": (7,)}))[0]
     assert f"NNs H aligned, NNs H aligned, {base.SINGLE} (run {job.learn.hash} is not there)" in str(refused.value)
     assert f"--results {folder} --seeds 0,7`" in str(refused.value)
     more = dataclasses.replace(figure, curves=lambda budget: [tiny(budget)[0], with_ask(tiny(budget)[1], objective=["G"], group=1)])
@@ -133,10 +134,10 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
         paper.figure("fig4", "labtop", results=tmp_path)
 
 
-@pytest.mark.parametrize("budget", spec.BUDGETS)
+@pytest.mark.parametrize("budget", learn.BUDGETS)
 def test_budgets_ask_the_papers_question(budget):
     curves = fig4.curves(budget)
-    jobs = [job for curve in curves for job in spec.resolve(spec.request(curve.settings))]
+    jobs = [job for curve in curves for job in request.resolve(request.request(curve.settings))]
     assert [job.asks[0].scenario.name for job in jobs] == ["GG", "GNu", "GNu", "NNs", "NNs"]
     assert len({job.learn.hash for job in jobs}) == 3
     for job in jobs:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clbench import paper, spec
+from clbench import paper
+from clbench.engine import learn
 from clbench.paper import base
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -19,7 +20,7 @@ def answers(name: str, budget: str) -> list[base.Answer]:
     return base.needed([*curves, *(base.singly(curves) if figure.beside else [])], (0,))
 
 
-@pytest.mark.parametrize("budget", spec.BUDGETS)
+@pytest.mark.parametrize("budget", learn.BUDGETS)
 @pytest.mark.parametrize("name", paper.FIGURES)
 def test_tasks_are_inferred_by_the_papers_protocol_or_from_images_that_are_stated(name: str, budget: str) -> None:
     for answer in answers(name, budget):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from clbench.evaluator import Schedule, Taught, evaluate
+from clbench.engine.evaluator import Schedule, Taught, evaluate
 from clbench.method import Brief
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.allocation import Allocation, Doubt, uncertainty

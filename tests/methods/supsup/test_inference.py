@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from clbench.engine.evaluator import Ask
 from clbench.errors import UserError
-from clbench.evaluator import Ask
 from clbench.method import Brief
 from clbench.methods import _inference
 from clbench.methods.supsup import SupSup, inference

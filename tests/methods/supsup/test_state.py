@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from clbench import storage
-from clbench.evaluator import Schedule, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.method import Brief
 from clbench.methods.supsup import SupSup
 from clbench.scenario import Scenario

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations
 
-from clbench.evaluator import Schedule, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.method import Brief
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.layout import Base, random_base, random_scores

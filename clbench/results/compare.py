@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from clbench import registry
+from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError, unknown
-from clbench.evaluator import ABOUT
-from clbench.metrics import mean_t_interval
-from clbench.tables import asked_about_all, read_settings
+from clbench.results.metrics import mean_t_interval
+from clbench.results.tables import asked_about_all, read_settings
 
 PAIR = ["stream", "data", "network", "tasks", "learned"]
 """What two lines must agree on to be compared, beside the seeds."""
@@ -53,7 +53,7 @@ def paired(first: ArrayLike, second: ArrayLike) -> Paired:
 def compare(summary: pd.DataFrame, first: str, second: str, value: str = "accuracy") -> pd.DataFrame:
     """Both lines on each stream that they share: a row with their means, and ``Paired``'s columns.
 
-    ``summary`` is that of ``clbench.results.summarise``. A line is ``METHOD``, ``METHOD/SCENARIO`` or ``METHOD/SCENARIO/key=value,…``,
+    ``summary`` is that of ``summarise``. A line is ``METHOD``, ``METHOD/SCENARIO`` or ``METHOD/SCENARIO/key=value,…``,
     where the settings are of learning or of asking. Raises a ``UserError`` if a line is not one, or if nothing is shared.
     """
     lines = [line(summary, text, value) for text in (first, second)]

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from clbench import metrics
+from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.runs import Run
+from clbench.results.frames import metrics
 
 PROTOCOL = ["method", "scenario", "ask", "stream", "data", "network", "tasks"]
 """The columns that say what a score is a score of; runs that agree on them and on ``settings`` differ in their seeds alone."""

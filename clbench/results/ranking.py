@@ -16,9 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from clbench import style
-from clbench.compare import PAIR, SEEDS, line
 from clbench.errors import UserError
+from clbench.results.compare import PAIR, SEEDS, line
+from clbench.results.frames import style
 
 LEVEL = 0.05
 SMALLER_IS_BETTER = ("forgetting",)

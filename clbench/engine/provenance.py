@@ -17,7 +17,7 @@ from clbench.sources import naming
 from clbench.stream import Stream
 
 if TYPE_CHECKING:
-    from clbench.spec import Learn
+    from clbench.engine.learn import Learn
 
 SEEN = 32
 """So many inputs of each half of a task are looked at as a learner sees them, through the task's view."""

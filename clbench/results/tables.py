@@ -1,6 +1,6 @@
 """Tables for people, and what else is told of runs in words: labels that tell lines apart, bytes, means with their intervals.
 
-This is the one place where numbers are formatted. The numbers themselves come from ``clbench.results``.
+This is the one place where numbers are formatted. The numbers themselves come from ``clbench.results.frames``.
 """
 
 from collections import Counter
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError
-from clbench.evaluator import ABOUT
-from clbench.renderers import RENDERERS, is_number, with_line_below, writing
-from clbench.results import PROTOCOL, over_seeds, summarise
+from clbench.results.frames import PROTOCOL, over_seeds, summarise
+from clbench.results.renderers import RENDERERS, is_number, with_line_below, writing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,7 +89,7 @@ WIDE = 250
 def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
     """The curves of accuracy against tasks learned: a row for each line (``LINE``) and number of tasks learned.
 
-    ``scores`` is a frame of ``clbench.results.frame``. accuracy and task_accuracy are means over runs (seeds) of the average over the
+    ``scores`` is a frame (``clbench.frame``). accuracy and task_accuracy are means over runs (seeds) of the average over the
     tasks learned so far, with the half widths of their t intervals (accuracy_interval, task_accuracy_interval) and n runs; ``runs``
     names the runs by their hashes.
     """
@@ -101,7 +101,7 @@ def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(averages: pd.DataFrame) -> pd.DataFrame:
-    """A table of runs, formatted: ``averages`` is a frame of ``clbench.results.over_seeds``, and the columns are ``COLUMNS``.
+    """A table of runs, formatted: ``averages`` is a frame of ``clbench.results.frames.over_seeds``, and the columns are ``COLUMNS``.
 
     Accuracies are in percent, with the half width of the 95 % t interval where there are two runs (n) or more. The settings of a row are
     shown where rows differ in them; ``decisions`` about a task are what the accuracy on it rests on. Bytes are decimal, as in the paper:

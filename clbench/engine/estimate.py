@@ -10,11 +10,12 @@ import psutil
 import torch
 
 from clbench import storage
+from clbench.engine.build import build_method, build_stream
+from clbench.engine.evaluator import Ask, Schedule, examine, teach_together
+from clbench.engine.execution import check_answerable
+from clbench.engine.learn import Job
 from clbench.errors import tell
-from clbench.evaluator import Ask, Schedule, examine, teach_together
 from clbench.method import Method
-from clbench.runs import check_asks
-from clbench.spec import Job, build_method, build_stream
 from clbench.stream import Stream
 
 PROBED_TASKS = 2
@@ -55,7 +56,7 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     learn = job.learn
     stream = build_stream(learn, data_root, device)
     method = build_method(learn, job.scenario, stream, device)
-    check_asks(method, job.asks)
+    check_answerable(method, job.asks)
     tell((*job.notes, *stream.notes, *method.notes(learn.tasks, learn.updates)))
     probe = Schedule(min(PROBED_UPDATES, learn.updates), learn.batch_size, learn.seeds.training)
     probed = range(min(PROBED_TASKS, learn.tasks))

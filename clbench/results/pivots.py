@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench import tables
+from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError, unknown
-from clbench.evaluator import ABOUT
-from clbench.renderers import RENDERERS, with_line_below, writing
+from clbench.results.frames import tables
+from clbench.results.renderers import RENDERERS, with_line_below, writing
 
 SHARES = ("accuracy", "task_accuracy", "forgetting")
 """Values with an interval over seeds, shown in percent."""
@@ -32,7 +32,7 @@ class Pivoted(NamedTuple):
     text: pd.DataFrame
     value: str
     below: str
-    """What is to be said below it (``clbench.tables.below``)."""
+    """What is to be said below it (``clbench.results.tables.below``)."""
 
     def show(self) -> None:
         """Print it."""
@@ -61,7 +61,7 @@ class Pivoted(NamedTuple):
 
 
 def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], value: str = "accuracy") -> Pivoted:
-    """``averages`` (a frame of ``clbench.results.over_seeds``) with these facts as rows and columns, and ``value`` in the cells.
+    """``averages`` (a frame of ``clbench.results.frames.over_seeds``) with these facts as rows and columns, and ``value`` in the cells.
 
     Facts are method, scenario, stream, data, network, tasks, learned, and any setting of learning or asking (outputs, objective).
     What was asked about some of the images (``images``, ``sample``) is left out where the same cell has a line about all. Raises a

@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from clbench.renderers import writing
+from clbench.results.renderers import writing
 
 COLUMN, DOUBLE = 3.25, 5.5
 """Widths in inches: of a column, and of a page of text."""

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from clbench import networks
+from clbench.engine.evaluator import Ask, Schedule, examine, passes, teach
 from clbench.errors import UserError
-from clbench.evaluator import Ask, Schedule, examine, passes, teach
 from clbench.method import Brief
 from clbench.scenario import Scenario
 from clbench.stream import Split, Stream, Task
 
 if TYPE_CHECKING:
-    from clbench.spec import Job, Learn
+    from clbench.engine.learn import Job, Learn
 
 FEW = 16
 """So many images are enough to try a step and an ask."""
@@ -73,7 +73,7 @@ def check(learn: "Learn", scenario: Scenario, stream: Stream, asks: Sequence[Ask
 
 def in_usable_precision(jobs: "list[Job]", data_root: str | None) -> "list[Job]":
     """The jobs of one request, in float32 and with a note where a network by dotted name cannot be trained in their precision."""
-    from clbench.spec import build_stream
+    from clbench.engine.build import build_stream
 
     learn, scenario, asks = jobs[0].learn, jobs[0].scenario, jobs[0].asks
     if learn.precision == "float32" or not networks.is_dotted(learn.network):
@@ -93,7 +93,7 @@ def _in_float32(learn: "Learn") -> "Learn":
 
 def _failure(learn: "Learn", scenario: Scenario, stream: Stream, asks: Sequence[Ask], device: torch.device) -> str | None:
     """The error, in a line, of teaching one update of the first task and asking about it, with a few images; None if it can be done."""
-    from clbench.spec import build_method
+    from clbench.engine.build import build_method
 
     first, size = stream[0], min(FEW, learn.batch_size)
     task = Task(_part(first.train, size), _part(first.test, FEW), first.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from clbench.evaluator import Score
+from clbench.engine.evaluator import Score
 
 SAVING_SHARE = 0.05
 """The state is saved after a task if that keeps the time spent on saving below this share of the run."""

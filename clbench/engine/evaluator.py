@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from clbench import storage
-from clbench.divergence import Divergence, Losses, OnDivergence
+from clbench.engine.divergence import Divergence, Losses, OnDivergence
+from clbench.engine.stream_check import checked
 from clbench.errors import UserError
 from clbench.method import Method, Prediction
-from clbench.metrics import match_components
+from clbench.results.metrics import match_components
 from clbench.scenario import Scenario
 from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
-from clbench.stream_check import checked
 
 LOSSES_PER_TASK = 10
 """Training losses are kept as this many means a task."""

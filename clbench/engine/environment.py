@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from clbench import processor
+from clbench.engine import processor
 
 
 def environment() -> dict[str, Any]:

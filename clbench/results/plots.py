@@ -13,12 +13,11 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from clbench import renderers, style, tables
+from clbench.engine.evaluator import Ask
+from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.evaluator import Ask
 from clbench.registry import scenarios
-from clbench.results import frame, matrix
-from clbench.runs import Run
+from clbench.results.frames import frame, matrix, renderers, style, tables
 
 ANNOTATED = 10
 """Cells of a heat map show their numbers if it has no more rows and columns than this."""
@@ -51,7 +50,7 @@ def plot_runs(runs: Sequence[Run], folder: str | Path) -> list[Path]:
 def accuracy_by_tasks(scores: pd.DataFrame, *, classes: int | None = None, width: float | None = None) -> Figure:
     """Average accuracy over the tasks learned so far against their number: a line for each method, scenario and ask.
 
-    ``scores`` is a frame of ``clbench.results.frame``. Lines are means over runs that differ in their seeds alone, with a band for the
+    ``scores`` is a frame (``clbench.frame``). Lines are means over runs that differ in their seeds alone, with a band for the
     95 % t interval where there are two or more. ``classes``, the number of classes of a task, adds the lines of chance. ``width`` is in
     inches (by default a column, or a page where lines need much room for their labels).
     """
@@ -78,7 +77,7 @@ def accuracy_by_tasks(scores: pd.DataFrame, *, classes: int | None = None, width
 def accuracy_matrix(scores: pd.DataFrame, *, width: float = style.COLUMN) -> Figure:
     """The accuracy matrix R of one run and ask as a heat map: after so many tasks learned (rows), on each task (columns).
 
-    ``scores`` are the rows of that run and ask in a frame of ``clbench.results.frame``.
+    ``scores`` are the rows of that run and ask in a frame of ``clbench.results.frames.frame``.
     """
     if scores.empty or scores[["path", "ask"]].drop_duplicates().shape[0] != 1:
         raise UserError("An accuracy matrix is of one run and one ask: give their scores alone.")

@@ -5,132 +5,38 @@ tasks learned and task; ``confusion``: true against inferred tasks; ``tasks``: s
 whatever tables the method writes), and ``state/<tasks learned>/``: what was learned and what is needed to go on, as safetensors.
 """
 
-import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import filelock
-import pandas as pd
 import torch
 
-from clbench import networks, probe, processor, provenance, registry, states, storage
-from clbench.divergence import ON_DIVERGENCE, Diverged, Divergence, OnDivergence
-from clbench.environment import environment
+from clbench import networks, registry, storage
+from clbench.engine import probe, processor, provenance, states
+from clbench.engine.build import build_method, build_stream
+from clbench.engine.divergence import ON_DIVERGENCE, Diverged, OnDivergence
+from clbench.engine.environment import environment
+from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
+from clbench.engine.learn import Job, Learn
+from clbench.engine.run_files import SavingClock, Tables
+from clbench.engine.store import Run, alone, note, now, update, writable, write_record
 from clbench.errors import UserError, tell, unknown
-from clbench.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.method import Method
-from clbench.run_files import SavingClock, Tables
-from clbench.scenario import Scenario
 from clbench.seeding import derive
-from clbench.spec import Job, Learn, build_method, build_stream
 from clbench.stream import Stream
 
 Overwrite = Literal["never", "missing", "always"]
+
 OVERWRITE: tuple[str, ...] = get_args(Overwrite)
+
 Watch = Callable[[Taught | Score], None]
 
 
 def unwatched(event: Taught | Score) -> None:
     """Nobody looks on."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder, to read."""
-
-    path: Path
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The contents of ``run.json``."""
-        try:
-            return json.loads((self.path / "run.json").read_text())
-        except json.JSONDecodeError:
-            raise UserError(f"The file {self.path / 'run.json'} is damaged: remove its folder and do the run again.") from None
-
-    @property
-    def learn(self) -> Learn:
-        """The learn half of the spec."""
-        return Learn(**self.record["learn"])
-
-    @property
-    def scenario(self) -> Scenario:
-        """The scenario in which it was learned."""
-        return registry.scenario(self.record["scenario"])
-
-    @property
-    def complete(self) -> bool:
-        """Whether every task was learned."""
-        return bool(self.record["status"] == "complete")
-
-    @property
-    def asks(self) -> tuple[Ask, ...]:
-        """Every question put to it so far."""
-        return tuple(ask_from_record(entry) for entry in self.record["asks"])
-
-    @property
-    def checkpoints(self) -> tuple[int, ...]:
-        """The numbers of tasks learned at which it was asked."""
-        return tuple(self.record["checkpoints"])
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences that whoever reads its results must know."""
-        return tuple(self.record.get("notes", ()))
-
-    @property
-    def diverged(self) -> Divergence | None:
-        """Where its training diverged first, if it did."""
-        found = self.record.get("diverged")
-        return None if found is None else Divergence(**found)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """One of the run's tables, empty if it was never written. ``UserError`` if it cannot be read."""
-        file = self.path / f"{name}.csv"
-        try:
-            return pd.read_csv(file) if file.exists() else pd.DataFrame()
-        except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
-            raise UserError(f"{file} cannot be read ({error}): do the run again with --overwrite always.") from None
-
-    def saved(self) -> tuple[int, Path] | None:
-        """The last saved state: the tasks learned and its folder. None before the first."""
-        states = [p for p in (self.path / "state").glob("*") if p.name.isdigit()]
-        last = max(states, key=lambda p: int(p.name), default=None)
-        return None if last is None else (int(last.name), last)
-
-    @property
-    def digests(self) -> dict[str, str] | None:
-        """Those of the files of the last saved state. None for a state of before they were recorded."""
-        saved, recorded = self.saved(), self.record.get("state")
-        assert saved is not None
-        return None if recorded is None else recorded.get(str(saved[0]), {})
-
-    def state(self, name: str) -> dict[str, torch.Tensor]:
-        """A file of the last saved state, ``learned``, ``progress`` or ``generator``; a ``UserError`` if it is not this run's."""
-        saved, sizes = self.saved(), {"learned": "stored_bytes", "progress": "progress_bytes"}
-        assert saved is not None
-        tasks = self.table("tasks")
-        known = tasks.loc[tasks["learned"] == saved[0], sizes[name]].tolist() if name in sizes and not tasks.empty else []
-        return states.read(saved[1], name, self.digests, int(known[-1]) if known else None)
-
-    def restore(self, method: Method, learned: dict[str, torch.Tensor], progress: dict[str, torch.Tensor] | None = None) -> None:
-        """Have a fresh method take up a state of this run's; a ``UserError`` if it does not fit."""
-        saved = self.saved()
-        assert saved is not None
-        states.take_up(method, saved[1], self.digests, learned, progress)
-
-    def unanswered(self, asks: tuple[Ask, ...], checkpoints: tuple[int, ...]) -> list[tuple[Ask, int]]:
-        """The pairs of an ask and a checkpoint of which there are no scores yet, or not of every task."""
-        scores = self.table("scores")
-        there = {} if scores.empty else scores.dropna(subset="accuracy").groupby(["ask", "learned"])["task"].nunique().to_dict()
-        return [(ask, learned) for learned in checkpoints for ask in asks if there.get((ask.label, learned), 0) < learned]
 
 
 def execute(
@@ -187,7 +93,7 @@ def _execute(
         stream = build_stream(job.learn, data_root, device)
     method = build_method(job.learn, job.scenario, stream, device)
     method.check_tasks(job.learn.tasks)
-    check_asks(method, job.asks)
+    check_answerable(method, job.asks)
     probe.check(job.learn, job.scenario, stream, job.asks, device)
     work = networks.work(networks.resolve(job.learn.network, stream.input_shape), stream.classes, stream.input_shape)
     with processor.using(processor.threads_for(work.parameters, work.outputs, job.learn.batch_size)):
@@ -197,8 +103,8 @@ def _execute(
             if overwrite == "always" and run.path.exists():
                 shutil.rmtree(run.path)
             run.path.mkdir(parents=True, exist_ok=True)
-            _write(run, record)
-            _update(run, asks=job.asks, checkpoints=job.checkpoints)
+            write_record(run, record)
+            update(run, asks=job.asks, checkpoints=job.checkpoints)
         note(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
         if not run.complete:
             # Methods draw from their own generators, but a network (its dropout, say) may draw from the global one, the caller's.
@@ -206,24 +112,6 @@ def _execute(
                 _learn(run, job, method, stream, on_divergence, watch)
         answer(run, job.asks, job.checkpoints, stream, device, watch)
     return run
-
-
-@contextmanager
-def alone(run: Run) -> Iterator[None]:
-    """For writing to a run: a ``UserError`` if another process is at it."""
-    folder = run.path.parent.parent / ".locks"
-    lock = filelock.FileLock(folder / run.path.name, timeout=0)
-    try:
-        folder.mkdir(exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout:
-        raise UserError(f"Another process is at work on the run {run.path}: wait until it is done, and try again.") from None
-    except OSError as error:
-        raise UserError(f"Nothing can be written to {folder.parent} ({error.strerror or error}).") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def answer(
@@ -251,14 +139,14 @@ def answer(
             )
         method = build_method(run.learn, run.scenario, stream, device)
         run.restore(method, state)
-        check_asks(method, asks)
+        check_answerable(method, asks)
         for together in passes(method, [ask for ask, at in missing if at == learned]):
             for score in examine(method, stream, together, learned):
                 tables.add_score(score)
                 watch(score)
             tables.flush()
-            _update(run, asks=together, checkpoints=(learned,))
-    _update(run, asks=asks, checkpoints=checkpoints)
+            update(run, asks=together, checkpoints=(learned,))
+    update(run, asks=asks, checkpoints=checkpoints)
 
 
 def learner(run: Run, data_root: str | None = None) -> tuple[Any, Stream]:
@@ -281,7 +169,7 @@ def stream_of(run: Run, learn: Learn, data_root: str | None, device: torch.devic
     return stream
 
 
-def check_asks(method: Method, asks: Iterable[Ask]) -> None:
+def check_answerable(method: Method, asks: Iterable[Ask]) -> None:
     """Raise the method's ``UserError`` for an ask that it could not answer."""
     for ask in asks:
         probe.check_one_image(method.brief, ask.images or ask.sample or 0, "--ask images")
@@ -302,35 +190,6 @@ def rewinds(run: Run) -> bool:
     return run.saved() is not None and rewound(run, run.state("learned"), 1) is not None
 
 
-def find(name: str, results: Path) -> Run:
-    """The run at a path, or in ``results`` by its hash or the beginning of it."""
-    direct = Path(name)
-    if (direct / "run.json").is_file():
-        return Run(direct)
-    known = sorted((results / "runs").glob("*/run.json"))
-    matches = [file.parent for file in known if name and file.parent.name.startswith(name)]
-    if len(matches) == 1:
-        return Run(matches[0])
-    if not matches:
-        raise UserError(f"There is no run {name!r} in {results}: give a run's folder, or the first letters of its hash.")
-    raise UserError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(sorted(p.name for p in matches))}.")
-
-
-def writable(results: Path) -> Path:
-    """The results folder, made if need be; a ``UserError`` if nothing can be written there."""
-    try:
-        (results / "runs").mkdir(parents=True, exist_ok=True)
-        probe = results / "runs" / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"Nothing can be written to the results folder {results} ({reason}): name another with --results."
-        ) from None
-    return results
-
-
 def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: OnDivergence, watch: Watch) -> None:
     """Teach from the last saved state to the end, asking at the checkpoints and saving as it goes."""
     learn, tables = job.learn, Tables(run.path)
@@ -340,7 +199,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: On
     before = [ask for ask in run.asks if ask.version == method.ask_version(**ask.parameters)]
     asks = tuple({ask.label: ask for ask in (*before, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
-    _update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
+    update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
     schedule = Schedule(learn.updates, learn.batch_size, learn.seeds.training, on_divergence)
     clock = SavingClock()
     unscored = 0
@@ -361,10 +220,10 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: On
                 clock.time(partial(_save, run, method, learned, tables))
     except Diverged as end:
         _keep(run, job, stream, learned - learned % tasks_at_once(method), schedule, tables, method.brief.device)
-        _update(run, status="diverged", diverged=asdict(end.found))
+        update(run, status="diverged", diverged=asdict(end.found))
         raise _stopped(run) from None
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
-    _update(run, status="complete", finished=_now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
+    update(run, status="complete", finished=now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
 
 
 def _taken_up(run: Run, method: Method) -> int:
@@ -395,7 +254,7 @@ def _mark(run: Run, event: Taught) -> None:
     """Note the first task whose training diverged, if it is this one."""
     found = event.diverged
     if found is not None and (run.diverged or found).task == found.task:
-        _update(run, diverged=asdict(found))
+        update(run, diverged=asdict(found))
         note(run, [f"{found.sentence} Rows from this task on are marked."])
 
 
@@ -438,7 +297,7 @@ def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
     digests = states.write(method, part)
     tables.flush()
     recorded = run.record.get("state", {})
-    _update(run, state={old.name: recorded.get(old.name) for old in earlier if old.name.isdigit()} | {new.name: digests})
+    update(run, state={old.name: recorded.get(old.name) for old in earlier if old.name.isdigit()} | {new.name: digests})
     part.rename(new)
     for old in earlier:
         shutil.rmtree(old, ignore_errors=True)
@@ -454,49 +313,9 @@ def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:
         "status": "incomplete",
         "transductive": method.transductive or probe.batch_use(method.brief).mixed,
         "compiled": method.brief.compiled,
-        "started": _now(),
+        "started": now(),
         # What a stream of somebody else's loads stands nowhere else.
         "contents": None if job.learn.stream_source is None else provenance.contents(stream),
         "state": {},
         "environment": environment(),
     }
-
-
-def _update(run: Run, *, asks: tuple[Ask, ...] = (), checkpoints: tuple[int, ...] = (), **values: Any) -> None:
-    """Add asks and checkpoints to the record, and set other values."""
-    record = run.record
-    known = {ask_from_record(entry).label for entry in record["asks"]}
-    record["asks"] += [ask_record(ask) for ask in asks if ask.label not in known]
-    record["checkpoints"] = sorted({*record["checkpoints"], *checkpoints})
-    _write(run, record | values)
-
-
-def note(run: Run, sentences: Iterable[str]) -> None:
-    """Keep sentences that whoever reads the run's results must know (``notes`` in ``run.json``), and say those that are new."""
-    known = run.notes
-    new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
-    if new:
-        _update(run, notes=[*known, *new])
-        tell(new)
-
-
-def _write(run: Run, record: dict[str, Any]) -> None:
-    part = run.path / "run.json.part"
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    part.rename(run.path / "run.json")
-
-
-def ask_record(ask: Ask) -> dict[str, Any]:
-    """An ask as it stands in ``run.json``."""
-    about = {"images": ask.images, "sample": ask.sample}
-    return {"scenario": ask.scenario.name, "parameters": dict(ask.parameters), **about, "version": ask.version}
-
-
-def ask_from_record(entry: dict[str, Any]) -> Ask:
-    """The inverse of ``ask_record``."""
-    about = {"images": entry["images"], "sample": entry.get("sample")}
-    return Ask(registry.scenario(entry["scenario"]), entry["parameters"], **about, version=entry.get("version", 1))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

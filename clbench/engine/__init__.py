@@ -1,0 +1,1 @@
+"""The engine: a request becomes runs, which are learned once and asked any number of questions."""

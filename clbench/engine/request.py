@@ -1,0 +1,164 @@
+"""What a person asks for, and the jobs that it stands for: every default and recipe filled in."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from clbench import networks, registry, sources
+from clbench.checks import positive
+from clbench.engine import provenance
+from clbench.engine.asks import check_checkpoints, check_same_learning, check_serves, default_checkpoints, make_asks, reason, typed
+from clbench.engine.build import usual_precision
+from clbench.engine.learn import BUDGETS, MOST_UPDATES, Budget, Job, Learn, Seeds, Strict
+from clbench.errors import UserError, unknown
+from clbench.stream import StreamBuilder
+
+
+class Request(Strict):
+    """What a person asks for: the options of ``clbench run``, the keywords of ``clbench.run`` and the keys of a spec file.
+
+    None leaves a choice to the budget, the stream or the recipe. ``ask`` maps each setting to one value or a list of values; every
+    combination is one ask. Its keys are the scenario, ``images`` (the first so many test images of each task, or ``all``) or ``sample``
+    (so many, others of each task), ``protocol`` (``PROTOCOLS``) and the parameters of the method's ``predict``.
+    """
+
+    method: str = "supsup"
+    scenario: str = "gnu"
+    stream: str = "permuted-mnist"
+    network: str = "lenet-300-100"
+    tasks: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    stream_seed: int | None = None
+    initialisation_seed: int | None = None
+    training_seed: int | None = None
+    budget: Literal["smoke", "laptop", "paper"] = "laptop"
+    data: str | None = None
+    updates: int | None = None
+    batch_size: int = 128
+    checkpoints: tuple[int, ...] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products in training; auto is the fastest that this machine has where the task is given, else float32."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    ask: dict[str, Any] = Field(default_factory=dict)
+
+
+def request(values: Mapping[str, Any]) -> Request:
+    """A ``Request`` from keywords or a spec file's contents; a ``UserError`` names what is wrong with the first wrong key."""
+    for key in values:
+        if key not in Request.model_fields:
+            raise unknown("setting of a run", key, Request.model_fields)
+    try:
+        return Request(**values)
+    except ValidationError as error:
+        raise UserError(f"{place(error)} {reason(error)}.") from None
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """The settings in a spec file: a JSON object whose keys are those of ``Request``."""
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"There is no spec file {path}: name an existing JSON file.") from None
+    except OSError as error:
+        raise UserError(f"The spec file {path} cannot be read ({error.strerror or error}): name a JSON file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The spec file {path} is no JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"The spec file {path} must hold one JSON object with the settings of a run.")
+    return values
+
+
+def resolve(request: Request, data_root: str | None = None) -> list[Job]:
+    """The runs that a request stands for, one for each seed, complete by themselves: every default and recipe filled in.
+
+    A tree of image files is looked for under ``data_root`` and identified by its files. Other data are read only where a network by
+    dotted name may not be able to train in the usual precision.
+    """
+    from clbench.engine import probe
+
+    method = registry.method(request.method)
+    scenario = registry.scenario(request.scenario)
+    check_serves(method, scenario)
+    builder = registry.stream(request.stream)
+    budget = BUDGETS[request.budget]
+    positive(updates=request.updates, batch_size=request.batch_size)
+    if not request.seeds:
+        raise UserError("Give at least one seed, as in --seeds 0,1,2.")
+    tasks = _tasks(request, builder, budget)
+    updates = _either(request.updates, budget.updates)
+    if updates * tasks > MOST_UPDATES:
+        raise UserError(
+            f"{updates:,} updates in each of {tasks:,} tasks are more than the {MOST_UPDATES:,} that a run may have, which take days: "
+            "ask for fewer."
+        )
+    networks.resolve(request.network, (1, 1, 1))  # its error comes before any data are read
+    recipe = method.recipe(request.stream, request.network, scenario.name)
+    learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
+    asks = make_asks(method, scenario, request.ask, recipe.ask)
+    checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
+    data = _data(request, builder, budget)
+    tree = provenance.tree_digest(data, data_root) if builder.any_folder else None
+
+    def learn(seed: int) -> Learn:
+        return Learn(
+            method=registry.normal_name(request.method),
+            version=method.version,
+            source=registry.source_digest(request.method),
+            parameters=learning,
+            scenario={question: getattr(scenario, question) for question in sorted(method.learning_depends_on)},
+            stream=registry.normal_name(request.stream),
+            stream_source=registry.source_digest(request.stream),
+            data=data,
+            data_version=provenance.data_version(data),
+            data_source=tree,
+            tasks=tasks,
+            network=request.network,
+            network_source=sources.digest(networks.code(request.network)),
+            seeds=Seeds(
+                stream=_either(request.stream_seed, seed),
+                initialisation=_either(request.initialisation_seed, seed),
+                training=_either(request.training_seed, seed),
+            ),
+            updates=updates,
+            batch_size=request.batch_size,
+            precision=usual_precision(method, scenario) if request.precision == "auto" else request.precision,
+            code=provenance.code(request.method, request.stream, request.network),
+        )
+
+    # A seed given twice, or named seeds that leave nothing to differ, make no second run.
+    learns = {each.hash: each for each in map(learn, request.seeds)}
+    jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
+    check_same_learning(method, jobs[0].learn, scenario, asks)
+    return probe.in_usable_precision(jobs, data_root) if request.precision == "auto" else jobs
+
+
+def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:
+    if request.tasks is not None:
+        return builder.check_tasks(request.tasks)
+    usual = builder.usual_tasks or builder.most_tasks
+    if usual is None:
+        return budget.tasks
+    return min(usual, budget.tasks) if request.budget == "smoke" else usual
+
+
+def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
+    offered = builder.data or (builder.full_data,)
+    if builder.any_folder:
+        return request.data or builder.full_data
+    if request.data is None:
+        return builder.full_data if budget.full_data else offered[0]
+    if request.data not in offered:
+        raise unknown(f"data set for the stream {builder.name}", request.data, offered)
+    return request.data
+
+
+def _either(first: int | None, second: int) -> int:
+    return second if first is None else first
+
+
+def place(error: ValidationError) -> str:
+    """The setting that is wrong."""
+    return ".".join(str(part) for part in error.errors()[0]["loc"])
