@@ -10,11 +10,11 @@ the authors' code does (h = Psi z):
 with h_uu = h_u - Psi_uu z_u, as the field of a pair leaves out the units of the pair.
 
 To answer, a mask is found by the energy, whose minima are stored masks, and the entropy, which is low for the right one. (The paper's
-energy lacks the minus: stored strings would be its maxima.) Every class of every task has an output of its own. There are three searches, the
-last two by T steps of gradient descent with momentum from the mean of all stored z:
+energy lacks the minus: stored strings would be its maxima.) Every class of every task has an output of its own. There are three
+searches, the last two by T steps of gradient descent with momentum from the mean of all stored z:
 
-- ``search=recall``: first the energy alone. Random strings fall into attractors; the deepest are kept, as many as masks were stored. Then the
-  entropy alone: each group of 64 images takes that with the lowest. It needs no luck with the start, but work for each mask stored.
+- ``search=recall``: first the energy alone. Random strings fall into attractors; the deepest are kept, as many as masks were stored. Then
+  the entropy alone: each group of 64 images takes that with the lowest. It needs no luck with the start, but work for each mask stored.
 
 - ``search=task``, the authors': one mask for all the images. Each step takes the next batch of 64 of them, T being the number of batches.
   All that is computed sees hard masks m = [z >= 0], s = 2 m - 1, and the gradient with respect to m is taken for that of z. Batch b from 0:

@@ -56,7 +56,7 @@ def energies(memory: Memory, strings: Tensor) -> Tensor:
 
 
 def recall(memory: Memory, total: Tensor, count: int, starts: Tensor) -> Tensor:
-    """The ``count`` deepest attractors (or fewer) [count, d] that strings ``starts`` [q, d] fall into: what is stored, as far as it is found.
+    """The ``count`` deepest attractors (or fewer) [count, d] that strings ``starts`` [q, d] fall into: what is stored, if found.
 
     All units follow their fields at once until none turns (``ROUNDS`` times at most). What is stored attracts with both signs: that counts
     which agrees with the sum ``total`` [d] of what was stored.

@@ -226,8 +226,8 @@ class HopSupSup(Method):
 
         ``recall``: of the memory's deepest attractors that with the lowest entropy. ``task``: the authors' search, by a step on each group
         in turn; begun ``restarts`` times (once where not given), elsewhere and with other groups, it keeps the mask with the lowest
-        entropy. ``group``: a descent for each. ``steps`` (where not given 30, and for a task one on each group, 30 at least), ``step_size`` (by
-        hidden unit), ``descent_momentum`` and ``strength`` (of the energy against the entropy) are those of the descents.
+        entropy. ``group``: a descent for each. ``steps`` (where not given 30, and for a task one on each group, 30 at least), ``step_size``
+        (by hidden unit), ``descent_momentum`` and ``strength`` (of the energy against the entropy) are those of the descents.
         """
         if len(inputs) < 2:
             raise UserError("HopSupSup needs two images or more to find a mask: batch normalisation has no statistics of one.")
