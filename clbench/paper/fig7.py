@@ -110,7 +110,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 axes.set_ylabel(labels[measured])
             if measured == "distance":
                 place, _, search = name.rpartition(", ")
-                axes.set_title(f"{search}\n{place}")
+                axes.set_title(f"{search}\nmasked: {place.partition(' ')[0]}")
                 axes.set_ylim(0, 0.5)
                 style.percent(axes.yaxis)
             if measured == "entropy":
