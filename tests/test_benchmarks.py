@@ -107,7 +107,7 @@ def test_searches_are_compared_on_the_same_masks(tmp_path: Path, monkeypatch: py
     lines = rows.groupby(searches.LINE)
     assert set(lines.groups) == {
         *((masked, "joint", search) for masked in ("output", "normalised") for search in fig7.SEARCHES),
-        *(("normalised", "layers", search) for search in (fig7.AUTHORS, fig7.RESTARTED)),
+        *(("normalised", "layers", search) for search in (fig7.AUTHORS, fig7.RECALLED)),
     }
     assert all(part["task"].tolist() == [1, 2, 3, 4, 5] for _, part in lines)
     assert rows["seed"].eq(3).all()
