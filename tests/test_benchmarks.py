@@ -20,6 +20,8 @@ def test_inference_is_measured() -> None:
     rows = {name: value for name, value, _ in inference.rows(counts=(2, 3))}
     assert rows["bytes_per_task"] == pytest.approx(39400, rel=0.01)
     assert rows["oneshot_3_vs_stacked"] > 0
+    rounds = [rows[f"oneshot_3_round_{number}"] for number in range(inference.ROUNDS)]
+    assert rows["oneshot_3_milliseconds_per_image"] == min(rounds)
     assert all(value > 0 for value in rows.values())
 
 
