@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks import figure4, images, inference, neighbour, overhead, sparse, training
 from clbench.data import status
-from clbench.results.frames import style
+from clbench.results import style
 
 PARTS: dict[str, Callable[[str, str | None], Iterable[tuple[str, float, str]]]] = {
     "training": training.rows,

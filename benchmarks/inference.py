@@ -18,6 +18,8 @@ Row = tuple[str, float, str]
 CLASSES, OUTPUTS = 10, 500
 QUERIES = 79
 """Decisions that the paper's protocol takes for 10,000 test images."""
+ROUNDS = 5
+"""How often One-Shot is timed with so many masks: the best is its time, and a claim is judged by all."""
 STACKED_GIGABYTES = 4
 """Float masks are stacked for as many tasks as fit into this; beyond, their time is extrapolated linearly, and the row says so. The
 formula takes three times as much, for products and their gradients.
@@ -38,7 +40,11 @@ def rows(counts: tuple[int, ...] = (10, 100, 500, 1000, 2500)) -> Iterator[Row]:
     for count in counts:
         while len(bank) < count:
             bank.append(torch.rand(size, generator=draws) < 0.5, torch.empty(0))
-        ours = best_seconds(lambda: one_shot(base, bank, groups, "H", CLASSES), repeats=3) / QUERIES
+        rounds = [
+            best_seconds(lambda: one_shot(base, bank, groups, "H", CLASSES), repeats=1, warm=int(number == 0)) / QUERIES
+            for number in range(ROUNDS)
+        ]
+        ours = min(rounds)
         tried = best_seconds(lambda: exhaustive(base, bank, groups, "H", CLASSES), repeats=1, warm=0) / QUERIES
         if 4 * size * count <= STACKED_GIGABYTES * 1e9:
             masks = torch.stack([bank.mask(row).float() for row in range(count)])
@@ -56,6 +62,8 @@ def rows(counts: tuple[int, ...] = (10, 100, 500, 1000, 2500)) -> Iterator[Row]:
         else:
             yield f"stacked_{count}_milliseconds_per_image_extrapolated", per_stacked * count * 1e3, "ms"
         yield f"oneshot_{count}_milliseconds_per_image", ours * 1e3, "ms"
+        for number, seconds in enumerate(rounds):
+            yield f"oneshot_{count}_round_{number}", seconds * 1e3, "ms"
         yield f"exhaustive_{count}_milliseconds_per_image", tried * 1e3, "ms"
         yield f"oneshot_{count}_vs_stacked", per_stacked * count / ours, "ratio"
         yield f"oneshot_{count}_vs_stacked_product", per_product * count / ours, "ratio"

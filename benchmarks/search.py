@@ -18,7 +18,7 @@ from clbench import registry
 from clbench.engine.build import build_method, build_stream
 from clbench.engine.evaluator import Schedule, teach
 from clbench.engine.request import request, resolve
-from clbench.results.frames import renderers
+from clbench.results import renderers
 from clbench.seeding import generator
 
 TASKS, UPDATES, SEEDS, GROUPS, SIZE = 5, 94, 5, 16, 64

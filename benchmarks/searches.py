@@ -13,7 +13,7 @@ import pandas as pd
 
 import clbench
 from clbench.paper import fig7
-from clbench.results.frames import renderers, tables
+from clbench.results import renderers, tables
 from clbench.results.metrics import mean_t_interval
 
 LINE = ["masked", "memory", "search"]

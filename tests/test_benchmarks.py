@@ -20,6 +20,8 @@ def test_inference_is_measured() -> None:
     rows = {name: value for name, value, _ in inference.rows(counts=(2, 3))}
     assert rows["bytes_per_task"] == pytest.approx(39400, rel=0.01)
     assert rows["oneshot_3_vs_stacked"] > 0
+    rounds = [rows[f"oneshot_3_round_{number}"] for number in range(inference.ROUNDS)]
+    assert rows["oneshot_3_milliseconds_per_image"] == min(rounds)
     assert all(value > 0 for value in rows.values())
 
 
@@ -107,7 +109,7 @@ def test_searches_are_compared_on_the_same_masks(tmp_path: Path, monkeypatch: py
     lines = rows.groupby(searches.LINE)
     assert set(lines.groups) == {
         *((masked, "joint", search) for masked in ("output", "normalised") for search in fig7.SEARCHES),
-        *(("normalised", "layers", search) for search in (fig7.AUTHORS, fig7.RESTARTED)),
+        *(("normalised", "layers", search) for search in (fig7.AUTHORS, fig7.RECALLED)),
     }
     assert all(part["task"].tolist() == [1, 2, 3, 4, 5] for _, part in lines)
     assert rows["seed"].eq(3).all()

@@ -588,3 +588,31 @@ def test_asks_about_other_images_share_no_pass(make_brief: Make) -> None:
     method = SupSup(make_brief(GNU), outputs=20)
     asks = [Ask(GNU, {"objective": o}, sample=s) for o in ("H", "G") for s in (5, None)]
     assert passes(method, asks) == [(asks[0], asks[2]), (asks[1], asks[3])]
+
+
+def test_the_seconds_of_a_shared_pass_add_up_to_its_time(
+    make_brief: Make, make_stream: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("clbench.engine.evaluator.time.perf_counter", lambda: now[0])
+
+    class Timed(Blank):
+        """Asks named ``together`` share a pass of 6 seconds; any other takes 5."""
+
+        def shared_pass(self, **parameters: Any) -> str | None:
+            return "together" if parameters["attempt"] < 3 else None
+
+        def predict(self, inputs: Tensor, task: int | None = None, *, attempt: int = 0) -> Prediction:
+            now[0] += 5
+            return super().predict(inputs, task)
+
+        def predict_together(self, inputs: Tensor, asks: Any) -> list[Prediction]:
+            now[0] += 6
+            return [Blank.predict(self, inputs[:count]) for count, _ in asks]
+
+    method, stream = Timed(make_brief(GNU)), make_stream(2)
+    asks = [Ask(GNU, {"attempt": attempt}) for attempt in range(4)]
+    found = [score for together in passes(method, asks) for score in examine(method, stream, together, 2)]
+    by_ask = {ask.label: [score.seconds for score in found if score.ask is ask] for ask in asks}
+    assert list(by_ask.values()) == [[2.0, 2.0]] * 3 + [[5.0, 5.0]]
+    assert sum(map(sum, by_ask.values())) == now[0] == 22.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from clbench.results.frames import metrics
+from clbench.results import metrics
 
 nan = math.nan
 

@@ -11,7 +11,7 @@ import pytest
 
 from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.results.frames import plots, style
+from clbench.results import plots, style
 
 ASK = "GNu evidence=1 group=128 objective=H"
 

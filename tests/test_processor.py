@@ -13,7 +13,7 @@ import torch
 
 from clbench.engine import processor
 
-HOW = "import json, os; from clbench import processor; print(json.dumps([processor.waiting(), os.environ.get('OMP_WAIT_POLICY')]))"
+HOW = "import json, os; from clbench.engine import processor; print(json.dumps([processor.waiting(), os.environ.get('OMP_WAIT_POLICY')]))"
 
 
 def told(program: str, **settings: str) -> list[str | None]:

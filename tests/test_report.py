@@ -13,7 +13,8 @@ import pytest
 from clbench import api, paper, report
 from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.results.frames import frame, over_seeds, summarise, tables
+from clbench.results import tables
+from clbench.results.frames import frame, over_seeds, summarise
 
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 

@@ -23,7 +23,7 @@ from clbench.engine.request import request, resolve
 from clbench.engine.store import Run
 from clbench.errors import Notice, UserError
 from clbench.methods.supsup import SupSup
-from clbench.results.frames import frames as results
+from clbench.results import frames as results
 
 Make = Callable[..., Any]
 Event = Taught | Score

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from clbench.errors import UserError
-from clbench.results.frames import frames as results
-from clbench.results.frames import renderers, tables
+from clbench.results import frames as results
+from clbench.results import renderers, tables
 
 ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
 

@@ -30,7 +30,7 @@ def plot(
 ) -> None:
     """Plot any runs: accuracy against tasks learned of all of them, and the accuracy matrix and task confusion of each."""
     from clbench.engine.store import find
-    from clbench.results.frames import plots
+    from clbench.results import plots
 
     found = [find(name, results) for name in runs] if runs else _complete(results)
     for path in plots.plot_runs(found, out or results / "plots"):
@@ -87,7 +87,8 @@ def table(
 ) -> None:
     """A table of runs: mean, t interval and number of seeds for each method, scenario and ask; or, with --rows, pivoted."""
     from clbench.engine.store import find
-    from clbench.results.frames import frame, over_seeds, summarise, tables
+    from clbench.results import tables
+    from clbench.results.frames import frame, over_seeds, summarise
     from clbench.results.pivots import pivot
 
     found = [run for run in (find(name, results) for name in runs) if run.complete] if runs else _complete(results)
@@ -180,9 +181,9 @@ def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, value: str
     """Show what two lines differ by on each stream that they share."""
     from rich.table import Table
 
+    from clbench.results import tables
     from clbench.results.compare import compare as compared
     from clbench.results.compare import unlike
-    from clbench.results.frames import tables
 
     lines = compared(summary, first, second, value)
     if as_json:

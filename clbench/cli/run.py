@@ -164,7 +164,8 @@ def ask(
 
 
 def _print_results(scores: "pd.DataFrame", as_json: bool) -> None:
-    from clbench.results.frames import over_seeds, summarise, tables
+    from clbench.results import tables
+    from clbench.results.frames import over_seeds, summarise
 
     summary = summarise(scores)
     if as_json:

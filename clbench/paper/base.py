@@ -15,8 +15,8 @@ from clbench.engine.evaluator import Ask, Score, Taught
 from clbench.errors import UserError, unknown
 from clbench.paper.published import Published
 from clbench.registry import scenarios
-from clbench.results.frames import frames as results
-from clbench.results.frames import plots, renderers, style, tables
+from clbench.results import frames as results
+from clbench.results import plots, renderers, style, tables
 
 Watch = Callable[[learn.Job, Taught | Score], None]
 

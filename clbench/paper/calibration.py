@@ -17,7 +17,7 @@ from torch.func import functional_call
 from clbench.engine import execution, store
 from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES, inferring
-from clbench.results.frames import style, tables
+from clbench.results import style, tables
 from clbench.results.metrics import mean_t_interval
 
 STREAMS: dict[str, dict[str, dict[str, Any]]] = {

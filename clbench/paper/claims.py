@@ -7,7 +7,7 @@ what the paper shows stands what it admits or passes over.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -209,8 +209,7 @@ def units_that_differ(table: Table) -> Sequence[Pair]:
 
 def five_times_the_masks(table: Table) -> Sequence[Pair]:
     """Milliseconds of One-Shot with 2,500 masks, and twice those with 500."""
-    many, few = (measured(table, f"oneshot_{k}_milliseconds_per_image") for k in (2500, 500))
-    return [(many._replace(name="2,500 masks"), few._replace(name="twice that of 500 masks", mean=2 * few.mean))]
+    return [(by_round(table, "oneshot_2500", "2,500 masks"), by_round(table, "oneshot_500", "twice that of 500 masks", times=2))]
 
 
 def cheaper_than(form: str) -> Callable[[Table], Sequence[Pair]]:
@@ -223,22 +222,15 @@ def cheaper_than(form: str) -> Callable[[Table], Sequence[Pair]]:
     ]
 
 
-def by_round(table: Table, measured: str, name: str) -> Quantity:
-    """A share that a benchmark measured in several rounds."""
-    rounds = table.points["name"].str.extract(rf"^{measured}_round_(\d+)$")[0]
-    kept = rounds.dropna().astype(int)
-    if kept.empty:
+def by_round(table: Table, measured: str, name: str, *, times: float = 1) -> Quantity:
+    """What a benchmark measured in several rounds, or some ``times`` that."""
+    rounds = table.points["name"].str.extract(rf"^{measured}_round_(\d+)$")[0].dropna().astype(int)
+    if rounds.empty:
         raise KeyError(measured)
-    values = table.points["value"][kept.index].astype(float)
+    values = times * table.points["value"][rounds.index].astype(float)
     spread = mean_t_interval(values.to_numpy())
-    by_seed = dict(zip(kept, values, strict=True))
-    return Quantity(name, spread.mean, spread.half_width, len(values), by_seed, of="rounds")
-
-
-def measured(table: Table, name: str) -> Quantity:
-    """A benchmark's measurement, which is one."""
-    (row,) = table.points[table.points["name"] == name].to_dict("records")
-    return Quantity(name, float(row["value"]), nan, 1, unit=str(row["unit"]))
+    unit = "ms" if (table.points["unit"][rounds.index] == "ms").all() else "%"
+    return Quantity(name, spread.mean, spread.half_width, len(values), dict(zip(rounds, values, strict=True)), unit, of="rounds")
 
 
 CLAIMS = (

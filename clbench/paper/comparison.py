@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clbench.paper.base import SINGLE, Curve, single
-from clbench.results.frames import plots, style, tables
+from clbench.results import plots, style, tables
 
 CLASSES = 10
 HIGH = 0.7

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure
-from clbench.results.frames import style, tables
+from clbench.results import style, tables
 
 GG, GNU_H, GNU_G, NNS, UNALIGNED = "GG (task given)", "GNu H", "GNu G", "NNs H aligned", "NNs H unaligned"
 

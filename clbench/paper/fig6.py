@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from clbench.paper import comparison
 from clbench.paper.base import Curve, PaperFigure, single
 from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring, told
-from clbench.results.frames import plots, style
+from clbench.results import plots, style
 
 DRAWN = (25, 100, 200)
 """The output sizes of the paper's figure."""

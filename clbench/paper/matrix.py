@@ -12,7 +12,7 @@ from clbench.engine.asks import decides_by_groups
 from clbench.method import parameters
 from clbench.paper.base import Curve, PaperFigure
 from clbench.paper.comparison import CLASSES
-from clbench.results.frames import style, tables
+from clbench.results import style, tables
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "smoke": {"network": "mlp-100", "tasks": 2, "updates": 20},

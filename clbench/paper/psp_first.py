@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from clbench.paper.base import Curve, Done, PaperFigure, points
 from clbench.paper.comparison import CLASSES
-from clbench.results.frames import frames as results
-from clbench.results.frames import plots, style, tables
+from clbench.results import frames as results
+from clbench.results import plots, style, tables
 from clbench.results.metrics import mean_t_interval
 
 BUDGETS: dict[str, dict[str, Any]] = {

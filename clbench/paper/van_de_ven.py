@@ -12,7 +12,8 @@ import pandas as pd
 from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.paper.published import THEIR_SCENARIOS, VAN_DE_VEN
-from clbench.results.frames import frame, over_seeds, renderers, summarise, tables
+from clbench.results import renderers, tables
+from clbench.results.frames import frame, over_seeds, summarise
 
 
 def beside(averages: pd.DataFrame) -> pd.DataFrame:

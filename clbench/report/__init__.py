@@ -19,7 +19,8 @@ from clbench.errors import UserError
 from clbench.paper import FIGURES
 from clbench.paper.base import read
 from clbench.paper.claims import judged
-from clbench.results.frames import frame, over_seeds, summarise, tables
+from clbench.results import tables
+from clbench.results.frames import frame, over_seeds, summarise
 from clbench.results.renderers import is_number, writing
 
 PLACE = ["stream", "data", "network", "tasks", "updates"]

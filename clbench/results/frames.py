@@ -10,7 +10,7 @@ from pandas.api.types import is_numeric_dtype
 
 from clbench.engine.store import Run
 from clbench.errors import UserError
-from clbench.results.frames import metrics
+from clbench.results import metrics
 
 PROTOCOL = ["method", "scenario", "ask", "stream", "data", "network", "tasks"]
 """The columns that say what a score is a score of; runs that agree on them and on ``settings`` differ in their seeds alone."""

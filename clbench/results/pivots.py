@@ -8,7 +8,7 @@ import pandas as pd
 
 from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError, unknown
-from clbench.results.frames import tables
+from clbench.results import tables
 from clbench.results.renderers import RENDERERS, with_line_below, writing
 
 SHARES = ("accuracy", "task_accuracy", "forgetting")

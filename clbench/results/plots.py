@@ -17,7 +17,8 @@ from clbench.engine.evaluator import Ask
 from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.registry import scenarios
-from clbench.results.frames import frame, matrix, renderers, style, tables
+from clbench.results import renderers, style, tables
+from clbench.results.frames import frame, matrix
 
 ANNOTATED = 10
 """Cells of a heat map show their numbers if it has no more rows and columns than this."""

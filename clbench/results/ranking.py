@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from clbench.errors import UserError
+from clbench.results import style
 from clbench.results.compare import PAIR, SEEDS, line
-from clbench.results.frames import style
 
 LEVEL = 0.05
 SMALLER_IS_BETTER = ("forgetting",)
@@ -49,7 +49,7 @@ def critical_difference(lines: int, blocks: int) -> float:
 
 
 def rank(summary: pd.DataFrame, texts: Sequence[str], value: str = "accuracy") -> Ranking:
-    """Rank three lines or more (as in ``clbench.compare.compare``) by ``value``, the best first; ties share their mean rank.
+    """Rank three lines or more (as in ``clbench.results.compare.compare``) by ``value``, the best first; ties share their mean rank.
 
     Raises a ``UserError`` if fewer than two blocks have all lines.
     """

@@ -9,18 +9,21 @@ the authors' code does (h = Psi z):
 
 with h_uu = h_u - Psi_uu z_u, as the field of a pair leaves out the units of the pair.
 
-To answer, a mask is found by T steps of gradient descent with momentum, from the mean of all stored z, on the energy, whose minima are
-stored masks, and the entropy, which is low for the right one. (The paper's energy lacks the minus: stored strings would be its maxima.)
-Every class of every task has an output of its own. There are two searches:
+To answer, a mask is found by the energy, whose minima are stored masks, and the entropy, which is low for the right one. (The paper's
+energy lacks the minus: stored strings would be its maxima.) Every class of every task has an output of its own. There are three
+searches, the last two by T steps of gradient descent with momentum from the mean of all stored z:
+
+- ``search=recall``: first the energy alone. Random strings fall into attractors; the deepest are kept, as many as masks were stored. Then
+  the entropy alone: each group of 64 images takes that with the lowest. It needs no luck with the start, but work for each mask stored.
 
 - ``search=task``, the authors': one mask for all the images. Each step takes the next batch of 64 of them, T being the number of batches.
   All that is computed sees hard masks m = [z >= 0], s = 2 m - 1, and the gradient with respect to m is taken for that of z. Batch b from 0:
 
       (strength / d) ((b + 1) / T) (-s' Psi s / 2) + (1 - (b + 1) / T) H(p(x_b, m)) + (0.41 / d) z' z / 2
 
-  As dm/dz is taken as 1, and not 1/2 as in (z + 1) / 2, steps are twice those of the other search. For some tasks it ends in another
-  mask, from some orders of the batches or from all; so it is begun again (``restarts``) with other orders and with noise added to the mean,
-  and the mask with the lowest entropy on all the images is kept: no labels are needed. ``restarts=1`` is the authors' search.
+  As dm/dz is taken as 1, and not 1/2 as in (z + 1) / 2, steps are twice those of the search for a group. For some tasks it ends in another
+  mask, from some orders of the batches or from all. It can be begun again (``restarts``) with other orders and with noise added to the
+  mean; then the mask with the lowest entropy on all the images is kept. That helps, but not always.
 - ``search=group``, clbench's first one: a mask for each group of 64 images, by 30 steps on these images and a mask (z + 1) / 2 that is not
   hard, weighted by t / T and 1 - t / T. It asks less of the images, which need only be of one task group by group.
 
@@ -29,9 +32,8 @@ code masks the normalised pre-activations). It needs a network that is an ``nn.S
 such as ``swish-2048x2048``: on others the entropy of the outputs does not tell the tasks apart.
 
 What to expect: on SplitMNIST the entropy tells the right mask from the others for every group of 64 training images
-(``python -m benchmarks.search``), and with hard masks wrong ones stay unsure: it is enough to end once in the right one
-(``python -m benchmarks.searches`` counts). The search of a group sees masks that are not hard, any mixture of which can be sure of
-something, and is led astray more often (docs/differences.md).
+(``python -m benchmarks.search``), so what is recalled is found; the descents miss it for some tasks (docs/differences.md,
+``python -m benchmarks.searches``).
 
 ``memory=joint`` keeps one Psi of all hidden units, ``layers`` one of each layer's, as the authors' code does: less to keep, and
 masks are found less often.

@@ -41,9 +41,34 @@ def unstable(memory: Memory, z: Tensor) -> Tensor:
     return ((field >= 0) != (z >= 0)).float().mean()
 
 
+ROUNDS = 100
+"""So often units may turn on their way to an attractor."""
+
+
 def signs(z: Tensor) -> Tensor:
     """-1 and 1: a unit at 0 is kept."""
     return torch.where(z >= 0, 1.0, -1.0)
+
+
+def energies(memory: Memory, strings: Tensor) -> Tensor:
+    """-z' Psi z / 2 [q] of strings [q, d]."""
+    return -(strings * fields(memory, strings)).sum(1) / 2
+
+
+def recall(memory: Memory, total: Tensor, count: int, starts: Tensor) -> Tensor:
+    """The ``count`` deepest attractors (or fewer) [count, d] that strings ``starts`` [q, d] fall into: what is stored, if found.
+
+    All units follow their fields at once until none turns (``ROUNDS`` times at most). What is stored attracts with both signs: that counts
+    which agrees with the sum ``total`` [d] of what was stored.
+    """
+    strings = starts
+    for _ in range(ROUNDS):
+        turned = signs(fields(memory, strings))
+        if torch.equal(turned, strings):
+            break
+        strings = turned
+    strings = (strings * signs(strings @ total)[:, None]).unique(dim=0)
+    return strings[energies(memory, strings).argsort()[:count]]
 
 
 class State(NamedTuple):
@@ -80,7 +105,7 @@ def descend(
     for step in range(steps + 1):
         slope, (_, found) = slopes(z)
         field, string = fields(memory, z), signs(z)
-        states.append(State(z, found, -(string * fields(memory, string)).sum(1) / 2))
+        states.append(State(z, found, energies(memory, string)))
         share = step / steps
         velocity = momentum * velocity + (1 - share) * d * slope - strength * share * field
         z = z - step_size * velocity

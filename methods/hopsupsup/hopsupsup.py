@@ -22,14 +22,15 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Step, Tensors, TrainingState, sgd
 
-from .hopfield import RULES, State, descend, descend_by_signs, signs, unstable
+from .hopfield import RULES, State, descend, descend_by_signs, recall, signs, unstable
 
 ACTIVATIONS = (nn.ReLU, nn.SiLU)
 GROUP = 64
 """Images in a batch of the search."""
-RESTARTS, NOISE = 8, 0.5
-"""Searches for the mask of a task, of which the best counts; what is added to the mean of all z where those after the first begin (its
-standard deviation)."""
+NOISE = 0.5
+"""The standard deviation of what is added to the mean of all z where the search for a task is begun again."""
+STARTS = 64
+"""Random strings for each mask stored, of which some fall into it."""
 TOGETHER = 16
 """Masks that are sought at a time."""
 AUTHORS_UNITS = 4096
@@ -192,13 +193,14 @@ class HopSupSup(Method):
         for what, least in {"group": 2, "steps": 1, "restarts": 1}.items():
             if parameters.get(what, least) < least:
                 raise UserError(f"{what} must be {least} or more, not {parameters[what]}.")
-        if "restarts" in parameters and parameters.get("search", "task") == "group":
+        search = parameters.get("search", "recall")
+        if "restarts" in parameters and search != "task":
             raise UserError("restarts belong to search=task: leave them out, or ask with search=task.")
         above_zero(step_size=parameters.get("step_size"), strength=parameters.get("strength"))
         below_one(descent_momentum=parameters.get("descent_momentum"))
 
     def decisions(self, images: int, **parameters: Any) -> int:
-        return 1 if parameters.get("search", "task") == "task" else max(1, images // int(parameters.get("group", GROUP)))
+        return 1 if parameters.get("search", "recall") == "task" else max(1, images // int(parameters.get("group", GROUP)))
 
     def check_tasks(self, tasks: int) -> None:
         if tasks * self.brief.classes > self.outputs:
@@ -212,7 +214,7 @@ class HopSupSup(Method):
         inputs: Tensor,
         task: int | None = None,
         *,
-        search: Literal["task", "group"] = "task",
+        search: Literal["recall", "task", "group"] = "recall",
         restarts: int | None = None,
         group: int = GROUP,
         steps: int | None = None,
@@ -220,12 +222,12 @@ class HopSupSup(Method):
         descent_momentum: float = MOMENTUM,
         strength: float = STRENGTH,
     ) -> Prediction:
-        """Find a mask for all the images (``search=task``), or for each ``group`` of them, drawn at random; and answer with it.
+        """Find a mask for each ``group`` of images, drawn at random, or for all of them (``search=task``); and answer with it.
 
-        The search for a task takes a step on each ``group`` in turn, is begun ``restarts`` times (8 where not given), elsewhere and with
-        other groups, and keeps the mask with the lowest entropy: ``restarts=1`` is the authors'. ``steps``: where not given 30 for a
-        group, and for a task one on each group, 30 at least. ``step_size`` (by hidden unit) and ``descent_momentum``; ``strength``: of
-        the Hopfield network's energy against the entropy.
+        ``recall``: of the memory's deepest attractors that with the lowest entropy. ``task``: the authors' search, by a step on each group
+        in turn; begun ``restarts`` times (once where not given), elsewhere and with other groups, it keeps the mask with the lowest
+        entropy. ``group``: a descent for each. ``steps`` (where not given 30, and for a task one on each group, 30 at least), ``step_size``
+        (by hidden unit), ``descent_momentum`` and ``strength`` (of the energy against the entropy) are those of the descents.
         """
         if len(inputs) < 2:
             raise UserError("HopSupSup needs two images or more to find a mask: batch normalisation has no statistics of one.")
@@ -236,17 +238,27 @@ class HopSupSup(Method):
         alike = (max(1, len(inputs) // group) - 1) * group
         queries = list(inputs[order[:alike]].unflatten(0, (-1, group)).split(TOGETHER)) if alike else []
         queries.append(inputs[None, order[alike:]])
-        mask = self._mask_of_task(inputs, queries, group, steps, restarts or RESTARTS, how) if search == "task" else None
+        if search == "recall":
+            candidates = self._recalled()
+        elif search == "task":
+            candidates = self._mask_of_task(inputs, queries, group, steps, restarts or 1, how)[None]
         best = []
         for query in queries:
             images = query.to(self.brief.device)
-            if mask is None:
+            if search == "group":
                 masks = (self._recover(images, steps=steps or STEPS, **how)[-1].z >= 0).float()
             else:
-                masks = mask.expand(len(images), -1)
+                doubts = [self._doubt(images, mask.expand(len(images), -1)) for mask in candidates]
+                masks = candidates[torch.stack(doubts).argmin(0)]
             best.append(self._logits(images, masks)[..., : self.brief.classes * self.tasks].argmax(-1).flatten())
         found = torch.cat(best)[order.argsort()]
         return Prediction(found % self.brief.classes, found // self.brief.classes)
+
+    def _recalled(self) -> Tensor:
+        """The masks [k, d] that the memory holds, as far as random strings fall into them."""
+        draws = torch.rand(STARTS * self.tasks, self.size, generator=generator(self.seed, "recall"))
+        strings = recall(self.memory, self.sum, self.tasks, signs(draws - 0.5).to(self.brief.device))
+        return (strings + 1) / 2
 
     def _mask_of_task(
         self, inputs: Tensor, queries: Sequence[Tensor], group: int, steps: int | None, restarts: int, how: Mapping[str, Any]

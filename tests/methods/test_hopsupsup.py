@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clbench import networks
 from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
-from clbench.methods.hopsupsup.hopfield import descend, descend_by_signs, hebb, storkey
+from clbench.methods.hopsupsup.hopfield import descend, descend_by_signs, hebb, recall, storkey
 from clbench.methods.hopsupsup.hopsupsup import HopSupSup, Masked
 from clbench.scenarios import GNS, GNU
 from clbench.seeding import generator
@@ -67,6 +67,16 @@ def test_stored_strings_are_minima_and_are_recovered(rule: Callable[[Tensor, Ten
         assert torch.equal(torch.sign(states[-1].z[0]), z)
         assert len(states) == 41
         assert states[-1].energy < states[0].energy
+
+
+@pytest.mark.parametrize("rule", [hebb, storkey])
+def test_all_that_is_stored_is_recalled_from_random_strings(rule: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """And nothing else, not their mixtures, which lie higher, nor their negatives."""
+    stored, psi = strings(4, 300), torch.zeros(300, 300)
+    for z in stored:
+        psi = rule(psi, z)
+    found = recall((psi,), stored.sum(0), 4, strings(200, 300, seed=1))
+    assert {tuple(z.tolist()) for z in found} == {tuple(z.tolist()) for z in stored}
 
 
 class Hard(torch.autograd.Function):
@@ -133,7 +143,7 @@ def made(make_brief: Make, scenario: Any = GNU, **learning: Any) -> Any:
     return HopSupSup(make_brief(scenario)._replace(network=swish), outputs=12, **learning)
 
 
-@pytest.mark.parametrize("search", ["task", "group"])
+@pytest.mark.parametrize("search", ["recall", "task", "group"])
 @pytest.mark.parametrize("storage", ["storkey", "hebb"])
 def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stream: Make, storage: Any, search: Any) -> None:
     method, stream, bytes_ = made(make_brief, storage=storage), make_stream(3), []
@@ -144,7 +154,7 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     tasks, labels_right = [], []
     for index in range(3):
         inputs, labels = stream[index].test.whole()
-        found = method.predict(inputs, search=search, group=60 if search == "group" else 30)
+        found = method.predict(inputs, search=search, group=30 if search == "task" else 60)
         assert found.tasks is not None
         tasks.append((found.tasks == index).float().mean())
         labels_right.append((found.labels == labels).float().mean())
@@ -180,7 +190,7 @@ def test_a_task_s_search_keeps_the_mask_of_the_lowest_entropy(make_brief: Make, 
     assert [float(method._doubt(inputs[None], mask[None])) for mask in kept] == pytest.approx(
         [doubts[0], min(doubts[:2]), min(doubts)], abs=1e-6
     )
-    answers = [method.predict(inputs, restarts=6, steps=4, group=10) for _ in range(2)]
+    answers = [method.predict(inputs, search="task", restarts=6, steps=4, group=10) for _ in range(2)]
     assert torch.equal(answers[0].labels, answers[1].labels)
 
 
@@ -250,7 +260,7 @@ def test_what_is_left_over_joins_the_last_group(make_brief: Make, make_stream: M
     teach(method, stream[0], 0, Schedule(5, 32, 0))
     inputs, _ = stream[0].test.whole()
     for count in (2, 33, 60):
-        for search in ("task", "group"):
+        for search in ("recall", "task", "group"):
             assert method.predict(inputs[:count], search=search, group=16).labels.shape == (count,)
     assert [method.decisions(count, search="group", group=16) for count in (2, 33, 60)] == [1, 2, 3]
     assert method.decisions(60, search="task", group=16) == 1

@@ -66,7 +66,7 @@ def test_every_row_is_the_mean_over_its_runs(made):
                 "hopfield": ("retention", "stored", "lost"),
             }[name]
             if pd.isna(row["at"]):
-                assert row["curve"].endswith(fig7.RESTARTED)
+                assert row["curve"].endswith(fig7.RECALLED)
                 assert pd.isna(row["distance"])
                 traced = []
             for measured in traced:

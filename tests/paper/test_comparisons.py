@@ -12,7 +12,7 @@ from clbench.errors import UserError
 from clbench.paper import base, comparison, fig3
 from clbench.paper.fig5 import BINARY
 from clbench.paper.published import Published
-from clbench.results.frames import metrics
+from clbench.results import metrics
 
 TINY = {"updates": 3, "network": "mlp-16"}
 NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right", "fig6-left-sizes", "fig6-right-sizes")
