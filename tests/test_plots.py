@@ -38,6 +38,7 @@ def scores(learned, *, run="aaa", scenario="GNu", ask=ASK, seed=0, loss=0.01):
             "ask": ask,
             "accuracy": 0.9 - loss * (after - 1 - task) - 0.01 * seed,
             "task_accuracy": 1.0,
+            "decisions": 128,
             "images": 1000,
             "eval_seconds": 0.1,
             "components": after,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clbench import networks, registry
 from clbench.engine.asks import typed
 from clbench.engine.evaluator import Ask, Schedule, teach
-from clbench.method import Brief, Method, Prediction
+from clbench.method import Brief, Method, Prediction, parameters
 from clbench.scenario import Scenario
 from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
@@ -156,6 +156,8 @@ def trials(method: type[Method], settings: Mapping[str, Any], scenarios: list[Sc
 
 def _trial(method: type[Method], scenario: Scenario, settings: Mapping[str, Any]) -> Trial:
     recipe = method.recipe(NAME, NAME, scenario.name)
-    learning = typed(method.__init__, dict(recipe.learn) | dict(settings), f"{method.name}'s learning parameters")
+    # A subclass with parameters of its own inherits recipes for parameters that it may not have.
+    learn = {key: value for key, value in recipe.learn.items() if key in parameters(method.__init__)}
+    learning = typed(method.__init__, learn | dict(settings), f"{method.name}'s learning parameters")
     asking = {} if scenario.task_given_in_inference else typed(method.predict, recipe.ask, f"{method.name}'s asking parameters")
     return Trial(method, scenario, learning, {key: value for key, value in asking.items() if value is not None})

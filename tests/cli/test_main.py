@@ -67,7 +67,7 @@ def test_a_run_is_asked_again_plotted_and_tabled(clbench, tmp_path: Path) -> Non
     learned = (path / "state" / "2" / "learned.safetensors").read_bytes()
     for name in (str(path), path.name, path.name[:6]):
         code, out, _ = clbench("ask", name, "--ask", "objective=G", "--ask", "group=1", "--json")
-        assert (code, json.loads(out)["ask"]) == (0, "GNu algorithm=one-shot evidence=1 group=1 objective=G")
+        assert (code, json.loads(out)["ask"]) == (0, "GNu algorithm=one-shot evidence=1 group=1 objective=G sample=128")
     assert (path / "state" / "2" / "learned.safetensors").read_bytes() == learned
     code, out, _ = clbench("plot", path.name)
     assert code == 0

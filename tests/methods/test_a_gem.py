@@ -107,7 +107,7 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
     scenario: Scenario, hidden: int, make_brief: Make, make_stream: Make
 ) -> None:
     brief = make_brief(scenario, lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False))
-    naive = accuracies(Naive(brief, learning_rate=0.01), make_stream(5))
+    naive = accuracies(Naive(brief, learning_rate=0.01, restart=True), make_stream(5))
     found = accuracies(AGem(brief, memory_per_task=100, sample=64, learning_rate=0.01), make_stream(5))
     forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, found)]
     assert forgetting[0] > 0.05

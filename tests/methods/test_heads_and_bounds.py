@@ -294,7 +294,8 @@ def test_a_bound_of_copies_stores_all_parameters_for_each_task(
 
 
 def test_the_lower_bound_is_naive_fine_tuning_in_gg(make_brief: Make, make_stream: Make, convolution: Make) -> None:
-    methods = [kind(make_brief(GG, convolution)) for kind in (LowerBound, Naive)]
+    brief = make_brief(GG, convolution)
+    methods = [LowerBound(brief), Naive(brief, restart=True)]
     for method in methods:
         for index, task in enumerate(make_stream(TASKS)):
             teach(method, task, index, SCHEDULE)
