@@ -322,7 +322,7 @@ class Order(Split):
     made: Callable[[torch.Tensor], torch.Tensor]
 
     def order(self, updates: int, batch_size: int, generator: torch.Generator) -> torch.Tensor:
-        return type(self).made(super().order(updates, batch_size, generator))
+        return type(self).made(torch.stack(list(super().order(updates, batch_size, generator))))
 
 
 @pytest.mark.parametrize(
