@@ -1,4 +1,4 @@
-"""The README's table of speed and memory, from a ``bench.csv``: ``python -m benchmarks.summary results/reference/bench.csv``."""
+"""The table in docs/performance.md of speed and memory, from a ``bench.csv``: ``python -m benchmarks.summary results/reference/bench.csv``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The benchmarks run, on a scale that says nothing about speed; the README's table is the committed measurements'."""
+"""The benchmarks run, on a scale that says nothing about speed; docs/performance.md has the committed measurements."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_flops_of_a_step() -> None:
 
 def test_the_readme_shows_what_was_measured() -> None:
     measured = pd.read_csv(ROOT / "results" / "reference" / "bench.csv")
-    assert summary.summary(measured) in (ROOT / "README.md").read_text()
+    assert summary.summary(measured) in (ROOT / "docs" / "performance.md").read_text()
 
 
 def test_what_a_descent_finds_is_counted() -> None:
