@@ -1,4 +1,4 @@
-"""The table in docs/performance.md of speed and memory, from a ``bench.csv``: ``python -m benchmarks.summary results/reference/bench.csv``."""
+"""The table in docs/performance.md: ``python -m benchmarks.summary results/reference/bench.csv`` prints it."""
 
 import sys
 
