@@ -37,7 +37,7 @@ test: setup ## Run the tests
 lint: setup ## Check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy clbench methods scenarios benchmarks
+	$(BIN)/mypy clbench stubs/clbench benchmarks
 
 check: setup ## Put every method of the zoo through the conformance suite
 	$(BIN)/clbench check --all

@@ -12,49 +12,69 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 wait_passively()
 
 if TYPE_CHECKING:
-    from clbench.api import run
+    from clbench.api import ask, run
+    from clbench.data.dataset import Dataset
     from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate
     from clbench.engine.store import Run
     from clbench.errors import Notice, UserError
     from clbench.method import Brief, Method, Prediction, Recipe
     from clbench.results.frames import frame, over_seeds, summarise
     from clbench.scenario import Scenario
+    from clbench.scenarios import GG, GNS, GNU, NNS
+    from clbench.seeding import generator
     from clbench.stream import Split, Stream, StreamBuilder, Task
 
-# What is public, and where it lies. Looked up when first used: PyTorch takes seconds to import, and `clbench --help` does not need it.
+# What is public, and the modules that it is in. Imported at its first use: PyTorch takes seconds to import, and `clbench --help` does
+# not need it.
 _PUBLIC = {
-    "api": ["run"],
-    "errors": ["Notice", "UserError"],
+    "api": ["ask", "run"],
+    "data.dataset": ["Dataset"],
     "engine.evaluator": ["Ask", "Schedule", "Score", "Taught", "evaluate"],
+    "engine.store": ["Run"],
+    "errors": ["Notice", "UserError"],
     "method": ["Brief", "Method", "Prediction", "Recipe"],
     "results.frames": ["frame", "over_seeds", "summarise"],
-    "engine.store": ["Run"],
     "scenario": ["Scenario"],
+    "scenarios": ["GG", "GNS", "GNU", "NNS"],
+    "seeding": ["generator"],
     "stream": ["Split", "Stream", "StreamBuilder", "Task"],
 }
 
-__all__ = [
-    "Ask",
-    "Brief",
+__all__ = [  # noqa: RUF022 (in groups, not sorted)
+    # Run, and read the scores
+    "run",
+    "ask",
+    "Run",
+    "frame",
+    "summarise",
+    "over_seeds",
+    # Scenarios
+    "Scenario",
+    "GG",
+    "GNS",
+    "GNU",
+    "NNS",
+    # Write a method
     "Method",
-    "Notice",
+    "Brief",
     "Prediction",
     "Recipe",
-    "Run",
-    "Scenario",
-    "Schedule",
-    "Score",
-    "Split",
+    "generator",
+    # Write a stream
     "Stream",
     "StreamBuilder",
     "Task",
-    "Taught",
-    "UserError",
+    "Split",
+    "Dataset",
+    # Evaluate a method without a run on disk
     "evaluate",
-    "frame",
-    "over_seeds",
-    "run",
-    "summarise",
+    "Ask",
+    "Schedule",
+    "Score",
+    "Taught",
+    # What goes wrong, and what to know
+    "UserError",
+    "Notice",
 ]
 
 

@@ -1,5 +1,7 @@
 """clbench from Python: ``clbench.run(method="supsup", scenario="nns")``."""
 
+import inspect
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -9,41 +11,50 @@ import torch
 from clbench import registry
 from clbench.engine import provenance
 from clbench.engine.asks import check_checkpoints, check_same_learning, make_asks
-from clbench.engine.divergence import OnDivergence
-from clbench.engine.execution import Overwrite, Watch, answer, execute, rewinds, stream_of, unwatched
+from clbench.engine.execution import Watch, answer, execute, rewinds, stream_of, unwatched
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
+from clbench.engine.settings import Execution, Request, checked, described, given, parameters, signed
 from clbench.engine.store import Run, alone, find
 from clbench.errors import UserError
 from clbench.results.frames import frame
 
 
-def run(
-    method: str = "supsup",
-    scenario: str = "gnu",
-    *,
-    results: str | Path = "results",
-    data_root: str | Path | None = None,
-    device: str = "auto",
-    overwrite: Overwrite = "missing",
-    on_divergence: OnDivergence = "stop",
-    watch: Watch = unwatched,
-    **settings: Any,
-) -> pd.DataFrame:
+@signed(
+    *parameters(Request, positional=("method", "scenario")),
+    *parameters(Execution),
+    Parameter("watch", Parameter.KEYWORD_ONLY, default=unwatched, annotation=Watch),
+)
+def run(method: str | None = None, scenario: str | None = None, *, watch: Watch = unwatched, **options: Any) -> pd.DataFrame:
     """Do the runs of a request, or read those that were done before, and return their scores.
 
-    ``settings`` are the other settings of a run (``clbench.engine.request.Request``): stream, network, tasks, seeds, budget, data, set,
-    ask, … One row for each seed, ask, number of tasks learned and task; ``clbench.summarise`` makes one for each seed and ask of it.
-
-    ``on_divergence``: ``stop`` raises an error where training diverges, and keeps what was learned before; ``mark`` goes on, and marks the
-    rows in the column ``diverged``. Raises ``clbench.UserError`` for what a person can mend.
+    One row for each seed, ask, number of tasks learned and task; ``clbench.summarise`` makes one for each seed and ask of it. ``watch``
+    is called with each record as it comes. Raises ``clbench.UserError`` for bad input.
     """
-    root = None if data_root is None else str(data_root)
-    jobs = resolve(request({"method": method, "scenario": scenario, **settings}), root)
-    where = choose_device(device)
-    how: dict[str, Any] = {"overwrite": overwrite, "on_divergence": on_divergence, "watch": watch}
-    done = [execute(job, Path(results), data_root=root, device=where, **how) for job in jobs]
-    return asked(done, jobs)
+    how = {key: value for key, value in options.items() if key in Execution.model_fields}
+    what = {key: value for key, value in options.items() if key not in how}
+    execution = checked(Execution, how)
+    jobs = resolve(request(given(method=method, scenario=scenario) | what), execution.data_folder)
+    device = choose_device(execution.device)
+    return asked([carry_out(job, execution, device, watch) for job in jobs], jobs)
+
+
+run.__doc__ = f"""{inspect.cleandoc(run.__doc__ or "")}
+
+What to run (``clbench.engine.settings.Request``; seeds and checkpoints are tuples here, set and ask dictionaries):
+
+{described(Request)}
+
+How to run it (``clbench.engine.settings.Execution``):
+
+{described(Execution)}
+"""
+
+
+def carry_out(job: Job, execution: Execution, device: torch.device, watch: Watch) -> Run:
+    """Do one run as ``execution`` says."""
+    how: dict[str, Any] = {"overwrite": execution.overwrite, "on_divergence": execution.on_divergence, "watch": watch}
+    return execute(job, execution.results, data_root=execution.data_folder, device=device, **how)
 
 
 def asked(runs: list[Run], jobs: list[Job]) -> pd.DataFrame:

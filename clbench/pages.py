@@ -4,14 +4,13 @@ Nothing in the pages is written by hand: a method's docstrings, scenarios, param
 summaries, and the published numbers with their sources are all that they hold.
 """
 
-import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from clbench import registry
-from clbench.method import Method, Parameter, parameters
+from clbench.facts import Record, method_facts, scenario_facts, stream_facts, summary
+from clbench.method import Method
 from clbench.paper.published import ALL
 from clbench.scenario import Scenario
 
@@ -43,11 +42,10 @@ def published_page() -> str:
 def scenarios_index() -> str:
     """The paper's Table 1, and the streams."""
     rows = [
-        [f"[{s.name}]({s.name.lower()}.md)", s.description(), s.task_space(), s.examples] for s in registry.scenarios().values()
+        [f"[{name}]({name.lower()}.md)", *map(str, told)]
+        for name, *told in (scenario_facts(scenario).values() for scenario in registry.scenarios().values())
     ]
-    streams = [
-        [b.name, str(b.most_tasks or "any"), " or ".join(b.data) or b.full_data, b.summary] for b in registry.streams().values()
-    ]
+    streams = [list(map(str, stream_facts(builder).values())) for builder in registry.streams().values()]
     return _joined(
         WRITTEN,
         "# Scenarios and streams",
@@ -70,9 +68,7 @@ def scenario_page(scenario: Scenario, zoo: dict[str, type[Method]]) -> str:
     inferred = not (scenario.task_given_in_inference or scenario.labels_shared)
     both = ", and so is the task that it names" if inferred else ""
     chance = "1 / (classes × tasks)" if inferred else "1 / classes"
-    serving = [
-        [f"[{name}](../methods/{name}.md)", _summary(method)] for name, method in zoo.items() if scenario in method.scenarios
-    ]
+    serving = [[f"[{name}](../methods/{name}.md)", summary(method)] for name, method in zoo.items() if scenario in method.scenarios]
     return _joined(
         WRITTEN,
         f"# {scenario.name}",
@@ -89,34 +85,25 @@ def index(zoo: dict[str, type[Method]]) -> str:
     """Methods against scenarios."""
     scenarios = registry.scenarios().values()
     rows = [
-        [f"[{name}]({name}.md)", *("yes" if s in method.scenarios else "" for s in scenarios), _summary(method)]
+        [f"[{name}]({name}.md)", *("yes" if s in method.scenarios else "" for s in scenarios), summary(method)]
         for name, method in zoo.items()
     ]
     return _joined(WRITTEN, "# Methods", _table(["method", *(s.name for s in scenarios), ""], rows))
 
 
 def page(method: type[Method]) -> str:
-    """What a method is, where it serves, and what can be set."""
-    module = sys.modules[method.__module__]
-    package = sys.modules[method.__module__.rpartition(".")[0]]
-    # A method that is a folder is described by the folder's docstring, one that is a file by the file's.
-    described = package if package.__name__.startswith("clbench.methods.") else module
-    recipes = [
-        [r.stream, r.network, r.scenario, *(", ".join(f"{k}={v}" for k, v in half.items()) for half in (r.learn, r.ask)), r.source]
-        for r in method.recipes
-    ]
-    served = ", ".join(s.name for s in registry.scenarios().values() if s in method.scenarios)
+    """What a method is, which scenarios it serves, and what can be set."""
+    facts = method_facts(method)
     return _joined(
         WRITTEN,
-        f"# {method.name}",
-        _summary(method),
-        f"Scenarios: {served}. " + " ".join(_declared(method)),
-        f"Citation: {method.citation}." if method.citation else "",
-        inspect.getdoc(described) or "",
-        _section("Learning parameters (`--set`)", method.__init__),
-        _section("Asking parameters (`--ask`)", method.predict),
-        "## Recipes" if recipes else "",
-        _table(["stream", "network", "scenario", "learning", "asking", "source"], recipes) if recipes else "",
+        f"# {facts['name']}",
+        facts["summary"],
+        f"Scenarios: {', '.join(facts['scenarios'])}. " + " ".join(facts["declared"]),
+        f"Citation: {facts['citation']}." if facts["citation"] else "",
+        facts["description"],
+        _section("Learning parameters (`--set`)", facts["learning parameters (--set)"], facts["notes on learning"]),
+        _section("Asking parameters (`--ask`)", facts["asking parameters (--ask)"], facts["notes on asking"]),
+        _section("Recipes", facts["recipes"]),
     )
 
 
@@ -132,34 +119,11 @@ def write(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def _declared(method: type[Method]) -> Iterable[str]:
-    """What else the class declares, in sentences."""
-    if not method.acts_against_forgetting:
-        yield "Does nothing against forgetting."
-    if method.trains_at_end:
-        yield "Learns from the data that it gets at the end of a task."
-    if method.transductive:
-        yield "Transductive: uses all the inputs of an ask to decide about each of them."
-    if method.price != Method.price:
-        yield f"Learns a new task up to {100 * method.price:.0f} points worse than naive fine-tuning."
-
-
-def _section(title: str, function: Callable[..., Any]) -> str:
-    """The keyword parameters of a function as a table, and what its docstring says of them."""
-    known = parameters(function).values()
-    if not known:
+def _section(title: str, records: Sequence[Record], notes: str = "") -> str:
+    """A table of records under a title, and what there is to say about it; empty if there is no record."""
+    if not records:
         return ""
-    return f"## {title}\n\n{_table(['parameter', 'type', 'default'], map(_row, known))}\n\n{inspect.getdoc(function) or ''}".strip()
-
-
-def _row(parameter: Parameter) -> Sequence[str]:
-    kind = parameter.annotation
-    written = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-    return [parameter.name, written, "required" if parameter.default is inspect.Parameter.empty else str(parameter.default)]
-
-
-def _summary(method: type[Method]) -> str:
-    return (inspect.getdoc(method) or "").partition("\n")[0]
+    return _joined(f"## {title}", _table(list(records[0]), [[str(cell) for cell in each.values()] for each in records]), notes)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,14 +5,18 @@ Every algorithm looks at q groups of images at once, [q, e, *input_shape]: the e
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm
 from torch.overrides import TorchFunctionMode
 
+from clbench.checks import above_zero
+from clbench.engine.probe import check_one_image
 from clbench.errors import UserError
+from clbench.method import Brief
 
 GRADIENT_BYTES = 512 * 2**20
 """The most memory that the gradients of the groups in hand take: more groups are looked at one part after another."""
@@ -50,21 +54,40 @@ GRADIENT_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous}
 VALUE_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous_value}
 
 
-def check_evidence(group: int, evidence: int) -> None:
-    """Raise a ``UserError`` if groups of ``group`` images cannot have ``evidence`` images of evidence."""
-    if not 1 <= evidence <= group:
-        raise UserError(
-            f"evidence must be between 1 and the group of {group} images, not {evidence}: give group={max(1, evidence)} or more too."
-        )
+ONE_SHOT: Final = "one-shot"
 
 
-def check_objective(objective: str, outputs: int, classes: int) -> None:
-    """Raise a ``UserError`` if the objective has no gradient with so many outputs."""
-    if objective == "G" and outputs == classes:
-        raise UserError(
-            f"The objective G needs superfluous outputs, but outputs={outputs} is the number of classes: "
-            "learn with more outputs, or use objective=H."
-        )
+@dataclass(frozen=True)
+class Inference:
+    """How an ask infers the task, for every method that does so by H or G: the settings' defaults, and their checks.
+
+    ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide. ``steps`` and ``step_size`` belong
+    to the algorithm ``gradient``, which has defaults of its own.
+    """
+
+    algorithm: str = ONE_SHOT
+    objective: Literal["H", "G"] = "H"
+    group: int = 1
+    evidence: int = 1
+    steps: int | None = None
+    step_size: float | None = None
+
+    def check(self, brief: Brief, outputs: int) -> None:
+        """Raise a ``UserError`` if a method with so many outputs cannot infer the task like this."""
+        if not 1 <= self.evidence <= self.group:
+            raise UserError(
+                f"evidence must be between 1 and the group of {self.group} images, not {self.evidence}: "
+                f"give group={max(1, self.evidence)} or more too."
+            )
+        check_one_image(brief, self.evidence, "--ask evidence and group")
+        if self.objective == "G" and outputs == brief.classes:
+            raise UserError(
+                f"The objective G needs superfluous outputs, but outputs={outputs} is the number of classes: "
+                "learn with more outputs, or use objective=H."
+            )
+        if self.algorithm != "gradient" and (self.steps is not None or self.step_size is not None):
+            raise UserError(f"steps and step_size belong to algorithm=gradient, not to {self.algorithm}.")
+        above_zero(steps=self.steps, step_size=self.step_size)
 
 
 def binary(slopes: Slopes, groups: Tensor, candidates: int) -> Tensor:

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clbench.checks import above_zero
-from clbench.engine.probe import batch_use, check_one_image
+from clbench.engine.probe import batch_use
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
@@ -48,11 +48,11 @@ from ._figure_2 import recipe
 from ._inference import (
     GRADIENT_BYTES,
     GRADIENT_OBJECTIVES,
+    ONE_SHOT,
     DifferentiableStatistics,
+    Inference,
     answer_by_task,
     binary,
-    check_evidence,
-    check_objective,
     decide,
     entropy,
 )
@@ -135,22 +135,20 @@ class BatchE(PerTaskMethod):
         return batch_use(self.brief).alone
 
     def check_ask(self, **parameters: Any) -> None:
-        algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
-        check_evidence(parameters.get("group", 1), parameters.get("evidence", 1))
-        check_one_image(self.brief, parameters.get("evidence", 1), "--ask evidence and group")
-        check_objective(objective, self.outputs, self.brief.classes)
-        if algorithm not in ("one-shot", "binary") and objective != "H":
-            raise UserError(f"objective={objective} belongs to algorithm=one-shot and binary, not to {algorithm}.")
+        how = Inference(**parameters)
+        how.check(self.brief, self.outputs)
+        if how.algorithm not in (ONE_SHOT, "binary") and how.objective != "H":
+            raise UserError(f"objective={how.objective} belongs to algorithm=one-shot and binary, not to {how.algorithm}.")
 
     def predict(
         self,
         inputs: Tensor,
         task: int | None = None,
         *,
-        algorithm: Algorithm = "one-shot",
-        objective: Literal["H", "G"] = "H",
-        group: int = 1,
-        evidence: int = 1,
+        algorithm: Algorithm = ONE_SHOT,
+        objective: Literal["H", "G"] = Inference.objective,
+        group: int = Inference.group,
+        evidence: int = Inference.evidence,
     ) -> Prediction:
         """Answer as the given task, or as the inferred one.
 
@@ -165,7 +163,7 @@ class BatchE(PerTaskMethod):
         def infer(groups: Tensor) -> Tensor:
             if algorithm == "binary":
                 return binary(lambda alpha: self.slope(groups, objective, alpha), groups, len(self.rows))
-            return (self.slope(groups, objective) if algorithm == "one-shot" else self.doubt(groups, algorithm)).argmin(1)
+            return (self.slope(groups, objective) if algorithm == ONE_SHOT else self.doubt(groups, algorithm)).argmin(1)
 
         alone = evidence == 1 or self.alone
         # A group's gradient is one of each weight, and of what it contracts to with each task's vectors.

@@ -28,6 +28,12 @@ def test_every_folder_is_a_listed_package():
     assert [str(folder) for folder, _ in python_folders() if not (folder / "__init__.py").exists()] == []
 
 
+def test_mypy_sees_folders_under_their_installed_names():
+    for top, package in INSTALLED_AS.items():
+        if top != package:
+            assert (ROOT / "stubs" / package.replace(".", "/")).resolve() == ROOT / top
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel, built from a copy because setuptools leaves build/ and *.egg-info in the tree that it builds."""

@@ -1,8 +1,12 @@
 """The committed pages of the methods are those that the methods themselves give."""
 
+import json
 from pathlib import Path
 
+import pytest
+
 from clbench import pages, registry
+from clbench.cli import look
 
 FOLDER = Path(__file__).parents[1] / "docs"
 
@@ -23,6 +27,19 @@ def test_a_page_says_where_a_method_serves_and_what_can_be_set() -> None:
     assert "| steps | int \\| None | None |" in page
     assert "| rotated-* | fc-* | * | outputs=200 | algorithm=binary, group=128, evidence=128 |" in page
     assert "Does nothing against forgetting." in pages.pages()["methods/naive.md"]
+
+
+@pytest.mark.parametrize("name", ["supsup", "naive", "hopsupsup"])
+def test_a_page_and_the_command_show_tell_the_same(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = pages.pages()[f"methods/{name}.md"]
+    look.show(name, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    for key in ("summary", "description", "citation", "notes on learning", "notes on asking"):
+        assert shown[key] in page
+    for key in ("learning parameters (--set)", "asking parameters (--ask)", "recipes"):
+        for row in shown[key]:
+            assert "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row.values()) + " |" in page
+    assert all(sentence in page for sentence in shown["declared"])
 
 
 def test_the_index_is_the_matrix_of_methods_and_scenarios() -> None:

@@ -260,14 +260,14 @@ def test_overwriting_always_begins_again(tmp_path: Path, observed: list[int]) ->
 
 
 def test_overwriting_never_adds_nothing_to_what_is_there(tmp_path: Path, observed: list[int]) -> None:
-    with pytest.raises(UserError, match=r"There is no run .* and --overwrite never does none"):
+    with pytest.raises(UserError, match=r"There is no run .* and --overwrite never only reads existing runs"):
         execute(job(), tmp_path, overwrite="never")
     run = execute(job(), tmp_path)
-    with pytest.raises(UserError, match="lacks some of what is asked"):
+    with pytest.raises(UserError, match="lacks some of these asks, and --overwrite never only reads"):
         execute(job(ask={"objective": "G"}), tmp_path, overwrite="never")
     with pytest.raises(Interrupted):
         execute(job(seeds=(1,)), tmp_path, watch=stop_after(1))
-    with pytest.raises(UserError, match="lacks some of what is asked"):
+    with pytest.raises(UserError, match="lacks some of these asks, and --overwrite never only reads"):
         execute(job(seeds=(1,)), tmp_path, overwrite="never")
     assert len(observed) == (3 + 2) * 15  # the first two tasks are taught at a time
     assert len(run.asks) == 1

@@ -1,10 +1,9 @@
 """``clbench list``, ``clbench show`` and ``clbench doctor``: what there is, and whether it works here."""
 
-import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -46,11 +45,13 @@ def show(
         return
     console = Console()
     for key, value in record.items():
+        if value in ("", []):
+            continue
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             console.print(f"\n[bold]{key}[/bold]")
             console.print(_table(value))
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = ", ".join(map(str, value)) if isinstance(value, list) else _unwrapped(str(value))
             console.print(f"[bold]{key}[/bold]: " if "\n" not in text else f"\n[bold]{key}[/bold]\n", end="")
             console.print(text, markup=False, highlight=False)
 
@@ -99,36 +100,24 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
 
 
 def _list_methods() -> Rows:
-    from clbench import registry
+    from clbench import facts, registry
 
     return [
-        {"name": name, "scenarios": _served(method), "summary": _first_line(method)} for name, method in registry.methods().items()
+        {"name": name, "scenarios": facts.served(method), "summary": facts.summary(method)}
+        for name, method in registry.methods().items()
     ]
 
 
 def _list_scenarios() -> Rows:
-    from clbench import registry
+    from clbench import facts, registry
 
-    return [
-        {
-            "name": s.name,
-            "description": s.description(),
-            "task space": s.task_space(),
-            "example methods, task names": s.examples,
-        }
-        for s in registry.scenarios().values()
-    ]
+    return [facts.scenario_facts(scenario) for scenario in registry.scenarios().values()]
 
 
 def _list_streams() -> Rows:
-    from clbench import registry
+    from clbench import facts, registry
 
-    return [_stream_row(builder) for builder in registry.streams().values()]
-
-
-def _stream_row(builder: Any) -> dict[str, Any]:
-    data = " or ".join(builder.data) or builder.full_data
-    return {"name": builder.name, "tasks": builder.most_tasks or "any", "data": data, "summary": builder.summary}
+    return [facts.stream_facts(builder) for builder in registry.streams().values()]
 
 
 def _list_networks() -> Rows:
@@ -154,20 +143,20 @@ LISTS: dict[str, Callable[[], Rows]] = {
 
 def _describe(name: str) -> dict[str, Any]:
     """Everything about the thing called ``name``, whatever kind it is."""
-    from clbench import networks, registry
+    from clbench import facts, networks, registry
 
     foreign = registry.library(name)
     if foreign and foreign[0].is_stream(foreign[1]):
-        return _stream_row(registry.stream(name))
+        return facts.stream_facts(registry.stream(name))
     if foreign or ".py:" in name or name in registry.methods():
-        return _describe_method(name)
+        return facts.method_facts(registry.method(name))
     for kind in ("streams", "figures", "networks"):
         for row in LISTS[kind]():
             if row["name"] == name:
                 return row | (_parameters_of(name) if kind == "networks" else {})
     if name.lower() in {s.lower() for s in registry.scenarios()} | set(registry.INVALID_SCENARIOS):
         scenario = registry.scenario(name)
-        return next(row for row in _list_scenarios() if row["name"] == scenario.name)
+        return facts.scenario_facts(scenario)
     try:
         networks.resolve(name, (1, 28, 28))
     except UserError:
@@ -198,56 +187,6 @@ def _parameters_of(network: str) -> dict[str, Rows]:
     return {"parameters with 10 outputs": rows}
 
 
-def _describe_method(name: str) -> dict[str, Any]:
-    from clbench import registry
-    from clbench.method import parameters
-
-    method = registry.method(name)
-    module = inspect.getmodule(method)
-    package = sys.modules.get(method.__module__.rsplit(".", 1)[0])
-    # A method that is a folder is described by the folder's docstring, one that is a file by the file's.
-    described = package if package and package.__name__.startswith("clbench.methods.") else module
-    return {
-        "name": method.name,
-        "scenarios": _served(method),
-        "version": method.version,
-        "citation": method.citation,
-        "description": _unwrapped(inspect.getdoc(described) or inspect.getdoc(method) or ""),
-        "learning parameters (--set)": _parameter_rows(parameters(method.__init__).values()),
-        "asking parameters (--ask)": _parameter_rows(parameters(method.predict).values()),
-        "recipes": [
-            {
-                "stream": r.stream,
-                "network": r.network,
-                "scenario": r.scenario,
-                "learn": str(dict(r.learn)),
-                "ask": str(dict(r.ask)),
-                "source": r.source,
-            }
-            for r in method.recipes
-        ],
-        "notes on parameters": _unwrapped(inspect.getdoc(method.__init__) or ""),
-        "notes on asking": _unwrapped(inspect.getdoc(method.predict) or ""),
-    }
-
-
-def _parameter_rows(parameters: Iterable[Any]) -> Rows:
-    return [
-        {
-            "name": p.name,
-            "type": str(p.annotation).replace("typing.", "") if not isinstance(p.annotation, type) else p.annotation.__name__,
-            "default": p.default if p.default is not inspect.Parameter.empty else "required",
-        }
-        for p in parameters
-    ]
-
-
-def _served(method: Any) -> list[str]:
-    from clbench import registry
-
-    return [s.name for s in registry.scenarios().values() if s in method.scenarios]
-
-
 def _matrix(rows: Rows) -> Rows:
     """Methods against scenarios."""
     from clbench import registry
@@ -263,10 +202,6 @@ def _matrix(rows: Rows) -> Rows:
 def _unwrapped(text: str) -> str:
     """Text whose paragraphs are one line each, for the terminal to wrap; lines of lists and formulas stay as they are."""
     return re.sub(r"(?<=\S)\n(?=[^\s\-*|])", " ", text)
-
-
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def _table(rows: Rows) -> Table:

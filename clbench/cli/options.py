@@ -1,16 +1,17 @@
 """Options that several commands share, and how their values are read."""
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 
+from clbench.engine.settings import BudgetName, Execution, Request, checked, default_in_words
+from clbench.engine.settings import Overwrite as OverwriteMode
 from clbench.errors import UserError
-
-if TYPE_CHECKING:
-    from clbench.engine.divergence import OnDivergence as OnDivergenceMode
-    from clbench.engine.execution import Overwrite as OverwriteMode
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -59,34 +60,68 @@ def figure_names() -> Iterable[str]:
 
 def budget_names() -> Iterable[str]:
     """Names of budgets, for completion."""
-    return ("smoke", "laptop", "paper")
+    return get_args(BudgetName)
 
 
-Results = Annotated[Path, typer.Option("--results", help="The folder for results.")]
-DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="The folder with data sets.", show_default="CLBENCH_DATA, else a cache folder")
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Overwrite = Annotated[
-    str,
-    typer.Option("--overwrite", help="missing: do what is missing; always: begin again; never: only read what is there."),
-]
-OnDivergence = Annotated[
-    str,
-    typer.Option(
-        "--on-divergence", help="Where training diverges: stop: keep what was learned before; mark: go on and mark the rows."
-    ),
-]
+COMPLETIONS: dict[str, Callable[[], Iterable[str]]] = {
+    "method": method_names,
+    "scenario": scenario_names,
+    "stream": stream_names,
+    "network": network_names,
+}
+"""What the shell offers for a setting with names; for one with a few choices it offers these."""
+
+METAVARS = {"set": "KEY=VALUE", "ask": "KEY=VALUE[,VALUE]"}
+
+
+def option(model: type[BaseModel], name: str) -> Any:
+    """The option of a command for a field of ``model``, with the field's description and default."""
+    field = model.model_fields[name]
+    kind = _kind(field.annotation)
+    names = (lambda: get_args(kind)) if get_origin(kind) is Literal else COMPLETIONS.get(name)
+    return typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=field.description,
+        show_default=default_in_words(field) or True,
+        autocompletion=completing(names) if names else None,
+        metavar=METAVARS.get(name),
+    )
+
+
+def options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
+    """A parameter for each field of ``model``, for Typer to make options of; None if the option is not given."""
+    for name, field in model.model_fields.items():
+        kind = _kind(field.annotation)
+        # Choices and lists of numbers are read as text: the model checks the first, ``settings`` reads the second.
+        typed: Any = {Literal: str, tuple: str, dict: list[str]}.get(get_origin(kind), kind)
+        annotation = Annotated[typed | None, option(model, name)]
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def settings(model: type[BaseModel], texts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of those options for fields of ``model`` that were given on the command line."""
+    read: dict[str, Callable[[Any, str], Any]] = {"set": pairs, "ask": choices}
+    found = {}
+    for name, field in model.model_fields.items():
+        if texts[name] not in (None, []):
+            reader = integers if get_origin(_kind(field.annotation)) is tuple else read.get(name)
+            found[name] = reader(texts[name], f"--{name}") if reader else texts[name]
+    return found
+
+
+def _kind(annotation: Any) -> Any:
+    """A field's type, without None."""
+    if get_origin(annotation) in (Union, UnionType):
+        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+    return annotation
+
+
+Results = Annotated[Path, option(Execution, "results")]
+DataRoot = Annotated[Path | None, option(Execution, "data_root")]
+Device = Annotated[str, option(Execution, "device")]
+Overwrite = Annotated[str, option(Execution, "overwrite")]
+AskSettings = Annotated[list[str] | None, option(Request, "ask")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
-AskSettings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ask",
-        metavar="KEY=VALUE[,VALUE]",
-        help="A setting of the question, such as objective=G, protocol=paper, images=500 (the first), images=all, sample=500 (others of "
-        "each task) or scenario=gg. Several values ask several times.",
-    ),
-]
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
@@ -109,27 +144,9 @@ def integers(text: str | None, option: str) -> tuple[int, ...] | None:
         raise UserError(f"{option} takes whole numbers with commas between them, such as 0,1,2, not {text!r}.") from None
 
 
-def overwriting(value: str) -> "OverwriteMode":
+def overwriting(value: str) -> OverwriteMode:
     """The value of ``--overwrite``, checked."""
-    from clbench.engine.execution import OVERWRITE
-
-    if value not in OVERWRITE:
-        raise UserError(f"--overwrite is missing, always or never, not {value!r}.")
-    return cast("OverwriteMode", value)
-
-
-def diverging(value: str) -> "OnDivergenceMode":
-    """The value of ``--on-divergence``, checked."""
-    from clbench.engine.divergence import ON_DIVERGENCE
-
-    if value not in ON_DIVERGENCE:
-        raise UserError(f"--on-divergence is stop or mark, not {value!r}.")
-    return cast("OnDivergenceMode", value)
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """Those of the values that are not None."""
-    return {key: value for key, value in values.items() if value is not None}
+    return checked(Execution, {"overwrite": value}).overwrite
 
 
 def _read(texts: Sequence[str] | None, option: str) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from clbench import registry
 from clbench.checks import positive
 from clbench.engine.evaluator import ABOUT, Ask
 from clbench.engine.learn import Learn
+from clbench.engine.settings import invalid
 from clbench.errors import UserError, unknown
 from clbench.method import Method, parameters
 from clbench.scenario import Scenario
@@ -105,7 +106,7 @@ def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> 
         try:
             values[name] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            raise UserError(f"{name}={value} cannot be: {reason(error)}.") from None
+            raise invalid(name, value, error) from None
     for name, value in values.items():
         if value is inspect.Parameter.empty:
             raise UserError(f"{name}, one of {what}, has no default: give it a value.")
@@ -138,9 +139,3 @@ def number(name: str, value: Any) -> int | None:
         raise UserError(f"{name} must be a whole number or all, not {value!r}.") from None
     positive(**{name: count})
     return count
-
-
-def reason(error: ValidationError) -> str:
-    """What is wrong, in pydantic's words, as a part of a sentence."""
-    message = error.errors()[0]["msg"]
-    return message[0].lower() + message[1:]

@@ -10,11 +10,12 @@ Losses are looked at ``CHECKED`` batches at a time, as looking at them waits for
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from clbench.engine.settings import OnDivergence
 from clbench.errors import UserError
 
 CHECKED = 100
@@ -27,7 +28,6 @@ It lies well above what published penalties come to as a task begins: online EWC
 6e3 times the loss of guessing on the mean of 100 batches, and to 9e4 times in one.
 """
 
-OnDivergence = Literal["stop", "mark"]
 ON_DIVERGENCE: tuple[str, ...] = get_args(OnDivergence)
 
 

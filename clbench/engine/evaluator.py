@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from clbench import storage
-from clbench.engine.divergence import Divergence, Losses, OnDivergence
+from clbench.engine.divergence import Divergence, Losses
+from clbench.engine.settings import OnDivergence
 from clbench.engine.stream_check import checked
 from clbench.errors import UserError
 from clbench.method import Method, Prediction

@@ -10,25 +10,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from clbench import networks, registry, storage
 from clbench.engine import probe, processor, provenance, states
 from clbench.engine.build import build_method, build_stream
-from clbench.engine.divergence import ON_DIVERGENCE, Diverged, OnDivergence
+from clbench.engine.divergence import ON_DIVERGENCE, Diverged
 from clbench.engine.environment import environment
 from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.engine.learn import Job, Learn
 from clbench.engine.run_files import SavingClock, Tables
+from clbench.engine.settings import OnDivergence, Overwrite
 from clbench.engine.store import Run, alone, note, now, update, writable, write_record
 from clbench.errors import UserError, tell, unknown
 from clbench.method import Method
 from clbench.seeding import derive
 from clbench.stream import Stream
-
-Overwrite = Literal["never", "missing", "always"]
 
 OVERWRITE: tuple[str, ...] = get_args(Overwrite)
 
@@ -62,7 +61,7 @@ def execute(
     device = device or torch.device("cpu")
     run = Run(writable(results) / "runs" / job.learn.hash)
     if overwrite == "never" and not (run.path / "run.json").exists():
-        raise UserError(f"There is no run {run.path}, and --overwrite never does none: use missing.")
+        raise UserError(f"There is no run {run.path}, and --overwrite never only reads existing runs: use --overwrite missing.")
     with alone(run):
         return _execute(run, job, data_root, device, overwrite, on_divergence, watch)
 
@@ -85,7 +84,9 @@ def _execute(
         if run.record["status"] == "diverged" and on_divergence == "stop":
             raise _stopped(run)
         if overwrite == "never":
-            raise UserError(f"The run {run.path} lacks some of what is asked, and --overwrite never keeps it: use missing.")
+            raise UserError(
+                f"The run {run.path} lacks some of these asks, and --overwrite never only reads: use --overwrite missing."
+            )
         stream = stream_of(run, job.learn, data_root, device)
         if done:
             return run

@@ -4,9 +4,10 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from clbench.engine.evaluator import Ask
+from clbench.engine.settings import BudgetName, Strict
 from clbench.scenario import Scenario
 
 
@@ -16,24 +17,17 @@ class Budget(BaseModel, frozen=True):
     tasks: int
     updates: int
     full_data: bool
-    meaning: str
 
 
 # Updates are multiples of SupSup's check interval of 100, so that checks without task information stay aligned as in the paper.
-BUDGETS = {
-    "smoke": Budget(tasks=5, updates=300, full_data=False, meaning="under a minute, embedded data"),
-    "laptop": Budget(tasks=20, updates=1000, full_data=False, meaning="minutes, embedded data"),
-    "paper": Budget(tasks=250, updates=1000, full_data=True, meaning="the paper's protocol on the full data"),
+BUDGETS: dict[BudgetName, Budget] = {
+    "smoke": Budget(tasks=5, updates=300, full_data=False),
+    "laptop": Budget(tasks=20, updates=1000, full_data=False),
+    "paper": Budget(tasks=250, updates=1000, full_data=True),
 }
 
 MOST_UPDATES = 10**9
 """Of all tasks together: so many take 12 days at a thousand a second, and their losses 4 GB."""
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Seeds(Strict):

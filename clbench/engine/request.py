@@ -3,57 +3,22 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field, ValidationError
+from typing import Any
 
 from clbench import networks, registry, sources
 from clbench.checks import positive
 from clbench.engine import provenance
-from clbench.engine.asks import check_checkpoints, check_same_learning, check_serves, default_checkpoints, make_asks, reason, typed
+from clbench.engine.asks import check_checkpoints, check_same_learning, check_serves, default_checkpoints, make_asks, typed
 from clbench.engine.build import usual_precision
-from clbench.engine.learn import BUDGETS, MOST_UPDATES, Budget, Job, Learn, Seeds, Strict
+from clbench.engine.learn import BUDGETS, MOST_UPDATES, Budget, Job, Learn, Seeds
+from clbench.engine.settings import Request, checked
 from clbench.errors import UserError, unknown
 from clbench.stream import StreamBuilder
 
 
-class Request(Strict):
-    """What a person asks for: the options of ``clbench run``, the keywords of ``clbench.run`` and the keys of a spec file.
-
-    None leaves a choice to the budget, the stream or the recipe. ``ask`` maps each setting to one value or a list of values; every
-    combination is one ask. Its keys are the scenario, ``images`` (the first so many test images of each task, or ``all``) or ``sample``
-    (so many, others of each task), ``protocol`` (``PROTOCOLS``) and the parameters of the method's ``predict``.
-    """
-
-    method: str = "supsup"
-    scenario: str = "gnu"
-    stream: str = "permuted-mnist"
-    network: str = "lenet-300-100"
-    tasks: int | None = None
-    seeds: tuple[int, ...] = (0,)
-    stream_seed: int | None = None
-    initialisation_seed: int | None = None
-    training_seed: int | None = None
-    budget: Literal["smoke", "laptop", "paper"] = "laptop"
-    data: str | None = None
-    updates: int | None = None
-    batch_size: int = 128
-    checkpoints: tuple[int, ...] | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products in training; auto is the fastest that this machine has where the task is given, else float32."""
-    set: dict[str, Any] = Field(default_factory=dict)
-    ask: dict[str, Any] = Field(default_factory=dict)
-
-
 def request(values: Mapping[str, Any]) -> Request:
-    """A ``Request`` from keywords or a spec file's contents; a ``UserError`` names what is wrong with the first wrong key."""
-    for key in values:
-        if key not in Request.model_fields:
-            raise unknown("setting of a run", key, Request.model_fields)
-    try:
-        return Request(**values)
-    except ValidationError as error:
-        raise UserError(f"{place(error)} {reason(error)}.") from None
+    """A ``Request`` from keywords or a spec file's contents; a ``UserError`` names the first wrong key or value."""
+    return checked(Request, values)
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -157,8 +122,3 @@ def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:
 
 def _either(first: int | None, second: int) -> int:
     return second if first is None else first
-
-
-def place(error: ValidationError) -> str:
-    """The setting that is wrong."""
-    return ".".join(str(part) for part in error.errors()[0]["loc"])

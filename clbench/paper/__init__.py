@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from clbench.engine.execution import Overwrite
+from clbench.engine.settings import Overwrite
 from clbench.errors import unknown
 from clbench.paper import fig2, fig3, fig5, fig6, fig7, splits
 from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, reproduce, unwatched

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from clbench.engine import execution, learn, request, store
 from clbench.engine.evaluator import Ask, Score, Taught
+from clbench.engine.settings import Overwrite
 from clbench.errors import UserError, unknown
 from clbench.paper.published import Published
 from clbench.registry import scenarios
@@ -168,7 +169,7 @@ def reproduce(
     watch: Watch = unwatched,
     data_root: str | None = None,
     device: torch.device | None = None,
-    overwrite: execution.Overwrite = "missing",
+    overwrite: Overwrite = "missing",
 ) -> Drawn:
     """Make a figure in the results folder ``folder``; ``clbench.paper.figure`` says how."""
     if budget not in learn.BUDGETS:

@@ -17,7 +17,7 @@ from torch.func import functional_call, vjp, vmap
 from clbench.training import Tensors
 
 from .. import _inference
-from .._inference import GRADIENT_BYTES, GRADIENT_OBJECTIVES, VALUE_OBJECTIVES, DifferentiableStatistics, decide
+from .._inference import GRADIENT_BYTES, GRADIENT_OBJECTIVES, VALUE_OBJECTIVES, DifferentiableStatistics, Inference, decide
 from .bank import MaskBank
 from .layout import Base
 
@@ -80,7 +80,7 @@ def binary(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: 
 
 
 def gradient_descent(
-    base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int, *, steps: int, step_size: float
+    base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int, *, steps: int = 10, step_size: float = 0.1
 ) -> Tensor:
     """Equation 3: ``steps`` steps down the gradient of alpha, each clipped at 0 and renormalised to sum to 1; the largest wins."""
     alpha = torch.full((len(groups), len(bank)), 1 / len(bank), device=groups.device)
@@ -117,47 +117,37 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
-def infer_tasks(
-    base: Base,
-    bank: MaskBank,
-    inputs: Tensor,
-    classes: int,
-    *,
-    algorithm: str,
-    objective: str,
-    group: int,
-    evidence: int,
-    alone: bool = True,
-    **how: float,
-) -> Tensor:
-    """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``.
+def infer_tasks(base: Base, bank: MaskBank, inputs: Tensor, classes: int, how: Inference, alone: bool = True) -> Tensor:
+    """The inferred task of each of n inputs, int64 [n], by groups.
 
     ``alone``: whether the network takes one image by itself.
     """
+    steps = {"steps": how.steps, "step_size": how.step_size} if how.algorithm == "gradient" else {}
+    given = {name: value for name, value in steps.items() if value is not None}
 
     def infer(groups: Tensor) -> Tensor:
-        return ALGORITHMS[algorithm](base, bank, groups, objective, classes, **how)
+        return ALGORITHMS[how.algorithm](base, bank, groups, how.objective, classes, **given)
 
-    return decide(infer, inputs, group=group, evidence=evidence, at_a_time=at_a_time(base), alone=alone)
+    return decide(infer, inputs, group=how.group, evidence=how.evidence, at_a_time=at_a_time(base), alone=alone)
 
 
 def infer_from_one_image(
-    base: Base, bank: MaskBank, inputs: Tensor, classes: int, asks: Sequence[tuple[int, str, int]]
+    base: Base, bank: MaskBank, inputs: Tensor, classes: int, wanted: Sequence[tuple[int, Inference]]
 ) -> list[Tensor]:
     """One-Shot with one image of evidence, for several asks in one pass: for each the inferred tasks, int64 [count].
 
-    An ask is (count, objective, group): of the first ``count`` inputs, ``group`` consecutive ones share the task of the first of them.
+    An ask is about the first ``count`` inputs: ``group`` consecutive ones share the task of the first of them.
     What asks have in common is computed once: a decision about the same image, and the forward pass of the two objectives.
     """
-    asks = [(count, objective, min(group, count)) for count, objective, group in asks]
+    asks = [(count, how.objective, min(how.group, count)) for count, how in wanted]
     objectives = sorted({objective for _, objective, _ in asks})
     decided = {objective: torch.full((len(inputs),), -1, device=inputs.device) for objective in objectives}
-    wanted = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}
+    needed = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}
     for count, objective, group in asks:
-        wanted[objective][:count:group] = True
+        needed[objective][:count:group] = True
     for some in [some for number in range(len(objectives)) for some in combinations(objectives, number + 1)]:
         # The images that exactly these objectives are to decide about.
-        exactly = torch.stack([wanted[o] == (o in some) for o in objectives]).all(0).nonzero().squeeze(1)
+        exactly = torch.stack([needed[o] == (o in some) for o in objectives]).all(0).nonzero().squeeze(1)
         for images in exactly.split(max(1, at_a_time(base) // len(some))) if len(exactly) else ():
             slopes = alpha_gradient(base, bank, inputs[images][:, None], some, classes, None)
             for objective, slope in zip(some, slopes, strict=True):

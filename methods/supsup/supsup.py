@@ -1,6 +1,7 @@
 """The method: what SupSup does at each call of the contract."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.checks import above_zero
-from clbench.engine.probe import batch_use, check_one_image
+from clbench.engine.probe import batch_use
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.networks import in_parts
@@ -19,7 +20,7 @@ from clbench.stream import Split
 from clbench.training import OPTIMISERS, LearningRate, Schedule
 
 from .._check import for_check
-from .._inference import check_evidence, check_objective
+from .._inference import ONE_SHOT, Inference
 from .allocation import Allocation, uncertainty
 from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank, unpack
 from .coding import Bytes, decoded, encoded, joined, parted
@@ -229,27 +230,19 @@ class SupSup(Method):
     # Answering
 
     def check_ask(self, **parameters: Any) -> None:
-        algorithm, objective = parameters.get("algorithm", "one-shot"), parameters.get("objective", "H")
-        group, evidence = parameters.get("group", 1), parameters.get("evidence", 1)
-        steps, step_size = parameters.get("steps"), parameters.get("step_size")
-        check_evidence(group, evidence)
-        check_one_image(self.brief, evidence, "--ask evidence and group")
-        check_objective(objective, self.outputs, self.brief.classes)
-        if algorithm != "gradient" and (steps is not None or step_size is not None):
-            raise UserError(f"steps and step_size belong to algorithm=gradient, not to {algorithm}.")
-        above_zero(steps=steps, step_size=step_size)
+        Inference(**parameters).check(self.brief, self.outputs)
 
     def predict(
         self,
         inputs: Tensor,
         task: int | None = None,
         *,
-        algorithm: Literal["one-shot", "binary", "gradient", "exhaustive"] = "one-shot",
-        objective: Literal["H", "G"] = "H",
-        group: int = 1,
-        evidence: int = 1,
-        steps: int | None = None,
-        step_size: float | None = None,
+        algorithm: Literal["one-shot", "binary", "gradient", "exhaustive"] = ONE_SHOT,
+        objective: Literal["H", "G"] = Inference.objective,
+        group: int = Inference.group,
+        evidence: int = Inference.evidence,
+        steps: int | None = Inference.steps,
+        step_size: float | None = Inference.step_size,
     ) -> Prediction:
         """Answer with the given task's mask, or with the inferred one's.
 
@@ -259,9 +252,8 @@ class SupSup(Method):
         """
         if task is not None:
             return Prediction(self._labels(inputs.to(self.brief.device), task))
-        how = {"steps": steps or 10, "step_size": step_size or 0.1} if algorithm == "gradient" else {}
-        ask = {"algorithm": algorithm, "objective": objective, "group": group, "evidence": evidence} | how
-        return self.predict_together(inputs, [(len(inputs), ask)])[0]
+        how = Inference(algorithm, objective, group, evidence, steps, step_size)
+        return self.predict_together(inputs, [(len(inputs), asdict(how))])[0]
 
     @classmethod
     def ask_version(cls, **parameters: Any) -> int:
@@ -275,19 +267,19 @@ class SupSup(Method):
 
     def shared_pass(self, **parameters: Any) -> str | None:
         """One-Shot with one image of evidence decides about each image by itself: such asks have forward passes in common."""
-        alone = parameters.get("algorithm", "one-shot") != "one-shot" or parameters.get("evidence", 1) != 1
-        return None if alone else "one-shot from one image"
+        how = Inference(**parameters)
+        return "one-shot from one image" if (how.algorithm, how.evidence) == (ONE_SHOT, 1) else None
 
     def predict_together(self, inputs: Tensor, asks: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Prediction]:
         inputs = inputs.to(self.brief.device)
         self._bank_live_mask()
+        wanted = [(count, Inference(**how)) for count, how in asks]
         if all(self.shared_pass(**how) for _, how in asks):
-            wanted = [(count, how.get("objective", "H"), how.get("group", 1)) for count, how in asks]
             tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, wanted)
         else:
-            alone = all(how["evidence"] == 1 for _, how in asks) or self.alone
+            alone = all(how.evidence == 1 for _, how in wanted) or self.alone
             base, bank, classes = self.base, self.bank, self.brief.classes
-            tasks = [infer_tasks(base, bank, inputs[:count], classes, alone=alone, **how) for count, how in asks]
+            tasks = [infer_tasks(base, bank, inputs[:count], classes, how, alone=alone) for count, how in wanted]
         labels = [torch.empty_like(some) for some in tasks]
         for inferred in torch.cat(tasks).unique().tolist():
             # What several asks take for this task is answered once.

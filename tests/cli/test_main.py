@@ -56,7 +56,7 @@ def test_training_that_diverges_ends_with_exit_code_2_unless_it_is_to_be_marked(
     code, out, _ = clbench(*request, "--json")
     assert (code, json.loads(out)["diverged"]) == (0, True)
     code, _, err = clbench(*naive, "--on-divergence", "go-on")
-    assert (code, err) == (2, "clbench: --on-divergence is stop or mark, not 'go-on'.\n")
+    assert (code, err) == (2, "clbench: Invalid value on_divergence=go-on: input should be 'stop' or 'mark'.\n")
 
 
 def test_a_run_is_asked_again_plotted_and_tabled(clbench, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_doctor_looks_at_everything(clbench) -> None:
         (["run", "--tasks", "3", "--checkpoints", "4"], "The checkpoint 4 is not between 1 and the last task, 3"),
         (["run", "--seeds", "a"], "--seeds takes whole numbers"),
         (["run", "--results", "/proc/nowhere"], "Nothing can be written"),
-        (["run", "--overwrite", "maybe"], "--overwrite is missing, always or never"),
+        (["run", "--overwrite", "maybe"], "Invalid value overwrite=maybe: input should be 'missing', 'always' or 'never'"),
         (["run", "--spec", "nowhere.json"], "There is no spec file"),
         (["run", "--device", "quantum"], "Unknown device"),
         (["ask", "123abc"], "There is no run '123abc'"),

@@ -15,6 +15,7 @@ from clbench.engine.evaluator import Ask
 from clbench.errors import UserError
 from clbench.method import Brief
 from clbench.methods import _inference
+from clbench.methods._inference import Inference
 from clbench.methods.supsup import SupSup, inference
 from clbench.methods.supsup.bank import MaskBank
 from clbench.methods.supsup.layout import Base, random_base
@@ -357,9 +358,7 @@ def test_h_counts_superfluous_outputs_too() -> None:
 def test_a_group_shares_the_task_that_its_first_images_decide(images: int, group: int, evidence: int, algorithm: str) -> None:
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=images, classes=3, seed=images)
     inputs = case.groups[0]
-    found = inference.infer_tasks(
-        case.base, case.bank, inputs, 3, algorithm=algorithm, objective="H", group=group, evidence=evidence
-    )
+    found = inference.infer_tasks(case.base, case.bank, inputs, 3, Inference(algorithm, "H", group, evidence))
     expected = []
     for first in range(0, images, group):
         members = inputs[first : first + group]
@@ -372,16 +371,15 @@ def test_a_group_shares_the_task_that_its_first_images_decide(images: int, group
 def test_groups_of_one_decide_each_for_itself() -> None:
     """So that the test above is not about masks that all groups agree on."""
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=17)
-    how = {"algorithm": "one-shot", "objective": "H", "evidence": 1}
-    alone = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, group=1, **how)
+    alone = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, Inference(group=1))
     assert len(alone.unique()) > 1
-    assert (alone != inference.infer_tasks(case.base, case.bank, case.groups[0], 3, group=6, **how)).any()
+    assert (alone != inference.infer_tasks(case.base, case.bank, case.groups[0], 3, Inference(group=6))).any()
 
 
 def test_a_group_larger_than_what_is_asked_about_is_all_of_it() -> None:
     """In the pass that several asks share too, and without memory for more."""
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=17)
-    asks = [(17, "H", 10**20), (17, "H", 17), (5, "H", 10**20)]
+    asks = [(count, Inference(group=group)) for count, group in ((17, 10**20), (17, 17), (5, 10**20))]
     huge, whole, some = inference.infer_from_one_image(case.base, case.bank, case.groups[0], 3, asks)
     assert huge.tolist() == whole.tolist() == [int(whole[0])] * 17
     assert some.tolist() == [int(whole[0])] * 5
@@ -389,11 +387,11 @@ def test_a_group_larger_than_what_is_asked_about_is_all_of_it() -> None:
 
 def test_groups_are_looked_at_in_parts_that_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=1)
-    how = {"algorithm": "one-shot", "objective": "H", "group": 2, "evidence": 2}
-    whole = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, **how)
+    how = Inference(group=2, evidence=2)
+    whole = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, how)
     monkeypatch.setattr(inference, "GRADIENT_BYTES", 3 * 4 * case.base.layout.size)
     calls = counted(monkeypatch, "superposed_gradient")
-    assert torch.equal(inference.infer_tasks(case.base, case.bank, case.groups[0], 3, **how), whole)
+    assert torch.equal(inference.infer_tasks(case.base, case.bank, case.groups[0], 3, how), whole)
     assert [len(arguments[3]) for arguments in calls] == [3, 3, 2, 1]
 
 
