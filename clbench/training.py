@@ -120,7 +120,7 @@ def warm_cosine(done: float) -> float:
     return done / WARM_UP if done < WARM_UP else cosine((done - WARM_UP) / (1 - WARM_UP))
 
 
-Schedule = Literal["constant", "cosine", "warm-up-cosine"]
+LearningRateSchedule = Literal["constant", "cosine", "warm-up-cosine"]
 SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine, "warm-up-cosine": warm_cosine}
 
 

@@ -1,1 +1,1 @@
-"""The zoo: one file (or folder) a method. Adding a method is adding a file with a subclass of ``clbench.method.Method``."""
+"""The zoo: one file (or folder) a method. To add a method, add a file with a subclass of ``clbench.method.Method``."""

@@ -1,4 +1,4 @@
-"""Shared by the baselines of the paper's Figure 2: their training on SplitCIFAR100 and SplitImageNet as a recipe."""
+"""Shared by the baselines of the paper's Figure 2: a recipe with their training on SplitCIFAR100 and SplitImageNet."""
 
 from typing import Any
 
@@ -7,6 +7,6 @@ from clbench.method import Recipe
 SOURCE = "Wortsman et al. 2020, section 4.1 (Figure 2), and the authors' scripts; without weight decay"
 
 
-def recipe(**own: Any) -> Recipe:
-    """Adam at 1e-3, unless it is a method's ``own`` business, falling along a cosine."""
-    return Recipe("split-*", "resnet-*", {"learning_rate": 1e-3, "schedule": "cosine"} | own, source=SOURCE, scenario="GG")
+def recipe(**learn: Any) -> Recipe:
+    """Parameters of Figure 2: a learning rate of 1e-3 that falls along a cosine, and those of the method, ``learn``."""
+    return Recipe("split-*", "resnet-*", {"learning_rate": 1e-3, "schedule": "cosine"} | learn, source=SOURCE, scenario="GG")

@@ -1,17 +1,17 @@
-"""Shared by the variants of elastic weight consolidation: the diagonal Fisher information and the quadratic penalty that it weighs.
+"""Shared by the variants of elastic weight consolidation: the diagonal Fisher information, and the quadratic penalty that it weights.
 
     F_k = 1/n sum_x sum_y w(y | x) (d log p(y | x) / d theta_k)^2
 
-is the mean over n training images of a task, at the parameters that it ends with, of the squared gradient of each image's own
-log-likelihood: never the square of a batch's mean gradient, which is smaller by about the batch size. The weights w are the ``fisher``:
+is computed on n training images of a task, at the parameters at the task's end. It is the mean of the squared gradients of each image's own
+log-likelihood, never the square of a batch's mean gradient, which is smaller by about the batch size. ``fisher`` decides the weights w:
 
-- ``exact``: w(y | x) = p(y | x), the model's own distribution, one backward pass for each output;
-- ``sampled``: one label drawn from p(y | x), the same in expectation;
-- ``empirical``: the true label, which is no estimate of the Fisher information unless the model is right about its uncertainty;
-- ``predicted``: the most probable label. It is far below the exact one where the model is confident (with two outputs and
-  probability p of the likelier, by the factor (1 - p) / p for a binary logit), and van de Ven & Tolias's strengths belong to it.
+- ``exact``: w(y | x) = p(y | x), the model's own distribution, with one backward pass for each output;
+- ``sampled``: one label drawn from p(y | x), which is the same in expectation;
+- ``empirical``: the true label, which estimates the Fisher information only if the model is right about its uncertainty;
+- ``predicted``: the most probable label. This is far below the exact value if the model is confident (with two outputs, a binary logit and
+  probability p of the likelier one, by the factor (1 - p) / p). Van de Ven & Tolias's strengths belong to this estimate.
 
-Where outputs of several tasks compete (GNu), y runs over those of all tasks so far.
+If outputs of several tasks compete (GNu), y runs over those of all tasks so far.
 """
 
 import abc
@@ -37,7 +37,7 @@ from ._weights import WeightMethod
 Estimator = Literal["exact", "sampled", "empirical", "predicted"]
 
 GRADIENTS_AT_A_TIME = 2**23
-"""Elements of the per-sample gradients held at once: few enough to stay near the processor."""
+"""Elements of the per-sample gradients in memory at once: few enough for the processor's cache."""
 
 
 def diagonal_fisher(
@@ -48,10 +48,10 @@ def diagonal_fisher(
     estimator: Estimator,
     draws: torch.Generator,
 ) -> Tensors:
-    """The mean over samples of squared gradients of log p(y | x) with respect to each of ``parameters``, in their shapes.
+    """The mean over samples of the squared gradients of log p(y | x) with respect to ``parameters``, in their shapes.
 
-    ``logits(parameters, inputs)`` [n, outputs] is a pure function; ``labels`` int64 [n] count only for ``empirical``, and ``draws``
-    only for ``sampled``.
+    ``logits(parameters, inputs)`` [n, outputs] is a pure function. ``labels`` int64 [n] are used only by ``empirical``, and
+    ``draws`` only by ``sampled``.
     """
 
     def weighted(parameters: Tensors, image: Tensor, label: Tensor, weight: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def diagonal_fisher(
 def _weighted_labels(
     probabilities: Tensor, truths: Tensor, estimator: Estimator, draws: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The labels [n] that an estimator takes the likelihood of, and their weights [n], one pair for each backward pass."""
+    """The labels [n] whose likelihood an estimator uses, and their weights [n]: one pair for each backward pass."""
     if estimator == "exact":
         for label in range(probabilities.shape[1]):
             yield torch.full_like(truths, label), probabilities[:, label]
@@ -89,7 +89,8 @@ def _weighted_labels(
 
 
 class FisherPenalty(WeightMethod):
-    """A method that adds strength/2 * sum_k F_k (theta_k - anchor_k)^2 to the loss. A subclass says how F and anchor grow by a task.
+    """A method that adds strength/2 * sum_k F_k (theta_k - anchor_k)^2 to the loss. A subclass says how a task
+    changes F and anchor.
 
     The sum is over the parameters that later tasks train: in GG the trunk (finished heads are frozen), in GNs and GNu the outputs too.
     """
@@ -111,7 +112,7 @@ class FisherPenalty(WeightMethod):
         super().__init__(brief, optimiser=optimiser, restart=restart)
         if batch_use(brief).mixed:
             raise UserError(
-                f"{self.name} needs the gradient of each image by itself, and the network normalises by the batch that it is given: "
+                f"{self.name} needs the gradient of each single image, but the network normalises over the batch: "
                 "use the method si, or a network that keeps running statistics."
             )
         self.strength = strength
@@ -122,7 +123,7 @@ class FisherPenalty(WeightMethod):
 
     @abc.abstractmethod
     def consolidate(self, fisher: Tensors) -> None:
-        """Add a finished task, whose Fisher information is given, to ``importance`` and ``anchor``."""
+        """Add a finished task with this Fisher information to ``importance`` and ``anchor``."""
 
     def begin_task(self, task: int, updates: int) -> None:
         super().begin_task(task, updates)
@@ -158,13 +159,15 @@ class FisherPenalty(WeightMethod):
     # State
 
     def progress(self) -> Tensors:
-        kept = {"importance": self.narrowed(self.importance), "anchor": self.narrowed(self.anchor)}
-        return super().progress() | {f"{what}.{name}": tensor for what, part in kept.items() for name, tensor in part.items()}
+        state = {"importance": self.narrowed(self.importance), "anchor": self.narrowed(self.anchor)}
+        return super().progress() | {
+            f"{what}.{name}": tensor for what, tensors in state.items() for name, tensor in tensors.items()
+        }
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)
         if progress:
-            for what, part in {"importance.": self.importance, "anchor.": self.anchor}.items():
-                part |= {
+            for what, tensors in {"importance.": self.importance, "anchor.": self.anchor}.items():
+                tensors |= {
                     n.removeprefix(what): t.to(self.brief.device, copy=True) for n, t in progress.items() if n.startswith(what)
                 }

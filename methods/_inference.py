@@ -1,6 +1,6 @@
-"""Shared by the methods that infer the task: the objectives H and G, Binary, grouping inputs into decisions, derivatives by statistics.
+"""Shared by the methods that infer the task: the objectives H and G, Binary, groups of inputs, derivatives with respect to statistics.
 
-Every algorithm looks at q groups of images at once, [q, e, *input_shape]: the e images of a group are evidence for one decision.
+Every algorithm takes q groups of images at once, [q, e, *input_shape]: the e images of a group are the evidence for one decision.
 """
 
 import math
@@ -19,7 +19,7 @@ from clbench.errors import UserError
 from clbench.method import Brief
 
 GRADIENT_BYTES = 512 * 2**20
-"""The most memory that the gradients of the groups in hand take: more groups are looked at one part after another."""
+"""The most memory for the gradients of the groups in one pass. More groups take several passes."""
 
 Objective = Callable[[Tensor, int], Tensor]
 Slopes = Callable[[Tensor | None], Tensor]
@@ -33,7 +33,7 @@ def entropy(logits: Tensor, classes: int) -> Tensor:
 
 
 def superfluous(logits: Tensor, classes: int) -> Tensor:
-    """G of section 3.6: logsumexp of all logits, with the gradient masked for the first ``classes``: [..., s] give [...].
+    """G of section 3.6, the logsumexp of all logits, without a gradient for the first ``classes``: [..., s] give [...].
 
     For a superfluous output its derivative is the softmax probability, which is also the derivative of the cross-entropy (Lemma 1).
     """
@@ -41,11 +41,11 @@ def superfluous(logits: Tensor, classes: int) -> Tensor:
 
 
 def superfluous_value(logits: Tensor, classes: int) -> Tensor:
-    """What G means as a value to compare between tasks: the logarithm of the probability of a superfluous output, [..., s] to [...].
+    """G as a value to compare between tasks: the logarithm of the probability of a superfluous output, [..., s] to [...].
 
-    It is the logsumexp of the superfluous outputs minus that of all. The value of ``superfluous`` itself contains the true class's logit,
-    which the right task makes large; and a value that changes when a number is added to all logits, as a softmax does not, compares the
-    levels of two networks' logits, which mean nothing.
+    It is the logsumexp of the superfluous outputs minus that of all outputs. The value of ``superfluous`` itself cannot be compared: it
+    contains the true class's logit, which the right task makes large, and it changes if a number is added to all logits, which means
+    nothing to a softmax.
     """
     return logits[..., classes:].logsumexp(-1) - logits.logsumexp(-1)
 
@@ -93,12 +93,12 @@ class Inference:
 def binary(slopes: Slopes, groups: Tensor, candidates: int) -> Tensor:
     """The Binary algorithm: each round rules out the half of the k candidates along which the objective falls least; int64 [q].
 
-    Candidates are halved by rank, so that ties cannot stall it: ceil(log2 k) rounds.
+    Candidates are halved by rank, so that ties cannot stop the search: it takes ceil(log2 k) rounds.
     """
     alive = torch.ones(len(groups), candidates, dtype=torch.bool, device=groups.device)
     count = candidates
     while count > 1:
-        # Where all are alive alpha is uniform for every group, and one superposition serves them all.
+        # While all candidates are alive, alpha is uniform for every group, and one superposition serves all groups.
         slope = slopes(None if count == candidates else alive / count).masked_fill(~alive, math.inf)
         count = -(-count // 2)
         alive = torch.zeros_like(alive).scatter_(1, slope.topk(count, largest=False).indices, True)
@@ -110,23 +110,23 @@ def decide(
 ) -> Tensor:
     """The inferred task of each of n inputs, int64 [n]: ``group`` consecutive inputs share one, decided by the first ``evidence``.
 
-    ``infer`` gives the tasks of at most ``at_a_time`` groups: [q, e, *input_shape] to int64 [q]. A ``group`` of more inputs than there are
-    is all of them. Unless the network takes one image ``alone``, one that is left over belongs to the last whole group.
+    ``infer`` gives the tasks of at most ``at_a_time`` groups: [q, e, *input_shape] to int64 [q]. A ``group`` larger than the number of
+    inputs means all of them. Unless the network takes one image ``alone``, a single image left over joins the last whole group.
     """
     group = min(group, len(inputs))
     if not alone and len(inputs) % group == 1 < len(inputs):
         tasks = decide(infer, inputs[:-1], group=group, evidence=evidence, at_a_time=at_a_time)
         return torch.cat([tasks, tasks[-1:]])
     whole = len(inputs) // group
-    # The last group may be smaller, and then has fewer images to offer as evidence.
-    parts = [inputs[: whole * group].unflatten(0, (whole, group))[:, :evidence]] if whole else []
-    parts += [inputs[whole * group :][None, :evidence]] if len(inputs) % group else []
-    decisions = [infer(some) for part in parts for some in part.split(max(1, at_a_time))]
+    # The last group may be smaller, and then has less evidence.
+    evidences = [inputs[: whole * group].unflatten(0, (whole, group))[:, :evidence]] if whole else []
+    evidences += [inputs[whole * group :][None, :evidence]] if len(inputs) % group else []
+    decisions = [infer(groups) for images in evidences for groups in images.split(max(1, at_a_time))]
     return torch.cat(decisions).repeat_interleave(group)[: len(inputs)]
 
 
 def answer_by_task(inputs: Tensor, tasks: Tensor, labels_of: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """The labels of inputs whose tasks are decided, int64 [n]: ``labels_of(inputs, task)`` answers for those of one task."""
+    """The labels of inputs with known tasks, int64 [n]: ``labels_of(inputs, task)`` gives the labels of one task's inputs."""
     labels = torch.empty_like(tasks)
     for task in tasks.unique().tolist():
         labels[tasks == task] = labels_of(inputs[tasks == task], task)
@@ -134,7 +134,7 @@ def answer_by_task(inputs: Tensor, tasks: Tensor, labels_of: Callable[[Tensor, i
 
 
 class DifferentiableStatistics(TorchFunctionMode):
-    """Inside it, batch normalisation with given statistics is plain arithmetic: PyTorch's own has no derivative by the statistics."""
+    """Makes batch normalisation with given statistics plain arithmetic: PyTorch's has no derivative with respect to the statistics."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (_batch_norm if function is batch_norm else function)(*args, **(kwargs or {}))
@@ -150,7 +150,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``torch.nn.functional.batch_norm``, with derivatives by ``mean`` and ``variance`` where they are used."""
+    """``torch.nn.functional.batch_norm``, with derivatives with respect to ``mean`` and ``variance`` if they are used."""
     if training or mean is None or variance is None:
         return batch_norm(inputs, mean, variance, weight, bias, training, momentum, eps)
     by_channel = (-1, *[1] * (inputs.ndim - 2))

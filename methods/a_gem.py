@@ -3,16 +3,16 @@
     g~ = g                                   if g . r >= 0
          g - (g . r) / (r . r) r             otherwise
 
-g is the gradient of the present batch's loss and r that of a batch drawn from the memory of earlier tasks: to first order a step along g~
-does not raise the mean loss on the memory. Both run over all trained tensors; in GG and GNu over the outputs of all tasks, an image's loss
-being that of its own task's.
+g is the gradient of the present batch's loss, and r the gradient of a batch drawn from the memory of earlier tasks. To first order, a step
+along g~ does not raise the mean loss on the memory. Both gradients cover all trained tensors, in GG and GNu the outputs of all tasks; the
+loss of an image is that of its own task.
 
-Deviations: the memory of a task is a uniform sample of its training split, of the same size for each task, taken when the task ends (the
-paper keeps as many images of each class); the number of passes over a task is that of the run (the paper makes one). The projected gradient
-goes to the chosen optimiser (the paper's is plain SGD: ``optimiser=sgd``).
+Deviations: the memory of a task is a uniform sample of its training split, of the same size for each task, drawn when the task ends (the
+paper keeps the same number of images of each class); the run decides the number of passes over a task (the paper makes one). The projected
+gradient goes to the chosen optimiser (the paper's is plain SGD: ``optimiser=sgd``).
 
-Stores, to predict: the network, with outputs for each task in GG and GNu. To go on: the images in memory (float32) with their labels, as
-many more with each task.
+Stored to predict: the network, with outputs for each task in GG and GNu. Needed to resume: the images in memory (float32) with their
+labels; each task adds the same number.
 """
 
 from typing import Any, Literal
@@ -29,19 +29,19 @@ from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
 from ._check import for_check
-from ._rehearsal import RehearsalMethod
+from ._one_layer import OneLayerMethod
 
 
 def project(gradient: Tensors, reference: Tensors) -> Tensors:
-    """``gradient`` without its part against ``reference``, if it has one: equation 11 of the paper."""
+    """``gradient`` without its component against ``reference``, if it has one: equation 11 of the paper."""
     along = torch.stack([(gradient[name] * reference[name]).sum() for name in gradient]).sum()
     square = torch.stack([(tensor * tensor).sum() for tensor in reference.values()]).sum()
-    # Where the reference vanishes there is nothing to be against; its place in the quotient must be finite.
+    # A reference of 0 changes nothing, but the quotient must stay finite.
     share = along.clamp(max=0) / torch.where(square > 0, square, torch.ones_like(square))
     return {name: tensor - share * reference[name] for name, tensor in gradient.items()}
 
 
-class AGem(RehearsalMethod):
+class AGem(OneLayerMethod):
     """A-GEM: gradients that do not raise the mean loss on a memory."""
 
     name = "a-gem"
@@ -59,7 +59,7 @@ class AGem(RehearsalMethod):
         learning_rate: float = 1e-4,
     ) -> None:
         """``memory_per_task``: images kept of each task; ``sample``: images of all earlier tasks that give each step's reference
-        gradient; ``optimiser`` with its defaults but for the ``learning_rate``, begun afresh with each task."""
+        gradient; ``optimiser`` with its defaults but for the ``learning_rate``, re-initialised for each task."""
         positive(memory_per_task=memory_per_task, sample=sample)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         self.memory_per_task = memory_per_task
@@ -68,13 +68,13 @@ class AGem(RehearsalMethod):
         self.labels = torch.empty(0, dtype=torch.int64, device=brief.device)
 
     def loss(self, trained: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
-        """The batch's loss, with the projected gradient: once there is a memory, a linear function of the trained tensors has it."""
+        """The batch's loss, with the projected gradient: once there is a memory, a linear function of the trained tensors carries it."""
         plain = super().loss
         if "memory" not in given:
             return plain(trained, given, inputs, labels)
-        here = {name: tensor.detach() for name, tensor in trained.items()}
-        gradient, (value, buffers) = grad_and_value(plain, has_aux=True)(here, given, inputs, labels)
-        reference, _ = grad(plain, has_aux=True)(here, given, given["memory"]["inputs"], given["memory"]["labels"])
+        present = {name: tensor.detach() for name, tensor in trained.items()}
+        gradient, (value, buffers) = grad_and_value(plain, has_aux=True)(present, given, inputs, labels)
+        reference, _ = grad(plain, has_aux=True)(present, given, given["memory"]["inputs"], given["memory"]["labels"])
         projected = project(gradient, reference)
         linear = torch.stack([(projected[name].detach() * tensor).sum() for name, tensor in trained.items()]).sum()
         return linear - linear.detach() + value.detach(), buffers
@@ -87,7 +87,7 @@ class AGem(RehearsalMethod):
         return {"memory": {"inputs": self.inputs[rows], "labels": self.labels[rows]}}
 
     def end_task(self, data: Split) -> None:
-        """Keep a sample of the task's images."""
+        """Store a sample of the task's images."""
         inputs, labels = data.whole()
         rows = torch.randperm(len(labels), generator=generator(self.brief.seed, "memory", self.task))[: self.memory_per_task]
         rows = rows.to(labels.device)

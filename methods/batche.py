@@ -1,31 +1,32 @@
 """BatchE, BatchEnsemble for lifelong learning (Wen et al., ICLR 2020).
 
-All tasks share the weights W; task i has two vectors for each of them, whose outer product scales it elementwise:
+All tasks share the weights W. For each weight, task i has two vectors whose outer product scales it elementwise:
 
     W_i = W * (s_i t_i')        s_i along the outputs of W, t_i along its inputs (a convolution's kernel is scaled as one)
 
-W, s_1 and t_1 are learned on the first task; W is frozen then, and later tasks learn s_i and t_i alone, which start as random signs.
+W, s_1 and t_1 are learned on the first task. Then W is frozen, and later tasks learn only s_i and t_i, which start as random signs.
 With ``trunk="random"`` ("Rand W") W is never trained. All weights that layers multiply by have vectors, the last layer's too; biases,
 normalisation scales and embeddings belong to W.
 
 Task inference as in "Supermasks in Superposition" (Wortsman et al. 2020, Figure 5 right): every rank-one matrix, and the task's batch-norm
-statistics, get a coefficient in p(alpha) = f(x, W * sum_i alpha_i s_i t_i'), and One-Shot takes the task along which the objective, the
-entropy H or G of the superfluous outputs, falls most at alpha = 1/k: dH/dalpha_i = s_i' (W * dH/dW_eff) t_i. Binary goes on from there:
-it rules out half of the tasks, and looks again at the mean of the others. The large-batch algorithms (appendix C of that paper) answer all
-images of evidence as every task, and take the task with the lowest mean entropy or the highest mean maximum probability.
+statistics, get a coefficient in p(alpha) = f(x, W * sum_i alpha_i s_i t_i'). One-Shot takes the task along which the objective, the
+entropy H or G of the superfluous outputs, falls most at alpha = 1/k: dH/dalpha_i = s_i' (W * dH/dW_eff) t_i. Binary takes several such
+steps: it rules out half of the tasks, and repeats the step at the mean of the others. The large-batch algorithms (appendix C of that paper)
+answer all images of evidence as every task, and take the task with the lowest mean entropy or the highest mean maximum probability.
 
-The paper says of Figure 5 right that One-Shot "can be used"; it gives neither numbers in the text nor from how many images a task is
-inferred, and its scripts do not draw the figure. Two independent implementations find 24 to 32 % of ten permutations by One-Shot from one
-image. ``clbench figure fig5-right`` shows what One-Shot and Binary find from 1 and from 128 images; it cannot show what the paper's line
-was.
+The paper says of Figure 5 right that One-Shot "can be used". Its text gives no numbers and does not say from how many images a task is
+inferred, and its scripts do not draw the figure. Two independent implementations infer 24 to 32 % of ten permutations by One-Shot from one
+image. ``clbench figure fig5-right`` shows the results of One-Shot and Binary from 1 and from 128 images; it cannot show what the paper's
+line was.
 
-Deviations: every task begins with a fresh optimiser; W is Kaiming normal in every network, where the authors' configurations leave a
+Deviations: the optimiser is re-initialised for every task; W is Kaiming normal in every network, while the authors' configurations leave a
 ResNet's weights as PyTorch draws them (uniform, with a sixth of the variance); predictions are made among the task's own labels, never a
-superfluous output; where the task is to be inferred, the recipe leaves out weight decay. Adam turns it into a pull as strong as the loss's
-wherever gradients are small: s of the superfluous outputs goes to 0 on all tasks but the first, and One-Shot takes nearly every image for
-the first task's (5 permutations of the embedded MNIST, LeNet, 300 updates, H from one image: 28 % of tasks right with it, 80 % without).
+superfluous output; if the task has to be inferred, the recipe leaves out weight decay. Adam turns weight decay into a pull as strong as the
+loss's wherever gradients are small: s of the superfluous outputs goes to 0 on all tasks but the first, and One-Shot assigns nearly every
+image to the first task (5 permutations of the embedded MNIST, LeNet, 300 updates, H from one image: 28 % of tasks are inferred correctly
+with weight decay, 80 % without).
 
-Stores, to predict: W (with a random trunk its seed), and the vectors and batch-norm statistics of each task. To go on: nothing more.
+Stored to predict: W (if it is random, its seed), and the vectors and batch-norm statistics of each task. Needed to resume: nothing else.
 """
 
 from functools import cached_property
@@ -41,7 +42,7 @@ from clbench.errors import UserError
 from clbench.method import Brief, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
-from clbench.training import Schedule, Tensors, adam
+from clbench.training import LearningRateSchedule, Tensors, adam
 
 from ._check import for_check
 from ._figure_2 import recipe
@@ -87,13 +88,13 @@ class BatchE(PerTaskMethod):
         learning_rate: float = 1e-4,
         vector_learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
     ) -> None:
-        """A learner without tasks.
+        """Create a learner that has no tasks yet.
 
-        ``outputs``: the output size, superfluous neurons included (None: as many as classes); ``trunk``: where W comes from. Adam with
-        ``learning_rate`` while W is trained, with ``vector_learning_rate`` where the vectors alone are, and ``weight_decay`` on what is
-        trained; both rates follow ``schedule`` over a task's updates.
+        ``outputs``: the output size, superfluous neurons included (None: the number of classes); ``trunk``: where W comes from. Adam has
+        ``learning_rate`` while W is trained, ``vector_learning_rate`` when only the vectors are, and ``weight_decay`` on everything that
+        is trained; both rates follow ``schedule`` over a task's updates.
         """
         self.outputs = outputs = brief.classes if outputs is None else outputs
         if outputs < brief.classes:
@@ -118,7 +119,7 @@ class BatchE(PerTaskMethod):
         return {name: tensor.to(self.brief.device) for name, tensor in signs.items()}
 
     def effective(self, tensors: Tensors) -> Tensors:
-        """W * (s t'); for vectors [k, n] in the place of [n], W * sum_i s_i t_i'."""
+        """W * (s t'); for vectors [k, n] instead of [n], W * sum_i s_i t_i'."""
 
         def scaled(name: str) -> Tensor:
             s, t = (tensors[f"{name}.{which}"].view(-1, self.weights[name]["st".index(which)]) for which in "st")
@@ -178,30 +179,31 @@ class BatchE(PerTaskMethod):
 
         ``alpha``: [q, k], or None for 1/k everywhere.
         """
-        own, count = self.rows.stacked(), len(self.rows)
+        stacked, count = self.rows.stacked(), len(self.rows)
         value = GRADIENT_OBJECTIVES[objective]
 
         def of_group(alpha: Tensor, images: Tensor) -> Tensor:
-            state = self.superposed(own, alpha)
+            state = self.superposed(stacked, alpha)
             return value(functional_call(self.network, state, (images,)), self.brief.classes).mean()
 
-        each = None if alpha is None else 0
+        by_group = None if alpha is None else 0
         at = torch.full((count,), 1 / count, device=groups.device) if alpha is None else alpha
         with DifferentiableStatistics():
-            return vmap(grad(of_group), in_dims=(each, 0))(at, groups)
+            return vmap(grad(of_group), in_dims=(by_group, 0))(at, groups)
 
-    def superposed(self, own: Tensors, alpha: Tensor) -> Tensors:
+    def superposed(self, stacked: Tensors, alpha: Tensor) -> Tensors:
         """Parameters and buffers of the superposition of all tasks, from their stacked vectors and statistics [k, n]."""
-        vectors = {name: alpha[:, None] * own[name] if name.endswith(".s") else own[name] for name in own}
-        statistics = {name: torch.tensordot(alpha, own[name], 1) for name in self.statistics}
+        vectors = {name: alpha[:, None] * tensor if name.endswith(".s") else tensor for name, tensor in stacked.items()}
+        statistics = {name: torch.tensordot(alpha, stacked[name], 1) for name in self.statistics}
         return self.fresh_buffers | self.effective(self.shared | vectors) | statistics
 
     def doubt(self, groups: Tensor, algorithm: str) -> Tensor:
-        """How little the evidence [q, e, *input_shape] looks like each task's, by a large-batch algorithm: [q, k]."""
+        """How little the evidence [q, e, *input_shape] fits each task, by a large-batch algorithm: [q, k]."""
         images = groups.flatten(0, 1)
         with torch.no_grad():
             logits = [self.logits(images, task) for task in range(len(self.rows))]
         of_image = [
-            entropy(some, self.brief.classes) if algorithm == "large-batch-entropy" else -some.softmax(1).amax(1) for some in logits
+            entropy(outputs, self.brief.classes) if algorithm == "large-batch-entropy" else -outputs.softmax(1).amax(1)
+            for outputs in logits
         ]
         return torch.stack([values.view(groups.shape[:2]).mean(1) for values in of_image], 1)

@@ -1,17 +1,17 @@
 """Bayesian gradient descent (Zeno, Golan, Hoffer, Soudry 2018, "Task Agnostic Continual Learning Using Online Variational Bayes").
 
-The posterior of every weight is a normal distribution; with theta = mu + sigma * e, e ~ N(0, 1), and L the batch's summed cross-entropy:
+The posterior of every weight is a normal distribution. With theta = mu + sigma * e, e ~ N(0, 1), and L the batch's summed cross-entropy:
 
     mu    <- mu - eta sigma^2 E[dL/dtheta]
     sigma <- sigma sqrt(1 + (sigma E[dL/dtheta e] / 2)^2) - sigma^2 E[dL/dtheta e] / 2
 
-(the paper's closed form of online variational Bayes). A weight of which the data say much gets a small sigma, and from then on it hardly
-moves: that is what acts against forgetting. Nothing is told about tasks and nothing is asked.
+(the paper's closed form of online variational Bayes). If the data determine a weight, its sigma becomes small, and from then on the weight
+hardly moves: this acts against forgetting. The method neither gets nor needs the task.
 
-Expectations are means over Monte Carlo samples, one e for the whole batch in each. Predictions are made with the means mu alone. The means
-start at the network's own initialisation, as in the authors' code. Batch-norm statistics, if any, pass through the samples in turn.
+Expectations are means over Monte Carlo samples, each with one e for the whole batch. Predictions use only the means mu. The means
+start at the network's own initialisation, as in the authors' code. Batch-norm statistics, if any, pass from sample to sample.
 
-Stores, to predict: the means. To go on: as many standard deviations, and the number of steps.
+Stored to predict: the means. Needed to resume: the standard deviations, of the same size, and the number of steps.
 """
 
 from typing import Any
@@ -29,9 +29,9 @@ from ._weights import WeightMethod
 
 
 def bayesian_descent(rate: float) -> Optimiser:
-    """The update of posteriors [2, ...], means and standard deviations, by the gradient of the expected loss.
+    """The update of posteriors [2, ...] (means and standard deviations) by the gradient of the expected loss.
 
-    As theta = mu + sigma e, that gradient is E[dL/dtheta] and E[dL/dtheta e].
+    Because theta = mu + sigma e, this gradient is E[dL/dtheta] and E[dL/dtheta e].
     """
 
     def rule(posterior: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
@@ -61,21 +61,21 @@ class BGD(WeightMethod):
     )
 
     def __init__(self, brief: Brief, *, deviation: float = 0.06, samples: int = 10, rate: float = 1.0) -> None:
-        """``deviation``: sigma at first (the authors' 0.06 for permuted MNIST without boundaries, 0.02 for ten passes a task);
+        """``deviation``: the initial sigma (the authors' 0.06 for permuted MNIST without boundaries, 0.02 for ten passes a task);
         ``samples`` of the weights for each step; ``rate``: eta."""
         above_zero(deviation=deviation, rate=rate)
         positive(samples=samples)
         super().__init__(brief, optimiser=bayesian_descent(rate))
         self.samples = samples
         self.steps = 0
-        self._take_up(self.trained, {name: torch.full_like(mean, deviation) for name, mean in self.trained.items()})
+        self._set_posterior(self.trained, {name: torch.full_like(mean, deviation) for name, mean in self.trained.items()})
 
-    def _take_up(self, means: Tensors, deviations: Tensors) -> None:
+    def _set_posterior(self, means: Tensors, deviations: Tensors) -> None:
         self.posterior = {name: torch.stack([means[name], deviations[name]]) for name in means}
-        self.trained = {name: both[0] for name, both in self.posterior.items()}  # views: they move with the posterior
+        self.trained = {name: both[0] for name, both in self.posterior.items()}  # views of the posterior: they change with it
 
     def begin_task(self, task: int, updates: int) -> None:
-        """It learns the same whether tasks are given or not."""
+        """Do nothing: the method learns the same whether tasks are given or not."""
 
     def loss(self, posterior: Tensors, given: dict[str, Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensors]:
         """The mean of the batch's summed loss over samples of the weights."""
@@ -104,4 +104,4 @@ class BGD(WeightMethod):
         if progress is not None:
             self.steps = int(progress["steps"])
             deviations = {name: progress[f"deviation.{name}"].to(self.brief.device) for name in deviations}
-        self._take_up(self.trained, deviations)
+        self._set_posterior(self.trained, deviations)

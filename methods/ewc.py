@@ -4,18 +4,17 @@
 
 (Kirkpatrick et al. 2017, equation 3, with F_t the mean over samples of squared per-sample gradients: see ``_fisher.py``).
 
-Deviations: none in what is learned. A sum of quadratics is one quadratic, so that two tensors hold all the tasks: with F = sum_t F_t and
-anchor = sum_t F_t theta_t / F the penalty above is strength/2 * sum_k F_k (theta_k - anchor_k)^2 plus a constant (Huszár 2018). The
-constant, which no gradient sees, is left out of the reported loss, and memory does not grow with tasks as in implementations that keep 2 t
-tensors. The optimiser goes on from task to task, unless ``restart`` is on.
+Deviations: none in what is learned. A sum of quadratics is one quadratic, so two tensors represent all tasks: with F = sum_t F_t and
+anchor = sum_t F_t theta_t / F, the penalty above is strength/2 * sum_k F_k (theta_k - anchor_k)^2 plus a constant (Huszár 2018). The
+constant has no gradient and is left out of the reported loss. Memory does not grow with tasks, as it does in implementations that store
+2 t tensors. The optimiser's state passes from task to task, unless ``restart`` is on.
 
-The sum pulls from where the last task ended back to a mean of all ends, so that with many tasks those in the middle suffer: online EWC,
-anchored at the last end, has no such pull. The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream
-seed 100, 500 updates a task).
+The sum pulls from the end of the last task back to a mean of all ends, so that with many tasks those in the middle suffer. Online EWC
+is anchored at the last end and has no such pull. The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100,
+stream seed 100, 500 updates a task).
 
-Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
-F and anchor, each of the size of the network (in GG: of the trunk), and the
-optimiser's averages where it goes on.
+Stored to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). Needed to
+resume: F and anchor, each of the size of the network (in GG: of the trunk), and the optimiser's averages if ``restart`` is off.
 """
 
 from typing import Literal
@@ -52,8 +51,8 @@ class EWC(FisherPenalty):
         restart: bool = False,
     ) -> None:
         """``strength``: lambda, before the 1/2; ``fisher``: how the information is estimated (``_fisher.py``), from ``samples`` training
-        images of a task (from all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``, which goes on from
-        task to task unless ``restart`` is on."""
+        images of a task (all, if it has fewer); ``optimiser`` with its defaults but for the ``learning_rate``; ``restart``: whether it
+        is re-initialised for each task."""
         super().__init__(
             brief,
             strength=strength,
@@ -65,9 +64,9 @@ class EWC(FisherPenalty):
 
     def consolidate(self, fisher: Tensors) -> None:
         for name, new in fisher.items():
-            now = self.trained[name]
+            present = self.trained[name]
             before = self.importance.get(name, torch.zeros_like(new))
-            anchor = self.anchor.get(name, now)
+            anchor = self.anchor.get(name, present)
             self.importance[name] = before + new
-            mean = anchor + new / (before + new) * (now - anchor)
-            self.anchor[name] = torch.where(before > 0, mean, now)
+            mean = anchor + new / (before + new) * (present - anchor)
+            self.anchor[name] = torch.where(before > 0, mean, present)

@@ -1,16 +1,16 @@
-"""The paper's upper bound (Wortsman et al. 2020, section 4.1): fine-tuning on task after task, with a full copy kept for each.
+"""The paper's upper bound (Wortsman et al. 2020, section 4.1): fine-tuning on task after task, with a full copy stored for each.
 
-Task i is answered by the copy made right after it: what is reported is the diagonal of sequential fine-tuning. The trunk for task i was
-trained on tasks 1 to i; each task's head, optimiser and batch-norm statistics begin afresh. Other bounds are ``independent`` (a network
-for each task) and ``joint`` (all data at once).
+Task i is answered by the copy made right after it, so the result is the diagonal of sequential fine-tuning. The trunk for task i was
+trained on tasks 1 to i; head, optimiser and batch-norm statistics are re-initialised for each task. Other bounds are ``independent`` (a
+network for each task) and ``joint`` (all data at once).
 
-Stores, to predict: all parameters and batch-norm statistics for each task. To go on: nothing more.
+Stored to predict: all parameters and batch-norm statistics for each task. Needed to resume: nothing else.
 """
 
 from typing import Literal
 
 from clbench.method import Brief
-from clbench.training import OPTIMISERS, Schedule, Tensors
+from clbench.training import OPTIMISERS, LearningRateSchedule, Tensors
 
 from ._check import for_check
 from ._figure_2 import recipe
@@ -18,7 +18,7 @@ from ._per_task import PerTaskMethod
 
 
 class UpperBound(PerTaskMethod):
-    """Sequential fine-tuning, with a copy kept for each task."""
+    """Sequential fine-tuning, with a copy stored for each task."""
 
     name = "upper-bound"
     recipes = (recipe(optimiser="adam"), for_check())
@@ -29,7 +29,7 @@ class UpperBound(PerTaskMethod):
         *,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
     ) -> None:
         """``optimiser`` with its defaults but for the ``learning_rate``, which follows ``schedule`` over a task's updates."""
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), schedule=schedule)

@@ -1,14 +1,15 @@
-"""A bound: an independent network for each task, trained from weights of its own and kept whole.
+"""A bound: an independent network for each task, trained from its own initial weights and stored as a whole.
 
-Nothing passes between tasks, so that nothing is forgotten and nothing transferred. The paper's upper bound is another (``upper-bound``).
+Nothing passes between tasks, so nothing is forgotten and nothing is transferred. The paper's upper bound is a different method,
+``upper-bound``.
 
-Stores, to predict: all parameters and batch-norm statistics for each task. To go on: nothing more.
+Stored to predict: all parameters and batch-norm statistics for each task. Needed to resume: nothing else.
 """
 
 from typing import Literal
 
 from clbench.method import Brief
-from clbench.training import OPTIMISERS, Schedule, Tensors
+from clbench.training import OPTIMISERS, LearningRateSchedule, Tensors
 
 from ._check import for_check
 from ._figure_2 import recipe
@@ -27,7 +28,7 @@ class Independent(PerTaskMethod):
         *,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
     ) -> None:
         """``optimiser`` with its defaults but for the ``learning_rate``, which follows ``schedule`` over a task's updates."""
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), schedule=schedule)

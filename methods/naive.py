@@ -1,8 +1,9 @@
-"""Naive fine-tuning: one network trained on every task in turn, with nothing against forgetting. The floor that every method must beat.
+"""Naive fine-tuning: one network trained on every task in turn, with nothing against forgetting. Every method should do better.
 
     loss = cross-entropy of the present batch
 
-Stores the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``).
+Stored to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). Needed to
+resume: the optimiser's averages if ``restart`` is off.
 """
 
 from typing import Literal
@@ -16,7 +17,7 @@ from ._weights import WeightMethod
 
 
 class Naive(WeightMethod):
-    """Naive fine-tuning, without anything against forgetting."""
+    """Naive fine-tuning, with nothing against forgetting."""
 
     name = "naive"
     scenarios = frozenset({GG, GNS, GNU, NNS})
@@ -31,6 +32,5 @@ class Naive(WeightMethod):
         learning_rate: float = 1e-4,
         restart: bool = False,
     ) -> None:
-        """``optimiser`` with its defaults but for the ``learning_rate``; it goes on from task to task, as it must where no task is given,
-        or with ``restart`` begins again with each given task."""
+        """``optimiser`` with its defaults but for the ``learning_rate``; ``restart``: whether it is re-initialised for each given task."""
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)

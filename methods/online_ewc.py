@@ -4,16 +4,15 @@
     after each task t:  F* <- gamma F* + F_t,  theta* <- theta
 
 (Schwarz et al. 2018, section 3.2, with F_t the mean over samples of squared per-sample gradients: see ``_fisher.py``). ``gamma`` acts
-twice: in the merge, and in the penalty. With gamma = 1 it differs from offline EWC in its anchor alone.
+twice: in the merge, and in the penalty. With gamma = 1 the only difference from offline EWC is the anchor.
 
-Deviations: without the knowledge base and the distillation of Progress & Compress; the optimiser goes on from task to task,
+Deviations: the knowledge base and the distillation of Progress & Compress are left out; the optimiser's state passes from task to task,
 unless ``restart`` is on.
 
 The default strength was chosen on ten permutations of mnist-5k in GNs (LeNet-300-100, stream seed 100, 500 updates a task).
 
-Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
-gamma F* and theta*, each of the size of the network (in GG: of the trunk), and the
-optimiser's averages where it goes on.
+Stored to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). Needed to
+resume: gamma F* and theta*, each of the size of the network (in GG: of the trunk), and the optimiser's averages if ``restart`` is off.
 """
 
 from typing import Literal
@@ -58,8 +57,8 @@ class OnlineEWC(FisherPenalty):
         restart: bool = False,
     ) -> None:
         """``strength``: lambda, before the 1/2; ``gamma``: decay of earlier tasks' Fisher, from 0 to 1; ``fisher``: how the information is
-        estimated (``_fisher.py``), from ``samples`` training images of a task (from all, if it has fewer); ``optimiser`` with its defaults
-        but for the ``learning_rate``, which goes on from task to task unless ``restart`` is on."""
+        estimated (``_fisher.py``), from ``samples`` training images of a task (all, if it has fewer); ``optimiser`` with its defaults but
+        for the ``learning_rate``; ``restart``: whether it is re-initialised for each task."""
         super().__init__(
             brief,
             strength=strength,
@@ -74,6 +73,6 @@ class OnlineEWC(FisherPenalty):
 
     def consolidate(self, fisher: Tensors) -> None:
         for name, new in fisher.items():
-            # ``importance`` has had its gamma already: it is what the penalty weighs by, and what the next merge decays to.
+            # ``importance`` is gamma F*: both the penalty and the next merge use it in this form.
             self.importance[name] = self.gamma * (self.importance.get(name, 0.0) + new)
             self.anchor[name] = self.trained[name].clone()

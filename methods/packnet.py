@@ -1,18 +1,18 @@
 """PackNet: tasks packed into one network by pruning (Mallya & Lazebnik, CVPR 2018).
 
-Each task first trains all weights that no earlier task owns, with the others fixed but in use. It then prunes: in every layer the fraction
-``keep`` of its weights largest in magnitude becomes its own for ever, the rest is set to 0 and left to later tasks; what it owns is trained
-on to the task's end. Task i is answered with the weights of tasks 1 to i:
+Each task first trains all weights that no earlier task owns; the others are fixed but in use. Then it prunes: in every layer it takes the
+fraction ``keep`` of these weights with the largest magnitude as its own for ever, and sets the rest to 0 for later tasks. It trains its own
+weights to the task's end. Task i is answered with the weights of tasks 1 to i:
 
     p = head_i(f(x, W * [owner <= i]))
 
-Biases and normalisation scales are learned on the first task and frozen; each task has a head, which is not pruned. Free weights become
-fewer by the factor 1 - ``keep`` with each task: PackNet is made for few.
+Biases and normalisation scales are learned on the first task and frozen. Each task has a head, which is not pruned. The number of free
+weights falls by the factor 1 - ``keep`` with each task: PackNet is made for few tasks.
 
-Deviations: batch-norm statistics are per task; every task, and the training after pruning, begins with a fresh optimiser.
+Deviations: batch-norm statistics are per task; the optimiser is re-initialised for every task and for the training after pruning.
 
-Stores, to predict: W and the owner of each of the trunk's weights (a byte; two bytes from 256 tasks on), and for each task a head and
-batch-norm statistics. To go on: nothing more.
+Stored to predict: W and the owner of each of the trunk's weights (a byte; two bytes from 256 tasks on), and for each task a head and
+batch-norm statistics. Needed to resume: nothing else.
 """
 
 from typing import Literal
@@ -47,7 +47,7 @@ class PackNet(MaskMethod):
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
     ) -> None:
-        """``keep``: the fraction of the free weights that a task makes its own; ``retrain``: the fraction of its updates after pruning;
+        """``keep``: the fraction of the free weights that a task takes as its own; ``retrain``: the fraction of its updates after pruning;
         ``optimiser`` with its defaults but for the ``learning_rate``."""
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         for what, value in {"keep": keep, "retrain": retrain}.items():
@@ -55,13 +55,13 @@ class PackNet(MaskMethod):
                 raise UserError(f"{what} must be between 0 and 1, not {value}.")
         self.keep, self.retrain = keep, retrain
         self.shared = {name: self.initial[name] for name in self.trunk}
-        # Owners are counted from 1; 0 is none.
+        # Owners are counted from 1; 0 means free.
         self.shared |= {name + OWNER: torch.zeros_like(self.initial[name], dtype=torch.int16) for name in self.maskable}
 
     # Learning
 
     def learns_shared(self, task: int) -> bool:
-        """Not as a whole: what a task may train of it is among its own while it learns."""
+        """Not as a whole: the part that a task may train is among its own tensors while it learns."""
         return False
 
     def fresh_own(self, task: int) -> Tensors:
@@ -86,14 +86,14 @@ class PackNet(MaskMethod):
         return super().observe(inputs, labels)
 
     def _prune(self) -> None:
-        """Make the largest of the free weights the task's own, and set the rest to 0."""
+        """Give the largest free weights to the task, and set the rest to 0."""
         for name in self.maskable:
             fixed, owner = self.given["fixed"], self.shared[name + OWNER]
             size = torch.where(fixed[name + FREE], self.trained[name].abs(), -1).flatten()
             largest = size.topk(round(self.keep * int((size >= 0).sum()))).indices
-            own = torch.zeros_like(size, dtype=torch.bool).index_fill(0, largest, True).view(owner.shape)
-            fixed |= {name + FREE: own, name + KEPT: fixed[name + KEPT] * (owner > 0)}
-            self.shared[name + OWNER] = owner.masked_fill(own, self.task + 1)
+            selected = torch.zeros_like(size, dtype=torch.bool).index_fill(0, largest, True).view(owner.shape)
+            fixed |= {name + FREE: selected, name + KEPT: fixed[name + KEPT] * (owner > 0)}
+            self.shared[name + OWNER] = owner.masked_fill(selected, self.task + 1)
         self._train(self.trained, self.step)
 
     def end_task(self, data: Split) -> None:
@@ -104,10 +104,10 @@ class PackNet(MaskMethod):
         return {name: self.trained[name] for name in self.head}
 
     def settled(self) -> Tensors:
-        """The weights that a task owns, and what the first task alone learns."""
+        """The weights that tasks own, and the parameters that only the first task learns."""
         of_first = {name: self.shared[name] for name in self.trunk if name not in self.maskable and self.rows}
         owned = {(task, name): self.shared[name + OWNER] == task + 1 for task in range(len(self.rows)) for name in self.maskable}
-        return of_first | {f"{task}/{name}": self.shared[name][own] for (task, name), own in owned.items()}
+        return of_first | {f"{task}/{name}": self.shared[name][mask] for (task, name), mask in owned.items()}
 
     # Answering
 
@@ -127,7 +127,7 @@ class PackNet(MaskMethod):
 
     @classmethod
     def rewind(cls, learned: Tensors, tasks: int) -> Tensors | None:
-        """Later tasks' weights were free, and 0."""
+        """Later tasks' weights were free and 0 then."""
         earlier = dict(super().rewind(learned, tasks) or {})
         for name in [name for name in learned if name.endswith(OWNER)]:
             weight, later = name.removesuffix(OWNER), learned[name] > tasks

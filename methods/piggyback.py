@@ -1,16 +1,17 @@
 """Piggyback: masks on a trained trunk (Mallya, Davis, Lazebnik, ECCV 2018).
 
 The trunk W and the first head are learned on the first task, unmasked; then W is frozen. Every later task learns a real-valued score for
-each of the trunk's weights, thresholded to a mask, and a head of its own:
+each of the trunk's weights, which a threshold turns into a mask, and a head of its own:
 
-    p = head_i(f(x, W * M_i)),    M_i = [score > threshold],    the gradient passed straight through the threshold.
+    p = head_i(f(x, W * M_i)),    M_i = [score > threshold],    the gradient passes straight through the threshold.
 
-Scores start at 1e-2 and the threshold is 5e-3, as published: every mask begins with all weights kept. Biases and normalisation scales
-belong to W. SupSup differs in that W is random, the head is masked too, and the scores start at random.
+Scores start at 1e-2 and the threshold is 5e-3, as published, so every mask starts with all weights selected. Biases and normalisation
+scales belong to W. SupSup differs: W is random, the head is masked too, and the scores start at random.
 
 Deviations: the trunk is learned on the stream's first task, not on ImageNet; batch-norm statistics are per task.
 
-Stores, to predict: W, and for each task a bit for every weight of the trunk, a head and batch-norm statistics. To go on: nothing more.
+Stored to predict: W, and for each task a bit for every weight of the trunk, a head and batch-norm statistics. Needed to resume: nothing
+else.
 """
 
 from typing import Literal
@@ -22,8 +23,9 @@ from clbench.checks import above_zero
 from clbench.method import Brief
 from clbench.training import OPTIMISERS, Tensors, adam
 
+from ._bits import pack
 from ._check import for_check
-from ._per_task import MASK, MaskMethod, pack, straight_through
+from ._per_task import MASK, MaskMethod, straight_through
 
 SCORE = ".score"
 START, THRESHOLD = 1e-2, 5e-3
@@ -62,6 +64,8 @@ class Piggyback(MaskMethod):
         return tensors[name] * straight_through(score > THRESHOLD, score)
 
     def finished(self, task: int) -> Tensors:
-        every = {name: torch.ones_like(self.initial[name]) for name in self.maskable}  # on the first task
-        masks = {name + MASK: pack(self.trained.get(name + SCORE, ones) > THRESHOLD) for name, ones in every.items()}
+        ones = {
+            name: torch.ones_like(self.initial[name]) for name in self.maskable
+        }  # the first task has no scores: all are selected
+        masks = {name + MASK: pack(self.trained.get(name + SCORE, ones[name]) > THRESHOLD) for name in self.maskable}
         return {name: self.trained[name] for name in self.head} | masks

@@ -1,21 +1,23 @@
 """PSP, parameter superposition (Cheung et al., NeurIPS 2019).
 
-All tasks train one set of weights W, each in its own context: where a layer computes W x, it computes W (C_i x) for task i, with a fixed
-random C_i. Contexts of different tasks are nearly orthogonal in high dimensions, so that what one task writes into W looks like noise to
+All tasks train one set of weights W, each in its own context: instead of W x, a layer computes W (C_i x) for task i, with a fixed
+random C_i. In high dimensions, contexts of different tasks are nearly orthogonal, so that what one task writes into W looks like noise to
 the others. ``rotation``: C_i is orthogonal, drawn from the Haar measure; ``binary``: C_i is diagonal with random signs.
 
     y = (W C_i) x = W (C_i x)
 
-Contexts are applied to the input of every linear layer, and by channel to that of every convolution. Multiplying the input costs less
-than multiplying W, which is done where a layer's input cannot be had (attention, recurrent layers, layers of one's own); what layers do
-not multiply by, such as embeddings, has no context. A task's contexts follow from the seed, the task's number and the layer's name, and are
-never trained; how well they can be had again from the seed is how reproducible the machine's QR decomposition is. W starts Xavier normal.
+Contexts are applied to the input of every linear layer, and by channel to the input of every convolution. Multiplying the input costs less
+than multiplying W; W is multiplied only if a layer's input is not accessible (attention, recurrent layers, layers of your own). Parameters
+that layers do not multiply by, such as embeddings, have no context. The seed, the task's number and the layer's name determine a task's
+contexts, which are never trained. They can be drawn again exactly only if the machine's QR decomposition gives the same result again. W
+starts Xavier normal.
 
-Deviations: the optimiser goes on from task to task unless ``restart`` is on; batch-norm statistics are per task. Of the paper's contexts
-the complex ones are left out.
+Deviations: the optimiser's state passes from task to task unless ``restart`` is on; batch-norm statistics are per task. The paper's complex
+contexts are left out.
 
-Stores, to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
-(n^2 floats a rotation, n bits of signs), as a learner would that cannot draw them again. To go on: nothing more, or RMSprop's averages.
+Stored to predict: W, batch-norm statistics per task, and the seed of all contexts; with ``store_contexts`` the contexts themselves
+(n^2 floats a rotation, n bits of signs), as a learner would that cannot draw them again. Needed to resume: RMSprop's averages if
+``restart`` is off.
 """
 
 from typing import Literal
@@ -30,11 +32,12 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Tensors, rmsprop
 
+from ._bits import pack, unpack
 from ._check import for_check
-from ._per_task import PerTaskMethod, Rows, pack, random_parameters, unpack
+from ._per_task import FrozenRows, PerTaskMethod, random_parameters
 
 CONTEXT = "context"
-"""The name, in each layer, under which ``functional_call`` hands in its context."""
+"""The name of the buffer in each layer through which ``functional_call`` passes the context."""
 
 
 class PSP(PerTaskMethod):
@@ -53,8 +56,8 @@ class PSP(PerTaskMethod):
         learning_rate: float = 1e-4,
         restart: bool = False,
     ) -> None:
-        """``contexts``: what kind; ``store_contexts``: whether they are counted as tensors, not as a seed; RMSprop's ``learning_rate``;
-        ``restart``: whether RMSprop begins again with each task, as in the paper's figures."""
+        """``contexts``: their kind; ``store_contexts``: whether they are stored as tensors instead of a seed; RMSprop's ``learning_rate``;
+        ``restart``: whether RMSprop is re-initialised for each task, as in the paper's figures."""
         network, self.sizes = in_context(brief.network(brief.classes))
         super().__init__(brief, optimiser=rmsprop(learning_rate), network=network)
         self.inside = [name for name in self.linear if f"{name}.{CONTEXT}" in self.sizes]
@@ -71,9 +74,9 @@ class PSP(PerTaskMethod):
         return True
 
     def effective(self, tensors: Tensors) -> Tensors:
-        """W C for the weights of layers whose input cannot be had."""
-        turned = {name: transformed(tensors[name], tensors[f"{name}.{CONTEXT}"], 1) for name in self.inside}
-        return {name: tensor for name, tensor in tensors.items() if name.removesuffix(f".{CONTEXT}") not in turned} | turned
+        """W C for the weights of layers whose input is not accessible."""
+        products = {name: transformed(tensors[name], tensors[f"{name}.{CONTEXT}"], 1) for name in self.inside}
+        return {name: tensor for name, tensor in tensors.items() if name.removesuffix(f".{CONTEXT}") not in products} | products
 
     def fixed(self, task: int) -> Tensors:
         """The task's contexts, drawn from the seed."""
@@ -94,11 +97,9 @@ class PSP(PerTaskMethod):
         return {name: pack(context > 0) if context.ndim == 1 else context for name, context in contexts.items()}
 
     def own_of(self, task: int) -> Tensors:
-        kept = super().own_of(task) if self.stored else self.fixed(task)
-        # Signs are kept as bits.
-        return {
-            name: as_signs(unpack(c, torch.Size([self.sizes[name]]))) if c.dtype == torch.uint8 else c for name, c in kept.items()
-        }
+        contexts = super().own_of(task) if self.stored else self.fixed(task)
+        # Signs are stored as bits.
+        return {name: as_signs(unpack(c, self.sizes[name])) if c.dtype == torch.uint8 else c for name, c in contexts.items()}
 
     def learned(self) -> Tensors:
         return super().learned() | {"seed": torch.tensor(self.seed), "tasks": torch.tensor(len(self.rows))}
@@ -108,23 +109,23 @@ class PSP(PerTaskMethod):
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)
-        held = {name.removeprefix("optimiser."): tensor for name, tensor in (progress or {}).items()}
-        self.averages = {name: tensor.to(self.brief.device, copy=True) for name, tensor in held.items()}
+        averages = {name.removeprefix("optimiser."): tensor for name, tensor in (progress or {}).items()}
+        self.averages = {name: tensor.to(self.brief.device, copy=True) for name, tensor in averages.items()}
         self.seed = int(learned["seed"])
-        self.rows = self.rows or Rows({} for _ in range(int(learned["tasks"])))  # a task may have nothing of its own but a number
+        self.rows = self.rows or FrozenRows({} for _ in range(int(learned["tasks"])))  # a task may have no tensors of its own
 
     @classmethod
     def rewind(cls, learned: Tensors, tasks: int) -> Tensors | None:
-        """Every task changes the weights that all share."""
+        """None: every task changes the shared weights."""
         return None
 
 
 def in_context(network: nn.Module) -> tuple[nn.Module, dict[str, int]]:
-    """The network with a place for a context at the input of each linear and convolutional layer; the names and sizes of all contexts.
+    """The network with a buffer for a context at the input of each linear and convolutional layer; the names and sizes of all contexts.
 
-    The context of a weight of another layer has that weight's name before its own.
+    The name of the context of another layer's weight begins with the weight's name.
     """
-    # Attention computes with its last layer's weight and never calls the layer.
+    # Attention uses the weight of its last layer but never calls the layer.
     uncalled = {id(layer.out_proj) for layer in network.modules() if isinstance(layer, nn.MultiheadAttention)}
     sizes, served = {}, set[int]()
     for name, layer in network.named_modules():
@@ -138,7 +139,7 @@ def in_context(network: nn.Module) -> tuple[nn.Module, dict[str, int]]:
 
 
 def apply_context(layer: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-    """The layer's input x as C x: features are the last dimension of a linear layer's input, channels that before a convolution's space."""
+    """The layer's input x as C x, along the features of a linear layer (the last dimension) or the channels of a convolution."""
     (inputs,) = arguments
     context = layer.get_buffer(CONTEXT)
     dimension = -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
@@ -146,14 +147,14 @@ def apply_context(layer: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
 
 
 def transformed(tensor: Tensor, context: Tensor, dimension: int) -> Tensor:
-    """The product of ``tensor`` along a dimension with a context: a matrix, or the diagonal of one."""
+    """The product of ``tensor`` along a dimension with a context: a matrix, or its diagonal."""
     last = tensor.movedim(dimension, -1)
     return (last * context if context.ndim == 1 else last @ context).movedim(-1, dimension)
 
 
 def haar_rotation(size: int, draws: torch.Generator) -> Tensor:
     """A random orthogonal matrix, float32 [size, size]: Q of a Gaussian matrix's QR, with R's diagonal made positive (Mezzadri 2007)."""
-    # In float64, so that after rounding it is as orthogonal as float32 can be.
+    # In float64, so that the rounded result is as orthogonal as float32 allows.
     q, r = torch.linalg.qr(torch.randn(size, size, generator=draws, dtype=torch.float64))
     return (q * r.diagonal().sign()).float()
 
@@ -164,5 +165,5 @@ def random_signs(size: int, draws: torch.Generator) -> Tensor:
 
 
 def as_signs(bits: Tensor) -> Tensor:
-    """1 where a bit is set, else -1."""
+    """1 for each bit that is set, otherwise -1."""
     return bits.float() * 2 - 1

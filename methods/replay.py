@@ -2,15 +2,15 @@
 
     loss = mean cross-entropy of the present batch and a batch drawn from the memory, taken together
 
-The memory is a reservoir (Vitter 1985, algorithm R): of n images shown so far each is in it with probability memory / n, whatever the tasks
-are and wherever they end. So nothing need be told, and NNs is served like the others. A stored image keeps its task's label: it is replayed
-with its task's head (GG) or outputs (GNu).
+The memory is a reservoir (Vitter 1985, algorithm R): each of the n images shown so far is in it with probability memory / n, whatever the
+tasks are and wherever they end. The method therefore needs no task, and serves NNs like the other scenarios. A stored image keeps its
+task's label: it is replayed with its task's head (GG) or outputs (GNu).
 
 Deviations: several passes over a task's data are made, and an image that is shown twice counts twice; the replayed batch is drawn with
 replacement, so that its size is the same from the second batch on.
 
-Stores, to predict: the network, with outputs for each task in GG and GNu. To go on: the images in memory as the network saw them (float32)
-with their labels, how many were shown, and in NNs the optimiser's state.
+Stored to predict: the network, with outputs for each task in GG and GNu. Needed to resume: the images in memory as the network saw them
+(float32) with their labels, the number of images shown, and in NNs the optimiser's state.
 """
 
 from typing import Literal
@@ -25,11 +25,11 @@ from clbench.seeding import generator
 from clbench.training import OPTIMISERS, Tensors
 
 from ._check import for_check
-from ._rehearsal import RehearsalMethod
+from ._one_layer import OneLayerMethod
 
 
 class Reservoir:
-    """A uniform sample of ``size`` of all the images shown so far. Its draws follow from ``seed`` and the number of images shown."""
+    """A uniform sample of ``size`` of the images shown so far. ``seed`` and the number of images shown determine its draws."""
 
     def __init__(self, size: int, input_shape: tuple[int, ...], seed: int, device: torch.device) -> None:
         self.inputs = torch.empty(size, *input_shape, device=device)
@@ -46,7 +46,7 @@ class Reservoir:
         numbers = torch.arange(self.shown, self.shown + len(labels), dtype=torch.float64)
         uniform = torch.rand(len(labels), generator=generator(self.seed, "reservoir", self.shown), dtype=torch.float64)
         slots = torch.where(numbers < size, numbers, uniform * (numbers + 1)).long().tolist()
-        # Of two images of a batch that fall on one place the later stays: a dictionary keeps the last.
+        # If two images of a batch get the same slot, the later one stays: a dictionary keeps the last.
         placed = {slot: row for row, slot in enumerate(slots) if slot < size}
         self.shown += len(labels)
         places, rows = list(placed), list(placed.values())
@@ -54,23 +54,23 @@ class Reservoir:
         self.labels[places] = labels[rows]
 
     def draw(self, images: int) -> tuple[Tensor, Tensor]:
-        """So many images and their labels, drawn uniformly with replacement."""
+        """Draw that many images, with their labels, uniformly with replacement."""
         rows = torch.randint(len(self), (images,), generator=generator(self.seed, "replay", self.shown)).to(self.labels.device)
         return self.inputs[rows], self.labels[rows]
 
     def tensors(self) -> Tensors:
-        """What is in it, to be kept on disk."""
+        """The content by name, to store on disk."""
         shown = torch.tensor(self.shown)
         return {"inputs": self.inputs[: len(self)].clone(), "labels": self.labels[: len(self)].clone(), "shown": shown}
 
     def restore(self, tensors: Tensors) -> None:
-        """Take up what ``tensors`` gave."""
+        """Restore the content from ``tensors()``."""
         self.shown = int(tensors["shown"])
         self.inputs[: len(self)] = tensors["inputs"].to(self.inputs.device)
         self.labels[: len(self)] = tensors["labels"].to(self.labels.device)
 
 
-class Replay(RehearsalMethod):
+class Replay(OneLayerMethod):
     """Experience replay from a reservoir of images."""
 
     name = "replay"
@@ -88,22 +88,22 @@ class Replay(RehearsalMethod):
         learning_rate: float = 1e-4,
     ) -> None:
         """``memory``: images kept, of all tasks together; ``replay_batch``: images replayed with each batch; ``optimiser`` with its
-        defaults but for the ``learning_rate``, begun afresh with each given task."""
+        defaults but for the ``learning_rate``, re-initialised for each given task."""
         positive(memory=memory, replay_batch=replay_batch)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         self.memory = Reservoir(memory, brief.input_shape, brief.seed, brief.device)
         self.replay_batch = replay_batch
 
     def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """A step on the batch and one from memory; then the batch is shown to the memory."""
+        """Take one step on the batch together with one from memory, then show the batch to the memory."""
         replayed = [self.memory.draw(self.replay_batch)] if len(self.memory) else []
-        both_inputs, both_labels = (torch.cat(parts) for parts in zip((inputs, labels), *replayed, strict=True))
+        both_inputs, both_labels = (torch.cat(tensors) for tensors in zip((inputs, labels), *replayed, strict=True))
         loss = super().update(both_inputs, both_labels)
         self.memory.add(inputs, labels)
         return loss
 
     def progress(self) -> Tensors:
-        """The memory; where no task is given the optimiser's state too."""
+        """The memory; if no task is given, the optimiser's state too."""
         return super().progress() | {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:

@@ -1,18 +1,18 @@
-"""Separate heads (Wortsman et al. 2020, section 4.1): a trunk that never changes after the first task, and a last layer for each.
+"""Separate heads (Wortsman et al. 2020, section 4.1): a trunk that never changes after the first task, and a last layer for each task.
 
     p = head_i(trunk(x))
 
 ``trunk="first-task"``: learned on the first task together with its head, then frozen. ``trunk="random"`` ("Rand W"): as the layers
-initialise themselves, never trained. Every task begins with a fresh optimiser and fresh batch-norm statistics.
+initialise themselves, never trained. The optimiser and the batch-norm statistics are re-initialised for every task.
 
-Stores, to predict: the trunk (a random one as its seed), and each task's head and batch-norm statistics. To go on: nothing more.
+Stored to predict: the trunk (if it is random, its seed), and each task's head and batch-norm statistics. Needed to resume: nothing else.
 """
 
 from typing import Literal
 
 from clbench.checks import above_zero
 from clbench.method import Brief
-from clbench.training import OPTIMISERS, Schedule, Tensors
+from clbench.training import OPTIMISERS, LearningRateSchedule, Tensors
 
 from ._check import for_check
 from ._figure_2 import recipe
@@ -37,10 +37,10 @@ class SeparateHeads(PerTaskMethod):
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
         head_learning_rate: float = 1e-3,
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
     ) -> None:
         """``trunk``: where it comes from; ``optimiser`` with ``learning_rate`` while the trunk is trained and with ``head_learning_rate``
-        where the head alone is (ten times as much, as in the paper's experiments); both follow ``schedule`` over a task's updates.
+        when only the head is (ten times as much, as in the paper's experiments); both follow ``schedule`` over a task's updates.
         """
         above_zero(head_learning_rate=head_learning_rate)
         make = OPTIMISERS[optimiser]

@@ -1,23 +1,23 @@
-"""SI, synaptic intelligence: what each parameter contributed to the fall of the loss says how dear its change is later.
+"""SI, synaptic intelligence: the more a parameter contributed to the fall of the loss, the more its later changes cost.
 
     loss = cross-entropy + c * sum_k Omega_k (theta_k - theta~_k)^2
     during a task:    omega_k <- omega_k - g_k * (theta_k after the update - theta_k before it)
     at a task's end:  Omega_k <- Omega_k + max(omega_k, 0) / ((theta_k - theta~_k)^2 + xi),  theta~ <- theta,  omega <- 0
 
-(Zenke, Poole & Ganguli 2017, equations 3 to 5), with g the gradient of the present batch's cross-entropy alone, without the penalty's, and
-the displacement that the optimiser really made. There is no 1/2 before c.
+(Zenke, Poole & Ganguli 2017, equations 3 to 5). g is the gradient of the present batch's cross-entropy alone, without the penalty's, and
+the displacement is the one that the optimiser made. There is no 1/2 before c.
 
-Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (van de Ven & Tolias's code adds it as it is, and
-there g is the gradient of the whole loss). The optimiser goes on from task to task, where the paper's begins again (``restart``). The
-reported loss is the cross-entropy.
+Deviations: omega is clipped at 0, so that no parameter is pushed away from its anchor (van de Ven & Tolias's code adds it unclipped, and
+there g is the gradient of the whole loss). The optimiser's state passes from task to task, while the paper re-initialises it (``restart``).
+The reported loss is the cross-entropy.
 
 The default c is van de Ven & Tolias's for permuted MNIST.
 
 The sum is over the parameters that later tasks train: in GG the trunk (finished heads are frozen), in GNs and GNu the outputs too.
 
-Stores, to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). To go on:
-Omega, of the size of the network (in GG: of the trunk), and the optimiser's averages where it goes on; between tasks theta~ is the network
-itself and omega is 0.
+Stored to predict: the network; in GG a head for each task, in GNu outputs for every class of every task (see ``_weights.py``). Needed to
+resume: Omega, of the size of the network (in GG: of the trunk), and the optimiser's averages if ``restart`` is off; between tasks theta~ is
+the network itself and omega is 0.
 """
 
 from typing import Literal
@@ -35,7 +35,7 @@ from ._weights import WeightMethod
 
 
 def with_path_integral(inner: Optimiser, c: float) -> Optimiser:
-    """``inner`` on the loss with the penalty; the slots ``importance`` and ``anchor`` are given to it, ``path`` gathers omega."""
+    """``inner`` on the loss with the penalty. The slots ``importance`` and ``anchor`` are set from outside; ``path`` sums up omega."""
 
     def rule(parameter: Tensor, gradient: Tensor, slots: Tensors, step: Tensor, factor: Tensor) -> None:
         before = parameter.clone()
@@ -47,7 +47,7 @@ def with_path_integral(inner: Optimiser, c: float) -> Optimiser:
 
 
 class SI(WeightMethod):
-    """Synaptic intelligence, a penalty weighed by path integrals."""
+    """Synaptic intelligence, a penalty weighted by path integrals."""
 
     name = "si"
     scenarios = frozenset({GG, GNS, GNU})
@@ -67,8 +67,8 @@ class SI(WeightMethod):
         learning_rate: float = 1e-4,
         restart: bool = False,
     ) -> None:
-        """``c``: the strength; ``xi``: damping, which bounds the importance of what hardly moved; ``optimiser`` with its defaults but for
-        the ``learning_rate``, which goes on from task to task unless ``restart`` is on."""
+        """``c``: the strength; ``xi``: damping, which bounds the importance of parameters that hardly moved; ``optimiser`` with its
+        defaults but for the ``learning_rate``; ``restart``: whether it is re-initialised for each task."""
         not_negative(c=c)
         above_zero(xi=xi)
         inner = OPTIMISERS[optimiser](learning_rate)

@@ -1,17 +1,17 @@
 """WSN, winning subnetworks (Kang et al., ICML 2022).
 
-Weights W and their scores are trained jointly on every task. Task i uses the fraction ``density`` of each layer's weights with the largest
-scores by magnitude, as they are at its end, and a head of its own:
+Weights W and their scores are trained jointly on every task. Task i uses a head of its own and, in each layer, the fraction ``density`` of
+the weights with the largest scores by magnitude at the task's end:
 
-    p = head_i(f(x, W * M_i)),    M_i = [|score| among the layer's largest],    the gradient of M_i passed straight to |score|.
+    p = head_i(f(x, W * M_i)),    M_i = [|score| among the layer's largest],    the gradient of M_i passes straight to |score|.
 
-Weights that an earlier mask uses are fixed: they may be selected again, never changed. Scores are carried from task to task and start
+Weights that an earlier mask uses are fixed: they may be selected again, never changed. Scores pass from task to task and start
 Kaiming uniform. Biases and normalisation scales are learned on the first task and frozen.
 
-Deviations: batch-norm statistics are per task; every task begins with a fresh optimiser; masks are kept as bits, without the paper's
-Huffman code.
+Deviations: batch-norm statistics are per task; the optimiser is re-initialised for every task; masks are stored as bits, without the
+paper's Huffman code.
 
-Stores, to predict: W, and for each task a bit for every weight of the trunk, a head and batch-norm statistics. To go on: the scores.
+Stored to predict: W, and for each task a bit for every weight of the trunk, a head and batch-norm statistics. Needed to resume: the scores.
 """
 
 from typing import Literal
@@ -25,8 +25,9 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
+from ._bits import pack
 from ._check import for_check
-from ._per_task import FREE, KEPT, MASK, MaskMethod, free_or_kept, pack, straight_through
+from ._per_task import FREE, KEPT, MASK, MaskMethod, free_or_kept, straight_through
 
 SCORE = ".score"
 
@@ -49,7 +50,7 @@ class WSN(MaskMethod):
         learning_rate: float = 1e-4,
     ) -> None:
         """``density``: the fraction of a layer's weights that a task uses; ``optimiser`` with its defaults but for the
-        ``learning_rate``, of weights and scores."""
+        ``learning_rate``, for both weights and scores."""
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         if not 0 < density <= 1:
             raise UserError(f"density must be above 0 and at most 1, not {density}.")
@@ -64,7 +65,7 @@ class WSN(MaskMethod):
     # Learning
 
     def learns_shared(self, task: int) -> bool:
-        """Not as a whole: what a task may train of it is among its own while it learns."""
+        """Not as a whole: the part that a task may train is among its own tensors while it learns."""
         return False
 
     def fresh_own(self, task: int) -> Tensors:
@@ -81,7 +82,7 @@ class WSN(MaskMethod):
         return free_or_kept(name, tensors) * straight_through(self.largest(size), size)
 
     def largest(self, size: Tensor) -> Tensor:
-        """The mask of the fraction ``density`` of a layer with the largest scores: booleans in its shape."""
+        """The mask of the fraction ``density`` of a layer's weights with the largest scores: booleans in its shape."""
         smallest = size.numel() - max(1, round(self.density * size.numel()))
         return size >= size.detach().flatten().kthvalue(smallest + 1).values
 
@@ -96,14 +97,14 @@ class WSN(MaskMethod):
         return {name: self.trained[name] for name in self.head} | masks
 
     def _fix(self, task: int) -> None:
-        """The weights that the mask of ``task`` selects are no longer free."""
-        own = self.own_of(task)
-        self.free = {name + FREE: self.free[name + FREE] & ~own[name + MASK] for name in self.maskable}
+        """Remove the weights that the mask of ``task`` selects from the free ones."""
+        masks = self.own_of(task)
+        self.free = {name + FREE: self.free[name + FREE] & ~masks[name + MASK] for name in self.maskable}
 
     # State
 
     def settled(self) -> Tensors:
-        """The weights that a task uses, and what the first task alone learns."""
+        """The weights that tasks use, and the parameters that only the first task learns."""
         of_first = {name: self.shared[name] for name in self.trunk if name not in self.maskable and self.rows}
         used = {(task, name): self.own_of(task)[name + MASK] for task in range(len(self.rows)) for name in self.maskable}
         return of_first | {f"{task}/{name}": self.shared[name][mask] for (task, name), mask in used.items()}

@@ -1,4 +1,4 @@
-"""The four scenarios of the paper's Table 1, and the streams. Adding a stream is adding a file that names it in ``STREAMS``."""
+"""The four scenarios of the paper's Table 1, and the streams. To add a stream, add a file that names it in ``STREAMS``."""
 
 from clbench.scenario import Scenario
 

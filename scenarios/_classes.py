@@ -1,4 +1,4 @@
-"""Shared by the streams that deal the classes of a data set to tasks at random, and by those that augment photographs."""
+"""Shared by the streams that assign the classes of a data set to tasks at random, and by those that augment photographs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,11 +14,11 @@ from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
 
 BORDER = 4
-"""Pixels of black added on each side before an image is cropped to its size again."""
+"""Black pixels added on each side before an image is cropped to its original size."""
 
 
 def dealt(classes: int, per_task: int, tasks: int, seed: int, what: str) -> list[list[int]]:
-    """So many classes for each of so many tasks, no class twice, drawn from ``seed``; ``UserError`` if there are too few classes."""
+    """``per_task`` classes for each of ``tasks`` tasks, no class twice, drawn from ``seed``; ``UserError`` if there are too few."""
     if per_task > classes:
         raise UserError(f"A task has {per_task} classes, and {what} has {classes} in all: give data with more classes.")
     if tasks * per_task > classes:
@@ -38,33 +38,33 @@ def split_classes(
     per_task: int,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> Stream:
-    """``tasks`` tasks of ``per_task`` classes of ``data`` each, dealt at random, relabelled from 0 in the order they were dealt.
+    """``tasks`` tasks of ``per_task`` classes of ``data`` each, drawn at random and relabelled from 0 in the order drawn.
 
-    Images stay bytes in memory, and are normalised batch by batch.
+    Images stay bytes in memory, and each batch is normalised.
     """
     view = partial(normalised, data.mean, data.std)
 
-    def part(images: Tensor, labels: Tensor, chosen: list[int], augment: Callable[..., Tensor] | None = None) -> Split:
-        place = torch.full((data.classes,), -1)
-        place[chosen] = torch.arange(len(chosen))
-        rows = (place[labels] >= 0).nonzero().squeeze(1)
-        return Split(images[rows], place[labels[rows]], view, augment)
+    def split(images: Tensor, labels: Tensor, classes: list[int], augment: Callable[..., Tensor] | None = None) -> Split:
+        new_labels = torch.full((data.classes,), -1)
+        new_labels[classes] = torch.arange(len(classes))
+        rows = (new_labels[labels] >= 0).nonzero().squeeze(1)
+        return Split(images[rows], new_labels[labels[rows]], view, augment)
 
-    made = [
+    all_tasks = [
         Task(
-            part(data.train_images, data.train_labels, chosen, augment),
-            part(data.test_images, data.test_labels, chosen),
-            f"classes {', '.join(map(str, chosen))}",
+            split(data.train_images, data.train_labels, classes, augment),
+            split(data.test_images, data.test_labels, classes),
+            f"classes {', '.join(map(str, classes))}",
         )
-        for chosen in dealt(data.classes, per_task, tasks, seed, data.name)
+        for classes in dealt(data.classes, per_task, tasks, seed, data.name)
     ]
-    return Stream(name, made, per_task, tuple(data.train_images.shape[1:]))
+    return Stream(name, all_tasks, per_task, tuple(data.train_images.shape[1:]))
 
 
 def crop_and_flip(black: tuple[float, ...], images: Tensor, draws: torch.Generator) -> Tensor:
-    """Each image moved by up to ``BORDER`` pixels along both axes, what comes in being black, and mirrored with probability one half.
+    """Shift each image by up to ``BORDER`` pixels along both axes, fill with black, and mirror it with probability one half.
 
-    ``black``: the input value of a black pixel by channel. For all images [n, channels, height, width] at once, not image by image.
+    ``black``: the input value of a black pixel by channel. Works on all images [n, channels, height, width] at once.
     """
     count, _, height, width = images.shape
     below = torch.tensor(black, device=images.device).view(1, -1, 1, 1)
@@ -82,6 +82,6 @@ def crop_and_flip(black: tuple[float, ...], images: Tensor, draws: torch.Generat
 
 
 def photographs(data: Dataset) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """The usual augmentation of small photographs, for the inputs made of ``data``."""
+    """The usual augmentation of small photographs, for inputs from ``data``."""
     black = data.inputs(torch.zeros(1, len(data.mean), 1, 1, dtype=torch.uint8)).flatten().tolist()
     return partial(crop_and_flip, tuple(black))

@@ -13,9 +13,9 @@ from clbench.stream import Split, Stream, StreamBuilder, Task
 def mnist_streams(
     kind: str, build: Callable[..., Stream], summary: str, most_tasks: int | None = None, *, suffix: str = "", fixed: str = ""
 ) -> tuple[StreamBuilder, ...]:
-    """The stream ``kind`` under a name for digits and a name for Fashion-MNIST: the same tasks made from other images.
+    """The stream ``kind`` for digits and for Fashion-MNIST, each under its own name: the same tasks on different images.
 
-    ``fixed`` is as in ``StreamBuilder``, and may name the stream as ``{name}``.
+    ``fixed`` is as in ``StreamBuilder``; ``{name}`` in it stands for the stream's name.
     """
 
     def of(images: str, summary: str, data: tuple[str, ...]) -> StreamBuilder:
@@ -27,9 +27,9 @@ def mnist_streams(
 
 
 def pixel_map(source: Tensor, background: float) -> Callable[[Tensor], Tensor]:
-    """A view that fills pixel p of every channel from pixel ``source[p]``, and with ``background`` where ``source[p]`` is -1.
+    """A view that fills pixel p of every channel from pixel ``source[p]``, or with ``background`` if ``source[p]`` is -1.
 
-    ``source``: int64, [height * width]. Applied to [n, channels, height, width] it gives fresh memory of that shape.
+    ``source``: int64, [height * width]. Applied to [n, channels, height, width], it returns new memory of that shape.
     """
     outside = (source < 0).nonzero().squeeze(1)
     inside = source.clamp(min=0)
@@ -45,7 +45,7 @@ def pixel_map(source: Tensor, background: float) -> Callable[[Tensor], Tensor]:
 
 
 def task_maker(data: Dataset) -> Callable[[str, Callable[[Tensor], Tensor]], Task]:
-    """A function that makes a task of all images and classes of ``data`` from a name and a view; its tasks share the images."""
+    """A function that creates a task with all images and classes of ``data`` from a name and a view. Its tasks share the images."""
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
 
     def make(name: str, view: Callable[[Tensor], Tensor]) -> Task:

@@ -1,4 +1,4 @@
-"""GNu: the task is given during training only, and an answer is right if task and class are (class-incremental learning)."""
+"""GNu: the task is given during training only, and an answer is right if task and class are right (class-incremental learning)."""
 
 from clbench.scenario import Scenario
 

@@ -1,4 +1,4 @@
-"""NNs: the task is never given; batches follow each other and the learner finds out by itself (task-agnostic learning)."""
+"""NNs: the task is never given. The learner gets one batch after another and has to infer the rest (task-agnostic learning)."""
 
 from clbench.scenario import Scenario
 

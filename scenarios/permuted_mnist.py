@@ -1,6 +1,6 @@
 """PermutedMNIST (Kirkpatrick et al. 2017): each task shows all digits with its own fixed random permutation of the pixels.
 
-All permutations are drawn from one generator per stream seed, so that seeds share no tasks. Every task is permuted, the first too.
+One generator per stream seed draws all permutations, so that seeds share no tasks. Every task is permuted, the first one too.
 """
 
 import torch
@@ -18,8 +18,8 @@ def permuted(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
     draws = generator(seed, "permutations")
     permutations = [torch.randperm(height * width, generator=draws) for _ in range(tasks)]
     make = task_maker(data)
-    made = [make(f"permutation {i}", pixel_map(p, background=0.0)) for i, p in enumerate(permutations)]
-    return Stream(name, made, data.classes, (channels, height, width))
+    all_tasks = [make(f"permutation {i}", pixel_map(p, background=0.0)) for i, p in enumerate(permutations)]
+    return Stream(name, all_tasks, data.classes, (channels, height, width))
 
 
 STREAMS = mnist_streams("permuted", permuted, "a fixed random permutation of the pixels per task")

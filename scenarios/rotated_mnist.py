@@ -16,7 +16,7 @@ STEP = 10
 
 
 def rotation(degrees: float, height: int, width: int) -> torch.Tensor:
-    """The pixel that each pixel is filled from when torchvision rotates an image by nearest neighbour: -1 where it is outside."""
+    """For each pixel, the pixel that it is filled from when torchvision rotates an image by nearest neighbour; -1 if that is outside."""
     functional = import_torchvision().transforms.functional
     numbers = torch.arange(height * width, dtype=torch.float32).view(1, height, width)
     return functional.rotate(numbers, degrees, functional.InterpolationMode.NEAREST, fill=-1).long().flatten()
@@ -26,8 +26,8 @@ def rotated(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
     """The first ``tasks`` rotations of ``data``."""
     _, channels, height, width = data.train_images.shape
     black, make = background(data), task_maker(data)
-    made = [make(f"{STEP * i}°", pixel_map(rotation(STEP * i, height, width), black)) for i in range(tasks)]
-    return Stream(name, made, data.classes, (channels, height, width))
+    all_tasks = [make(f"{STEP * i}°", pixel_map(rotation(STEP * i, height, width), black)) for i in range(tasks)]
+    return Stream(name, all_tasks, data.classes, (channels, height, width))
 
 
 STREAMS = mnist_streams(

@@ -1,7 +1,7 @@
-"""SplitCIFAR100 (the paper's section 4.1): 20 tasks of 5 classes, which the stream seed deals at random. And CIFAR-10 in the same way.
+"""SplitCIFAR100 (the paper's section 4.1): 20 tasks of 5 classes, which the stream seed draws at random. CIFAR-10 works the same way.
 
-Training images are moved by up to four pixels and mirrored, whole batches at a time. Where CIFAR is not at hand, ``split-tinted-digits``
-takes the same way: the embedded digits in ten colours, on 32 x 32 pixels, are 100 classes.
+Training images are shifted by up to four pixels and mirrored, whole batches at a time. If CIFAR is not available, ``split-tinted-digits``
+tests the same code: the embedded digits in ten colours, on 32 x 32 pixels, make 100 classes.
 """
 
 from functools import partial
@@ -38,21 +38,22 @@ def split_photographs(name: str, per_task: int, data: Dataset, *, tasks: int, se
 
 
 def tinted(digits: Dataset) -> Dataset:
-    """The digits in ten colours: number i of each digit in colour i modulo ten, its class being ten times the digit plus that."""
+    """The digits in ten colours: image i of each digit has colour i modulo ten, and its class is ten times the digit plus the colour."""
 
-    def part(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def in_colours(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         earlier = one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
         colours = earlier % len(TINTS)
         wide = pad(images, (2, 2, 2, 2)).float() / 255
         return (wide * TINTS[colours].view(-1, 3, 1, 1)).round().to(torch.uint8), labels * len(TINTS) + colours
 
     mean, std = digits.mean * 3, digits.std * 3
-    train, test = part(digits.train_images, digits.train_labels), part(digits.test_images, digits.test_labels)
+    train = in_colours(digits.train_images, digits.train_labels)
+    test = in_colours(digits.test_images, digits.test_labels)
     return Dataset(digits.name, *train, *test, digits.classes * len(TINTS), mean, std)
 
 
 def split_tinted(digits: Dataset, *, tasks: int, seed: int) -> Stream:
-    """``tasks`` tasks of five of the hundred kinds of coloured digits."""
+    """``tasks`` tasks of five of the hundred classes of coloured digits."""
     return split_photographs("split-tinted-digits", 5, tinted(digits), tasks=tasks, seed=seed)
 
 
@@ -60,7 +61,7 @@ STREAMS = (
     StreamBuilder(
         "split-cifar100",
         partial(split_photographs, "split-cifar100", 5),
-        "five classes of CIFAR-100 per task, dealt at random",
+        "five classes of CIFAR-100 per task, drawn at random",
         data=("cifar-100",),
         full_data="cifar-100",
         most_tasks=20,
@@ -68,7 +69,7 @@ STREAMS = (
     StreamBuilder(
         "split-cifar10",
         partial(split_photographs, "split-cifar10", 2),
-        "two classes of CIFAR-10 per task, dealt at random",
+        "two classes of CIFAR-10 per task, drawn at random",
         data=("cifar-10",),
         full_data="cifar-10",
         most_tasks=5,
@@ -76,7 +77,7 @@ STREAMS = (
     StreamBuilder(
         "split-tinted-digits",
         split_tinted,
-        "five of a hundred kinds of coloured digits per task: split-cifar100's way with embedded data",
+        "five of a hundred classes of coloured digits per task: like split-cifar100, but with embedded data",
         data=("mnist-5k", "mnist"),
         most_tasks=20,
     ),

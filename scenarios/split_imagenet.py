@@ -1,7 +1,7 @@
-"""SplitImageNet (the paper's section 4.1): 100 tasks of 10 classes, which the stream seed deals at random. From any tree of image files.
+"""SplitImageNet (the paper's section 4.1): 100 tasks of 10 classes, which the stream seed draws at random, from any tree of image files.
 
-A tree has a folder for each class in ``train`` and in ``val``; it lies below the data root, and ``--data`` names its folder. Images are
-224 pixels wide and high, those of ``split-tiny-imagenet``, which is the same but for that, 64.
+A tree has a folder for each class in ``train`` and in ``val``. It lies below the data root, and ``--data`` names its folder. Images are
+224 pixels wide and high. ``split-tiny-imagenet`` is the same with 64 pixels.
 """
 
 from functools import partial
@@ -24,25 +24,25 @@ def split_files(name: str, side: int, folder: Path, *, tasks: int, seed: int) ->
     files = tree(folder)
     names = list(files)
 
-    def part(chosen: list[int], which: int) -> Split:
-        labelled = [(path, label) for label, number in enumerate(chosen) for path in files[names[number]][which]]
-        # Not sorted by class, or the images of a group would all be of one.
+    def split(classes: list[int], which: int) -> Split:
+        labelled = [(path, label) for label, number in enumerate(classes) for path in files[names[number]][which]]
+        # Shuffled: otherwise all images of a group would be of one class.
         order = torch.randperm(len(labelled), generator=generator(seed, "order"))
         paths, labels = zip(*(labelled[row] for row in order.tolist()), strict=True)
         return file_split(paths, labels, side)
 
-    made = [
-        Task(part(chosen, 0), part(chosen, 1), f"classes {', '.join(names[number] for number in chosen)}")
-        for chosen in dealt(len(names), CLASSES, tasks, seed, str(folder))
+    all_tasks = [
+        Task(split(classes, 0), split(classes, 1), f"classes {', '.join(names[number] for number in classes)}")
+        for classes in dealt(len(names), CLASSES, tasks, seed, str(folder))
     ]
-    return Stream(name, made, CLASSES, (3, side, side))
+    return Stream(name, all_tasks, CLASSES, (3, side, side))
 
 
 STREAMS = (
     StreamBuilder(
         "split-imagenet",
         partial(split_files, "split-imagenet", 224),
-        "ten classes per task of a tree of images, dealt at random",
+        "ten classes per task of a tree of images, drawn at random",
         data=(),
         full_data="imagenet",
         any_folder=True,
@@ -51,7 +51,7 @@ STREAMS = (
     StreamBuilder(
         "split-tiny-imagenet",
         partial(split_files, "split-tiny-imagenet", 64),
-        "the same at 64 pixels, of Tiny-ImageNet's 200 classes",
+        "the same at 64 pixels, with Tiny-ImageNet's 200 classes",
         data=(),
         full_data="tiny-imagenet-200",
         any_folder=True,

@@ -23,23 +23,23 @@ def in_order(name: str, data: Dataset, order: Sequence[int], *, tasks: int) -> S
     """The first ``tasks`` pairs of the classes of ``data`` in the given order, relabelled from 0 in that order within each task."""
     if sorted(order) != list(range(data.classes)):
         raise UserError(f"The order of classes {list(order)} must name each of 0 to {data.classes - 1} once.")
-    place = torch.tensor(order).argsort()
+    position = torch.tensor(order).argsort()
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
 
-    def part(images: Tensor, labels: Tensor, first: int) -> Split:
-        places = place[labels]
-        rows = ((places >= first) & (places < first + CLASSES)).nonzero().squeeze(1)
-        return Split(images[rows], places[rows] - first)
+    def pair(images: Tensor, labels: Tensor, first: int) -> Split:
+        positions = position[labels]
+        rows = ((positions >= first) & (positions < first + CLASSES)).nonzero().squeeze(1)
+        return Split(images[rows], positions[rows] - first)
 
-    made = [
+    all_tasks = [
         Task(
-            part(train, data.train_labels, first),
-            part(test, data.test_labels, first),
+            pair(train, data.train_labels, first),
+            pair(test, data.test_labels, first),
             f"classes {' and '.join(map(str, order[first : first + CLASSES]))}",
         )
         for first in range(0, tasks * CLASSES, CLASSES)
     ]
-    return Stream(name, made, CLASSES, tuple(data.train_images.shape[1:]))
+    return Stream(name, all_tasks, CLASSES, tuple(data.train_images.shape[1:]))
 
 
 def split(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
@@ -61,5 +61,5 @@ STREAMS = (
         most_tasks=5,
         fixed="the classes come in their own order (use {name}-shuffled for an order drawn from the seed)",
     ),
-    *mnist_streams("split", shuffled, "two classes per task, dealt at random", most_tasks=5, suffix="-shuffled"),
+    *mnist_streams("split", shuffled, "two classes per task, drawn at random", most_tasks=5, suffix="-shuffled"),
 )

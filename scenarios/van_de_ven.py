@@ -1,7 +1,7 @@
-"""The two streams of van de Ven & Tolias 2019, as their code makes them: inputs are grey values from 0 to 1, not normalised.
+"""The two streams of van de Ven & Tolias 2019, as in their code: inputs are grey values from 0 to 1, not normalised.
 
-``permuted-mnist-32``: images are padded with black to 32 x 32, then each task permutes all 1024 pixels. ``split-mnist-raw``: the ten digits
-are dealt at random, by the stream seed, to five tasks of two.
+``permuted-mnist-32``: images are padded with black to 32 x 32, then each task permutes all 1024 pixels. ``split-mnist-raw``: the stream
+seed assigns the ten digits at random to five tasks of two.
 """
 
 from dataclasses import replace
@@ -44,7 +44,7 @@ STREAMS = (
     StreamBuilder(
         "split-mnist-raw",
         split_dealt,
-        "split-mnist not normalised, the digits dealt at random (van de Ven & Tolias 2019)",
+        "split-mnist not normalised, the digits drawn at random (van de Ven & Tolias 2019)",
         data=("mnist-5k", "mnist"),
         most_tasks=5,
     ),

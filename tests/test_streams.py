@@ -218,7 +218,7 @@ def test_mixed_digits_have_two_classes_in_every_third_task() -> None:
 
 def test_mixed_data_must_have_one_size_and_may_have_fewer_classes() -> None:
     digits = random_images()
-    with pytest.raises(UserError, match="needs images of one size, but random and clothes differ"):
+    with pytest.raises(UserError, match="needs images of one size, but random and clothes have different sizes"):
         build("mixed", digits, random_images(height=32, name="clothes"), tasks=3)
     assert build("mixed", random_images(classes=4), random_images(classes=7, name="clothes"), tasks=3).classes == 7
 

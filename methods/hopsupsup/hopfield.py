@@ -1,4 +1,4 @@
-"""A Hopfield network: strings of -1 and 1 written into a matrix, by two rules, and found again by two descents on its energy."""
+"""A Hopfield network: strings of -1 and 1 stored in a matrix by two rules, and found again by recall or by two descents on its energy."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +17,7 @@ def storkey(psi: Tensor, z: Tensor) -> Tensor:
     """Psi [d, d] with z [d] of -1 and 1 stored by Storkey's rule, whose local fields leave out both units of a pair."""
     field = psi @ z - psi.diagonal() * z
     pull = torch.outer(z, field)
-    # A unit's pair with itself leaves out one unit, which the field does: only the others give a second one back.
+    # The field already leaves out one unit, as the pair of a unit with itself must. Only the other pairs leave out a second one.
     pairs = psi - psi.diagonal().diag()
     return psi + (torch.outer(z, z) - pull - pull.T + 2 * pairs) / len(z)
 
@@ -26,27 +26,27 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"hebb": hebb, "storkey":
 
 
 Memory = tuple[Tensor, ...]
-"""Psi as the squares along its diagonal, beside which all is 0: one [d, d] of all units, or one for the units of each layer."""
+"""Psi as the square blocks along its diagonal (everything else is 0): one [d, d] of all units, or one for the units of each layer."""
 
 
 def fields(memory: Memory, z: Tensor) -> Tensor:
     """Psi z for strings [..., d]."""
-    parts = z.split([len(psi) for psi in memory], -1)
-    return torch.cat([part @ psi for part, psi in zip(parts, memory, strict=True)], -1)  # Psi is symmetric
+    blocks = z.split([len(psi) for psi in memory], -1)
+    return torch.cat([block @ psi for block, psi in zip(blocks, memory, strict=True)], -1)  # Psi is symmetric
 
 
 def unstable(memory: Memory, z: Tensor) -> Tensor:
-    """The share of the units of z [d] that the others of z turn: 0 if it is stored, one half if nothing of it is left."""
+    """The share of the units of z [d] that the other units flip: 0 if z is stored, one half if nothing of it is left."""
     field = fields(memory, z) - torch.cat([psi.diagonal() for psi in memory]) * z
     return ((field >= 0) != (z >= 0)).float().mean()
 
 
 ROUNDS = 100
-"""So often units may turn on their way to an attractor."""
+"""The most updates of all units on the way to an attractor."""
 
 
 def signs(z: Tensor) -> Tensor:
-    """-1 and 1: a unit at 0 is kept."""
+    """-1 and 1; a unit at 0 becomes 1."""
     return torch.where(z >= 0, 1.0, -1.0)
 
 
@@ -56,23 +56,23 @@ def energies(memory: Memory, strings: Tensor) -> Tensor:
 
 
 def recall(memory: Memory, total: Tensor, count: int, starts: Tensor) -> Tensor:
-    """The ``count`` deepest attractors (or fewer) [count, d] that strings ``starts`` [q, d] fall into: what is stored, if found.
+    """The ``count`` deepest attractors (or fewer) [count, d] that strings ``starts`` [q, d] fall into: at best the stored strings.
 
-    All units follow their fields at once until none turns (``ROUNDS`` times at most). What is stored attracts with both signs: that counts
-    which agrees with the sum ``total`` [d] of what was stored.
+    All units follow their fields at once until none flips (``ROUNDS`` times at most). A stored string attracts with both signs: the sign
+    that agrees with the sum ``total`` [d] of the stored strings is used.
     """
     strings = starts
     for _ in range(ROUNDS):
-        turned = signs(fields(memory, strings))
-        if torch.equal(turned, strings):
+        updated = signs(fields(memory, strings))
+        if torch.equal(updated, strings):
             break
-        strings = turned
+        strings = updated
     strings = (strings * signs(strings @ total)[:, None]).unique(dim=0)
     return strings[energies(memory, strings).argsort()[:count]]
 
 
 class State(NamedTuple):
-    """Where q descents are: z [q, d], the entropies (nats) [q] there, and the energies [q] of the strings of its signs."""
+    """The state of q descents: z [q, d], the entropies (nats) [q] there, and the energies [q] of the signs of z."""
 
     z: Tensor
     entropy: Tensor
@@ -91,8 +91,8 @@ def descend(
 ) -> list[State]:
     """Descents from ``start`` [q, d]: the states before each of ``steps`` steps and after the last.
 
-    ``doubt`` gives the entropies [q] for masks [q, d] from 0 to 1, of each mask alone. Steps are ``step_size`` d times the gradient of
-    ``doubt`` and of the energy, the latter ``strength`` / d times; both are weighted by time.
+    ``doubt`` gives the entropies [q] for masks [q, d] from 0 to 1; each depends on its own mask alone. Steps are ``step_size`` d times the
+    gradient of ``doubt`` and of the energy, the latter times ``strength`` / d; both are weighted by time.
     """
     d = start.shape[1]
     z, velocity, states = start, torch.zeros_like(start), []
@@ -103,9 +103,9 @@ def descend(
 
     slopes = grad_and_value(total, has_aux=True)
     for step in range(steps + 1):
-        slope, (_, found) = slopes(z)
+        slope, (_, doubts) = slopes(z)
         field, string = fields(memory, z), signs(z)
-        states.append(State(z, found, energies(memory, string)))
+        states.append(State(z, doubts, energies(memory, string)))
         share = step / steps
         velocity = momentum * velocity + (1 - share) * d * slope - strength * share * field
         z = z - step_size * velocity
@@ -125,8 +125,8 @@ def descend_by_signs(
 ) -> list[State]:
     """Descents in which entropy and energy see the signs of z alone, from ``start`` [q, d]: the states as ``descend`` gives them.
 
-    ``doubt`` gives the entropies [q] for masks [q, d] of 0 and 1 and the number of the step. The slope at a mask is taken for that at z,
-    which is twice what it would be for a mask (z + 1) / 2; so is that of the energy of 2 mask - 1. ``decay`` / d times z is added to it.
+    ``doubt`` gives the entropies [q] for masks [q, d] of 0 and 1 and the number of the step. The slope at a mask is used as the slope at z,
+    which is twice what it would be for a mask (z + 1) / 2; the same holds for the energy of 2 mask - 1. ``decay`` / d times z is added.
     """
     d = start.shape[1]
     z, velocity, states = start, torch.zeros_like(start), []
@@ -138,9 +138,9 @@ def descend_by_signs(
     slopes = grad_and_value(total, has_aux=True)
     for step in range(steps + 1):
         string = signs(z)
-        slope, (_, found) = slopes((string + 1) / 2, step)
+        slope, (_, doubts) = slopes((string + 1) / 2, step)
         field = fields(memory, string)
-        states.append(State(z, found, -(string * field).sum(1) / 2))
+        states.append(State(z, doubts, -(string * field).sum(1) / 2))
         share = (step + 1) / steps
         velocity = momentum * velocity + (1 - share) * d * slope - 2 * strength * share * field + decay * z
         z = z - step_size * velocity

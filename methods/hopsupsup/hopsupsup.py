@@ -1,4 +1,4 @@
-"""The method: masks of hidden units learned, written into the Hopfield network, and found again for the images of an ask."""
+"""The method: masks of hidden units are learned, written into the Hopfield network, and found again for the images of an ask."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -28,16 +28,16 @@ ACTIVATIONS = (nn.ReLU, nn.SiLU)
 GROUP = 64
 """Images in a batch of the search."""
 NOISE = 0.5
-"""The standard deviation of what is added to the mean of all z where the search for a task is begun again."""
+"""The standard deviation of the noise added to the mean of all z for each restart of the search for a task."""
 STARTS = 64
-"""Random strings for each mask stored, of which some fall into it."""
+"""Random strings for each stored mask, some of which fall into it."""
 TOGETHER = 16
-"""Masks that are sought at a time."""
+"""Masks searched for at a time."""
 AUTHORS_UNITS = 4096
 STEPS, STEP_SIZE, MOMENTUM, STRENGTH = 30, 500 / AUTHORS_UNITS, 0.9, 1.5e-3 * AUTHORS_UNITS
-"""The authors' descent."""
+"""The parameters of the authors' descent."""
 DECAY = 1e-4 * AUTHORS_UNITS
-"""The authors' weight decay in it: a step of the search for a task takes a twentieth from z."""
+"""The authors' weight decay in it: a step of the search for a task shrinks z by a twentieth."""
 
 
 class Masked(nn.Module):
@@ -61,13 +61,12 @@ class Masked(nn.Module):
         return widths
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        parts = iter(mask.split(self.widths))
+        masks = iter(mask.split(self.widths))
         x = inputs
         for layer in self.layers:
             if isinstance(layer, ACTIVATIONS):
-                part = next(parts)
-                part = part.view(-1, *[1] * (x.ndim - 2))
-                x = layer(x) * part if self.after else layer(x * part)
+                of_layer = next(masks).view(-1, *[1] * (x.ndim - 2))
+                x = layer(x) * of_layer if self.after else layer(x * of_layer)
             else:
                 x = layer(x)
         return x
@@ -83,7 +82,7 @@ class HopSupSup(Method):
     learning_depends_on = frozenset({"task_given_in_training"})
     transductive = True
     trial_network = "swish-1000x1000"
-    price = 0.1  # masks of units leave less to choose from than masks of weights
+    price = 0.1  # masks of units have fewer choices than masks of weights
     recipes = (
         for_check({"outputs": 30}),  # six tasks of five classes
         Recipe("*", "*", source="the authors' scripts (Figure 7): SplitMNIST, swish-2048x2048, one pass over each task"),
@@ -101,7 +100,7 @@ class HopSupSup(Method):
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
     ) -> None:
-        """``outputs``: of all classes of all tasks; ``storage``: the rule that writes masks; ``memory``: one Psi of all hidden
+        """``outputs``: one for each class of each task; ``storage``: the rule that stores masks; ``memory``: one Psi of all hidden
         units, or one of each layer's, as in the authors' code; ``masked``: where a mask acts; SGD's ``learning_rate``,
         ``momentum`` and ``weight_decay`` for the scores, which start at 0."""
         super().__init__(brief)
@@ -112,7 +111,7 @@ class HopSupSup(Method):
         self.optimiser = sgd(learning_rate, momentum=momentum, weight_decay=weight_decay)
         self.masked = Masked(brief.network(outputs), masked, brief.input_shape)
         self.size = sum(self.masked.widths)
-        self._begin_on(brief.seed)
+        self._set_base(brief.seed)
         blocks = [self.size] if memory == "joint" else self.masked.widths
         self.memory = tuple(torch.zeros(units, units, device=brief.device) for units in blocks)
         self.sum = torch.zeros(self.size, device=brief.device)
@@ -123,13 +122,13 @@ class HopSupSup(Method):
         self.state = TrainingState(self.optimiser, {"scores": self.scores})
         self._rows: dict[str, list[dict[str, Any]]] = {"recovery": [], "retention": []}
 
-    def _begin_on(self, seed: int) -> None:
-        """Make the random network of ``seed``, and the step that trains masks on it."""
+    def _set_base(self, seed: int) -> None:
+        """Create the random network of ``seed``, and the step that trains masks on it."""
         brief = self.brief
         self.seed = seed
         self.base = random_base(self.masked, seed, brief.device)
         self.twin = bare_twin(self.masked)  # in training mode: batch normalisation uses the batch's statistics
-        # What autocast would convert at each use.
+        # Converted once: autocast would do it at each use.
         multiplied, state = self.base.layout.shapes, self.base.state(self.base.weights, self.base.fresh)
         self.fixed = {name: tensor.to(brief.precision) if name in multiplied else tensor for name, tensor in state.items()}
         twin = self.twin
@@ -156,21 +155,21 @@ class HopSupSup(Method):
 
     def end_task(self, data: Split) -> None:
         z = signs(self.scores)
-        parts = z.split([len(psi) for psi in self.memory])
-        self.memory = tuple(self.store(psi, part) for psi, part in zip(self.memory, parts, strict=True))
+        blocks = z.split([len(psi) for psi in self.memory])
+        self.memory = tuple(self.store(psi, block) for psi, block in zip(self.memory, blocks, strict=True))
         self.sum = self.sum + z
         self.tasks += 1
         if self.tasks == 1:
             self.first = z.to(torch.int8)
         self._rows["retention"].append({"stored": self.tasks, "lost": float(unstable(self.memory, self.first.float()))})
         for search, states, goal in self._traced(data, (z + 1) / 2):
-            for step, (found, doubt, energy) in enumerate(states):
-                distance = (signs(found) != z).float().mean()
+            for step, (position, doubt, energy) in enumerate(states):
+                distance = (signs(position) != z).float().mean()
                 row = {"step": step, "distance": float(distance), "entropy": float(doubt), "energy": float(energy), "goal": goal}
                 self._rows["recovery"].append({"task": self.task, "search": search} | row)
 
     def _traced(self, data: Split, mask: Tensor) -> Iterator[tuple[str, list[State], float]]:
-        """For each search, how it goes for some training images, and their entropy with the true mask."""
+        """For each search: its states for some training images, and their entropy with the true mask."""
         for search, batches in {"group": 1, "task": STEPS}.items():
             inputs, _ = next(data.batches(1, batches * GROUP, generator(self.seed, "traced", self.task)))
             groups = inputs.unflatten(0, (batches, GROUP))
@@ -182,8 +181,8 @@ class HopSupSup(Method):
             yield search, states, self._mean_doubt([groups], mask)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """``recovery``: how masks are found, for each task just learned; ``retention``: what is left of the first."""
-        rows = {name: found for name, found in self._rows.items() if found}
+        """``recovery``: how masks are found, for each task just learned; ``retention``: how much of the first mask is left."""
+        rows = {name: rows for name, rows in self._rows.items() if rows}
         self._rows = {"recovery": [], "retention": []}
         return rows
 
@@ -205,7 +204,7 @@ class HopSupSup(Method):
     def check_tasks(self, tasks: int) -> None:
         if tasks * self.brief.classes > self.outputs:
             raise UserError(
-                f"outputs={self.outputs} are too few for {tasks} tasks of {self.brief.classes} classes, as every class has its own: "
+                f"outputs={self.outputs} are too few for {tasks} tasks of {self.brief.classes} classes, because each class needs its own: "
                 f"learn with outputs={tasks * self.brief.classes} or more."
             )
 
@@ -222,19 +221,19 @@ class HopSupSup(Method):
         descent_momentum: float = MOMENTUM,
         strength: float = STRENGTH,
     ) -> Prediction:
-        """Find a mask for each ``group`` of images, drawn at random, or for all of them (``search=task``); and answer with it.
+        """Find a mask for each ``group`` of images, drawn at random, or for all images (``search=task``), and answer with it.
 
-        ``recall``: of the memory's deepest attractors that with the lowest entropy. ``task``: the authors' search, by a step on each group
-        in turn; begun ``restarts`` times (once where not given), elsewhere and with other groups, it keeps the mask with the lowest
-        entropy. ``group``: a descent for each. ``steps`` (where not given 30, and for a task one on each group, 30 at least), ``step_size``
-        (by hidden unit), ``descent_momentum`` and ``strength`` (of the energy against the entropy) are those of the descents.
+        ``recall``: of the memory's deepest attractors, the one with the lowest entropy. ``task``: the authors' search, with a step on each
+        group in turn. It runs ``restarts`` times (default: once), from other starts and with other groups, and uses the mask with the
+        lowest entropy. ``group``: a descent for each group. ``steps`` (default: 30; for a task one on each group, at least 30),
+        ``step_size`` (per hidden unit), ``descent_momentum`` and ``strength`` (of the energy against the entropy) set the descents.
         """
         if len(inputs) < 2:
             raise UserError("HopSupSup needs two images or more to find a mask: batch normalisation has no statistics of one.")
         how: dict[str, Any] = {"step_size": step_size, "momentum": descent_momentum, "strength": strength}
-        # At random, for batch statistics of images of one class, as in data that are sorted, would hide the class.
+        # At random: in sorted data a group has images of one class, and its batch statistics would hide the class.
         order = torch.randperm(len(inputs), generator=generator(self.seed, "groups"))
-        # What is left over joins the last group: a few images have no batch statistics to speak of.
+        # The rest joins the last group: the batch statistics of a few images say little.
         alike = (max(1, len(inputs) // group) - 1) * group
         queries = list(inputs[order[:alike]].unflatten(0, (-1, group)).split(TOGETHER)) if alike else []
         queries.append(inputs[None, order[alike:]])
@@ -251,11 +250,11 @@ class HopSupSup(Method):
                 doubts = [self._doubt(images, mask.expand(len(images), -1)) for mask in candidates]
                 masks = candidates[torch.stack(doubts).argmin(0)]
             best.append(self._logits(images, masks)[..., : self.brief.classes * self.tasks].argmax(-1).flatten())
-        found = torch.cat(best)[order.argsort()]
-        return Prediction(found % self.brief.classes, found // self.brief.classes)
+        outputs = torch.cat(best)[order.argsort()]
+        return Prediction(outputs % self.brief.classes, outputs // self.brief.classes)
 
     def _recalled(self) -> Tensor:
-        """The masks [k, d] that the memory holds, as far as random strings fall into them."""
+        """The masks [k, d] in the memory that random strings fall into."""
         draws = torch.rand(STARTS * self.tasks, self.size, generator=generator(self.seed, "recall"))
         strings = recall(self.memory, self.sum, self.tasks, signs(draws - 0.5).to(self.brief.device))
         return (strings + 1) / 2
@@ -263,42 +262,42 @@ class HopSupSup(Method):
     def _mask_of_task(
         self, inputs: Tensor, queries: Sequence[Tensor], group: int, steps: int | None, restarts: int, how: Mapping[str, Any]
     ) -> Tensor:
-        """The mask [d] for all ``inputs``: of those where the descents end, that with the lowest entropy for the groups ``queries``."""
+        """The mask [d] for all ``inputs``: of the ends of the descents, the one with the lowest entropy for the groups ``queries``."""
         images = Split(inputs, torch.zeros(len(inputs), dtype=torch.int64))
         size = min(group, len(inputs))
         steps = steps or max(STEPS, -(-len(inputs) // size))
-        draws = [generator(self.seed, "orders", again) for again in range(restarts)]
-        orders = torch.stack([torch.stack(list(images.order(steps, size, each))) for each in draws])
-        noise = [torch.randn(self.size, generator=generator(self.seed, "starts", again)) for again in range(restarts)]
+        draws = [generator(self.seed, "orders", restart) for restart in range(restarts)]
+        orders = torch.stack([torch.stack(list(images.order(steps, size, of_restart))) for of_restart in draws])
+        noise = [torch.randn(self.size, generator=generator(self.seed, "starts", restart)) for restart in range(restarts)]
         noise[0] = torch.zeros(self.size)
-        parts = zip(orders.split(TOGETHER), torch.stack(noise).split(TOGETHER), strict=True)
-        ends = torch.cat([self._recover_task(inputs, some, NOISE * added, **how)[-1].z >= 0 for some, added in parts])
+        rounds = zip(orders.split(TOGETHER), torch.stack(noise).split(TOGETHER), strict=True)
+        ends = torch.cat([self._recover_task(inputs, batches, NOISE * added, **how)[-1].z >= 0 for batches, added in rounds])
         masks = ends.unique(dim=0).float()
         return min(masks, key=partial(self._mean_doubt, queries))
 
     def _recover(self, images: Tensor, **how: Any) -> list[State]:
         """The descents to masks for groups of images [q, b, *input_shape]."""
-        usual = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
+        defaults = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
         start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
-        return descend(self.memory, start, partial(self._doubt, images), **(usual | how))
+        return descend(self.memory, start, partial(self._doubt, images), **(defaults | how))
 
     def _recover_task(self, inputs: Tensor, orders: Tensor, added: Tensor, **how: Any) -> list[State]:
-        """The descents to a mask for the images [n, *input_shape] of a task, by batches of them in each order [q, T, b].
+        """The descents to a mask for the images [n, *input_shape] of a task, one for each order [q, T, b] of their batches.
 
-        They begin at the mean of all z with ``added`` [q, d].
+        They start at the mean of all z plus ``added`` [q, d].
         """
-        usual = {"step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH, "decay": DECAY}
+        defaults = {"step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH, "decay": DECAY}
         steps = orders.shape[1]
 
         def doubt(masks: Tensor, step: int) -> Tensor:
             return self._doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
 
         start = self.sum / max(1, self.tasks) + added.to(self.brief.device)
-        return descend_by_signs(self.memory, start, doubt, steps=steps, **(usual | how))
+        return descend_by_signs(self.memory, start, doubt, steps=steps, **(defaults | how))
 
     def _mean_doubt(self, groups: Sequence[Tensor], mask: Tensor) -> float:
         """The mean entropy for all groups of images, [q, b, *input_shape] each, with one mask [d]."""
-        doubts = [self._doubt(some.to(self.brief.device), mask.expand(len(some), -1)) for some in groups]
+        doubts = [self._doubt(images.to(self.brief.device), mask.expand(len(images), -1)) for images in groups]
         return float(torch.cat(doubts).mean())
 
     def _doubt(self, images: Tensor, masks: Tensor) -> Tensor:
@@ -307,22 +306,22 @@ class HopSupSup(Method):
 
     def _logits(self, images: Tensor, masks: Tensor) -> Tensor:
         """All outputs [q, b, outputs] for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""
-        # Of copies, for batch normalisation counts its batches in place.
+        # Copies, because batch normalisation counts its batches in place.
         network = partial(functional_call, self.twin, {name: tensor.clone() for name, tensor in self.fixed.items()})
         with torch.autocast(images.device.type, dtype=self.brief.precision, enabled=self.brief.precision != torch.float32):
-            # One after another: mapped over groups, products in bfloat16 take three times as long.
-            return torch.stack([network(given) for given in zip(images, masks, strict=True)]).float()
+            # One group after another: with vmap, products in bfloat16 take three times as long.
+            return torch.stack([network(group) for group in zip(images, masks, strict=True)]).float()
 
     # State
 
     @property
     def _blocks(self) -> list[str]:
-        """The names of the memory's parts."""
+        """The names of the memory's blocks."""
         return ["psi"] if len(self.memory) == 1 else [f"psi{layer}" for layer in range(1, len(self.memory) + 1)]
 
     @property
     def components(self) -> int:
-        """Masks written into the Hopfield network."""
+        """The number of masks in the Hopfield network."""
         return self.tasks
 
     def frozen_state(self) -> dict[str, Tensor]:
@@ -330,8 +329,8 @@ class HopSupSup(Method):
         return {"weights": self.base.weights}
 
     def learned(self) -> dict[str, Tensor]:
-        kept = {**dict(zip(self._blocks, self.memory, strict=True)), "sum": self.sum}
-        return {name: tensor.clone() for name, tensor in kept.items()} | {
+        tensors = {**dict(zip(self._blocks, self.memory, strict=True)), "sum": self.sum}
+        return {name: tensor.clone() for name, tensor in tensors.items()} | {
             "seed": torch.tensor(self.seed),
             "tasks": torch.tensor(self.tasks),
         }
@@ -340,7 +339,7 @@ class HopSupSup(Method):
         return {"first": self.first.clone()}
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
-        self._begin_on(int(learned["seed"]))
+        self._set_base(int(learned["seed"]))
         self.memory = tuple(learned[name].to(self.brief.device, copy=True) for name in self._blocks)
         self.sum = learned["sum"].to(self.brief.device, copy=True)
         self.tasks = int(learned["tasks"])

@@ -13,7 +13,7 @@ from .layout import Base
 
 @dataclass(frozen=True)
 class Doubt:
-    """The outcome of one check: which of k candidates won (the last is the untrained spare), and k * max(nu)."""
+    """The outcome of one check: the winner of k candidates (the last is the untrained spare), and k * max(nu)."""
 
     candidates: int
     winner: int
@@ -23,8 +23,8 @@ class Doubt:
 def uncertainty(base: Base, bank: MaskBank, spare: Tensor, inputs: Tensor, classes: int) -> Doubt:
     """One-Shot by H on a whole training batch [b, *input_shape] over the bank's masks and an untrained ``spare`` (bool [D]).
 
-    nu = softmax(-dH/dalpha) at alpha = 1/k, k counting the spare. The paper's rule without a spare would allocate at every check while
-    there is one mask, for k * max(nu) is then always 1.
+    nu = softmax(-dH/dalpha) at alpha = 1/k, k counting the spare. Without a spare, the paper's rule would allocate at every check
+    while there is one mask, because k * max(nu) is then always 1.
     """
     count = len(bank) + 1
     if count == 1:
@@ -42,9 +42,10 @@ def uncertainty(base: Base, bank: MaskBank, spare: Tensor, inputs: Tensor, class
 
 
 class Allocation:
-    """The counters and the rule: every ``interval`` batches the mask for the next ones is chosen.
+    """The counters and the rule: every ``interval`` batches, the mask for the next ones is chosen.
 
-    ``step`` counts batches; ``training`` is the row of the mask in training, or None while a new task goes unlearned for want of budget.
+    ``step`` counts batches. ``training`` is the row of the mask in training, or None while a new task is not learned: the mask budget is
+    used up.
     """
 
     def __init__(self, interval: int, offset: int, epsilon: float, budget: int) -> None:
@@ -57,11 +58,11 @@ class Allocation:
         self._rows: list[dict[str, Any]] = []
 
     def due(self) -> bool:
-        """Whether a mask is to be chosen before the present batch: before the first, and where ``step`` mod interval is the offset."""
+        """Whether to choose a mask before the present batch: before the first one, and if ``step`` mod interval is the offset."""
         return self.step == 0 or self.step % self.interval == self.offset
 
     def decide(self, doubt: Doubt, allocated: int) -> int | None:
-        """The row to train next: an earlier one, ``allocated`` for a new one, or None if a new one is needed beyond the budget."""
+        """The row to train next: an earlier one, ``allocated`` for a new one, or None if a new one is needed but the budget is used up."""
         new = doubt.winner == allocated or doubt.statistic < 1 + self.epsilon
         self.training = doubt.winner if not new else allocated if allocated < self.budget else None
         self._rows.append(
@@ -84,13 +85,13 @@ class Allocation:
         return rows
 
     def progress(self) -> dict[str, Tensor]:
-        """The counters as tensors; a mask in training of -1 is none."""
+        """The counters as tensors; -1 if no mask is in training."""
         return {
             "step": torch.tensor(self.step),
             "training": torch.tensor(-1 if self.training is None else self.training),
         }
 
     def restore(self, progress: dict[str, Tensor]) -> None:
-        """Take up the counters that ``progress`` gave."""
+        """Restore the counters from ``progress()``."""
         self.step = int(progress["step"])
         self.training = int(progress["training"]) if int(progress["training"]) >= 0 else None

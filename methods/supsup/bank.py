@@ -1,30 +1,22 @@
-"""The mask bank: every task's mask as packed bits, and the two operations that task inference is made of."""
+"""The mask bank: every task's mask as packed bits, and the two operations that task inference consists of."""
 
 import copy
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from .._bits import pack, unpack
+
 CHUNK_BYTES = 64 * 2**20
-"""The memory of the masks that are unpacked at a time, a byte for each bit."""
+"""The memory for the masks unpacked at a time, a byte for each bit."""
 WORKING_BYTES = 2**30
-"""The most memory that the working copy may take: further masks are unpacked each time that they are needed."""
+"""The most memory for the working copy: further masks are unpacked each time they are needed."""
 FLOAT_ROWS = 32
-"""So many masks are floating-point numbers at a time."""
+"""The number of masks converted to floating point at a time."""
 COLUMNS = 2**24
-"""So many products of a byte and a bit add up in 32 bits at most."""
-
-
-def pack(mask: Tensor) -> Tensor:
-    """Booleans [D] as bits: uint8 [ceil(D / 8)] on the CPU, the first boolean in the highest bit."""
-    return torch.from_numpy(np.packbits(mask.cpu().numpy()))
-
-
-def unpack(bits: Tensor, size: int) -> Tensor:
-    """The inverse of ``pack``: bits uint8 [..., ceil(D / 8)] as 0 and 1 in uint8 [..., D]."""
-    return torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1, count=size))
+"""The most products of a byte and a bit whose sum fits in 32 bits."""
 
 
 def multiplies_bytes(device: torch.device) -> bool:
@@ -34,42 +26,42 @@ def multiplies_bytes(device: torch.device) -> bool:
 
 
 def two_bytes(gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients [q, D] in 16 bits, as two numbers of 8: int8 [2q, D], first all high bytes, then all low ones; and what 1 is worth, [q, 1].
+    """Gradients [q, D] in 16 bits, as two bytes: int8 [2q, D], first all high bytes, then all low ones; and the unit of each row, [q, 1].
 
-    A gradient is 256 * high + low in units of a 32,639th of the largest in its row, and so off by at most a 65,278th of that.
+    A gradient is 256 * high + low in units of a 32,639th of the largest in its row; its error is at most a 65,278th of the largest.
     """
     units = torch.empty(len(gradients), 1)
-    parts = torch.empty(2, *gradients.shape, dtype=torch.int8)
+    both_bytes = torch.empty(2, *gradients.shape, dtype=torch.int8)
     scaled = torch.empty(gradients.shape[1])
     whole, high = (torch.empty(gradients.shape[1], dtype=torch.int16) for _ in range(2))
     for row, gradient in enumerate(gradients):  # a row at a time stays in the processor's cache
         units[row] = torch.abs(gradient, out=scaled).amax().clamp(min=torch.finfo(scaled.dtype).tiny) / 32639
         whole.copy_(torch.div(gradient, units[row], out=scaled).round_())
         torch.add(whole, 128, out=high).bitwise_right_shift_(8)
-        parts[0, row] = high
-        parts[1, row] = whole.sub_(high.bitwise_left_shift_(8))
-    return parts.flatten(0, 1), units
+        both_bytes[0, row] = high
+        both_bytes[1, row] = whole.sub_(high.bitwise_left_shift_(8))
+    return both_bytes.flatten(0, 1), units
 
 
-class Rows:
-    """Rows of equal length in blocks of memory, so that many small ones do not scatter over it. Copies share blocks until one writes."""
+class RowBlocks:
+    """Rows of equal length in a few large blocks of memory instead of many small ones. Copies share blocks until one writes."""
 
-    def __init__(self, length: int, of_a_block: int, device: torch.device, dtype: torch.dtype = torch.uint8) -> None:
+    def __init__(self, length: int, rows_per_block: int, device: torch.device, dtype: torch.dtype = torch.uint8) -> None:
         self.length = length
-        self.of_a_block = of_a_block
+        self.rows_per_block = rows_per_block
         self.device = device
         self.dtype = dtype
         self.filled = 0
-        self.blocks: list[Tensor] = []  # [of_a_block, length]
+        self.blocks: list[Tensor] = []  # [rows_per_block, length]
         self._shared: set[int] = set()  # blocks that another copy may hold too
 
     def __len__(self) -> int:
         return self.filled
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.blocks[row // self.of_a_block][row % self.of_a_block]
+        return self.blocks[row // self.rows_per_block][row % self.rows_per_block]
 
-    def __deepcopy__(self, memo: dict) -> "Rows":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RowBlocks":
         twin = copy.copy(self)
         twin.blocks = list(self.blocks)
         self._shared = set(range(len(self.blocks)))
@@ -77,10 +69,10 @@ class Rows:
         return twin
 
     def write(self, first: int, rows: Tensor) -> None:
-        """Put ``rows`` [n, length], all of one block, from row ``first`` on: in the place of others, or after the last."""
-        number, place = divmod(first, self.of_a_block)
+        """Write ``rows`` [n, length] from row ``first`` on, over earlier rows or after the last. They must lie in one block."""
+        number, place = divmod(first, self.rows_per_block)
         if number == len(self.blocks):
-            self.blocks.append(torch.empty(self.of_a_block, self.length, dtype=self.dtype, device=self.device))
+            self.blocks.append(torch.empty(self.rows_per_block, self.length, dtype=self.dtype, device=self.device))
         elif number in self._shared:
             self.blocks[number] = self.blocks[number].clone()
             self._shared.remove(number)
@@ -88,11 +80,11 @@ class Rows:
         self.filled = max(self.filled, first + len(rows))
 
     def block(self, number: int) -> Tensor:
-        """The rows of a block that are filled."""
-        return self.blocks[number][: self.filled - number * self.of_a_block]
+        """The filled rows of a block."""
+        return self.blocks[number][: self.filled - number * self.rows_per_block]
 
     def all(self) -> Tensor:
-        """All rows, in fresh memory."""
+        """All rows, in new memory."""
         return torch.cat([self.block(number) for number in range(len(self.blocks))]) if self.blocks else self._none()
 
     def _none(self) -> Tensor:
@@ -102,12 +94,12 @@ class Rows:
 class MaskBank:
     """k binary masks of D bits, each with F floats of statistics, and the running sum of the masks.
 
-    Grows by one row a task and copies nothing: copies of a bank share what neither changes. The sum is exact (it counts), and that of
-    the statistics is made when it is needed: a bank computes the same whatever its history.
+    It grows by one row a task and copies nothing: copies of a bank share what neither changes. The sum of the masks is exact (it counts),
+    and the sum of the statistics is computed when it is needed, so a bank gives the same results whatever its history.
 
-    Up to ``working_bytes``, masks that were unpacked stay so in a working copy of a byte for each bit, of which the bits stay the truth.
-    Products with it are computed in float32, or, with ``integers``, exactly on gradients of 16 bits: as fast as in bfloat16, in half the
-    memory, and some twenty times more precise than that, whose products are rounded to 8 bits.
+    Up to ``working_bytes``, unpacked masks stay in a working copy with a byte for each bit; the bits remain the reference. Products with it
+    are computed in float32 or, with ``integers``, exactly on gradients of 16 bits: as fast as in bfloat16, in half the memory, and some
+    twenty times more precise than bfloat16, which rounds products to 8 bits.
     """
 
     def __init__(self, size: int, statistics: int, device: torch.device, *, integers: bool = False, working_bytes: int = 0) -> None:
@@ -117,15 +109,15 @@ class MaskBank:
         self.integers = integers
         rows = max(1, CHUNK_BYTES // size)
         self._kept_blocks = working_bytes // (rows * size)
-        self._bits = Rows(-(-size // 8), rows, torch.device("cpu"))
-        self._working = Rows(size, rows, device)
-        self._statistics = Rows(statistics, rows, torch.device("cpu"), torch.float32)
+        self._bits = RowBlocks(-(-size // 8), rows, torch.device("cpu"))
+        self._working = RowBlocks(size, rows, device)
+        self._statistics = RowBlocks(statistics, rows, torch.device("cpu"), torch.float32)
         self._mask_sum = torch.zeros(size, device=device)
 
     def __len__(self) -> int:
         return len(self._bits)
 
-    def __deepcopy__(self, memo: dict) -> "MaskBank":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MaskBank":
         twin = copy.copy(self)
         twin._bits, twin._working = copy.deepcopy(self._bits), copy.deepcopy(self._working)
         twin._statistics = copy.deepcopy(self._statistics)
@@ -140,7 +132,7 @@ class MaskBank:
         self._mask_sum += mask
 
     def replace(self, row: int, mask: Tensor, statistics: Tensor) -> None:
-        """Put another mask and statistics in the place of ``row``."""
+        """Replace the mask and the statistics of ``row``."""
         self._mask_sum += mask.float() - self.mask(row).float()
         self._bits.write(row, pack(mask)[None])
         self._statistics.write(row, statistics.detach()[None])
@@ -172,13 +164,13 @@ class MaskBank:
         return torch.cat([gradients @ masks.float().T for masks in self._few_at_a_time()], dim=1)
 
     def _integer_inner(self, gradients: Tensor) -> Tensor:
-        parts, units = two_bytes(gradients)
-        pieces = parts.split(COLUMNS, dim=1)
+        both_bytes, units = two_bytes(gradients)
+        gradient_columns = both_bytes.split(COLUMNS, dim=1)
 
         def products(chunk: Tensor) -> Tensor:
-            parted = chunk.view(torch.int8).split(COLUMNS, dim=1)
-            each = [torch._int_mm(some, masks.T) for some, masks in zip(pieces, parted, strict=True)]
-            return torch.stack(each).sum(0, dtype=torch.float64)
+            mask_columns = chunk.view(torch.int8).split(COLUMNS, dim=1)
+            sums = [torch._int_mm(columns, masks.T) for columns, masks in zip(gradient_columns, mask_columns, strict=True)]
+            return torch.stack(sums).sum(0, dtype=torch.float64)
 
         high, low = torch.cat([products(chunk) for chunk in self._chunks()], dim=1).chunk(2)
         return ((256 * high + low) * units).to(gradients.dtype)
@@ -205,7 +197,7 @@ class MaskBank:
 
     def _chunks(self) -> Iterator[Tensor]:
         """All masks, uint8 [rows, D], a block of rows at a time."""
-        rows = self._bits.of_a_block
+        rows = self._bits.rows_per_block
         for number, first in enumerate(range(0, len(self), rows)):
             last = min(first + rows, len(self))
             if number >= self._kept_blocks:
@@ -221,12 +213,12 @@ class MaskBank:
             yield from chunk.split(FLOAT_ROWS)
 
     def _unpack(self, first: int, last: int) -> Tensor:
-        rows = self._bits.block(first // self._bits.of_a_block)[first % self._bits.of_a_block :]
+        rows = self._bits.block(first // self._bits.rows_per_block)[first % self._bits.rows_per_block :]
         return unpack(rows[: last - first], self.size).to(self.device)
 
 
 def restored_bank(empty: MaskBank, masks: Iterable[Tensor], statistics: Tensor) -> MaskBank:
     """``empty`` filled with masks (bool [D]) and their statistics [k, F]."""
-    for mask, own in zip(masks, statistics, strict=True):
-        empty.append(mask.to(empty.device, torch.bool), own.to(empty.device))
+    for mask, row in zip(masks, statistics, strict=True):
+        empty.append(mask.to(empty.device, torch.bool), row.to(empty.device))
     return empty

@@ -1,9 +1,9 @@
-"""Masks as few bytes: of packed bits and coded gaps, whichever is shorter for a layer. Nothing is lost.
+"""Masks in few bytes: packed bits or coded gaps, whichever is shorter for a layer, without loss.
 
-A mask that keeps a share p of n weights needs at least n * H(p) bits. Packed bits take n. Where few are kept, the gaps between them are
-coded as by Rice (1979): a gap g is g // 2^r zeros and a one, and the r low bits of g. The ones and zeros of all gaps lie before the low
-bits of all, so that both are read and written at once. That takes some 2 % more than n * H(p), where the 16-bit indices of a compressed
-sparse column take two to three times as much.
+A mask that selects a share p of n weights needs at least n * H(p) bits. Packed bits take n. If few weights are selected, the gaps between
+them are coded as by Rice (1979): a gap g is written as g // 2^r zeros and a one, and the r low bits of g. The ones and zeros of all gaps
+come before the low bits of all gaps, so that each half is read and written at once. This takes some 2 % more than n * H(p), while the
+16-bit indices of a compressed sparse column take two to three times as much.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,16 +16,15 @@ from torch import Tensor
 Bytes = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
 COUNTS = np.dtype("<u4")
-"""Of weights kept, and of the bytes that the zeros and ones take."""
+"""The type of the counts: of selected weights, and of the bytes of the zeros and ones."""
 PACKED = 255
-"""In the place of r: the mask is packed bits."""
+"""Instead of r: the mask is stored as packed bits."""
 
 
 def encode(mask: Bits) -> Bytes:
-    """A mask [n] as bytes: r (or ``PACKED``), and what follows from it."""
+    """A mask [n] as bytes: r (or ``PACKED``), then the code."""
     packed = np.packbits(mask)
-    kept = np.flatnonzero(mask)
-    gaps = np.diff(kept, prepend=-1) - 1
+    gaps = np.diff(np.flatnonzero(mask), prepend=-1) - 1
     bits, low = min((int((gaps >> r).sum()) + len(gaps) * (1 + r), r) for r in range(32))
     if bits // 8 + 10 >= len(packed):
         return np.concatenate([np.array([PACKED], np.uint8), packed])
@@ -38,12 +37,12 @@ def encode(mask: Bits) -> Bytes:
 
 
 def decode(code: Bytes, size: int) -> Bits:
-    """The mask [size] of which ``code`` is the beginning."""
+    """The mask [size] at the beginning of ``code``."""
     if code[0] == PACKED:
         return np.unpackbits(code[1:], count=size).astype(bool)
-    low, (kept, length) = int(code[0]), code[1:9].view(COUNTS)
-    ends = np.flatnonzero(np.unpackbits(code[9 : 9 + length]))[:kept]
-    bits = np.unpackbits(code[9 + length :], count=int(kept) * low).reshape(kept, low)
+    low, (count, length) = int(code[0]), code[1:9].view(COUNTS)
+    ends = np.flatnonzero(np.unpackbits(code[9 : 9 + length]))[:count]
+    bits = np.unpackbits(code[9 + length :], count=int(count) * low).reshape(count, low)
     gaps = ((np.diff(ends, prepend=-1) - 1) << low) + bits @ (1 << np.arange(low, dtype=np.int64))
     mask = np.zeros(size, bool)
     mask[np.cumsum(gaps + 1) - 1] = True
@@ -51,8 +50,8 @@ def decode(code: Bytes, size: int) -> Bits:
 
 
 def encoded(mask: Tensor, sizes: Sequence[int]) -> Bytes:
-    """A flat mask [sum of sizes], layer by layer, each after the number of its bytes."""
-    codes = [encode(part) for part in np.split(mask.cpu().numpy().astype(bool), np.cumsum(sizes)[:-1])]
+    """A flat mask [sum of sizes] as bytes: the length of each layer's code, then the codes."""
+    codes = [encode(layer) for layer in np.split(mask.cpu().numpy().astype(bool), np.cumsum(sizes)[:-1])]
     lengths = np.array([len(code) for code in codes], COUNTS).view(np.uint8)
     return np.concatenate([lengths, *codes])
 
@@ -61,15 +60,15 @@ def decoded(code: Bytes, sizes: Sequence[int]) -> Tensor:
     """The inverse of ``encoded``: booleans [sum of sizes]."""
     head = len(sizes) * COUNTS.itemsize
     lengths = code[:head].view(COUNTS)
-    parts = np.split(code[head:], np.cumsum(lengths)[:-1])
-    return torch.from_numpy(np.concatenate([decode(part, size) for part, size in zip(parts, sizes, strict=True)]))
+    layers = np.split(code[head:], np.cumsum(lengths)[:-1])
+    return torch.from_numpy(np.concatenate([decode(layer, size) for layer, size in zip(layers, sizes, strict=True)]))
 
 
 def joined(codes: Iterable[Bytes]) -> dict[str, Tensor]:
-    """Codes end to end, uint8, and where each ends, int64 [k]: as they are stored."""
-    each = list(codes)
-    ends = np.cumsum([len(code) for code in each], dtype=np.int64)
-    return {"codes": torch.from_numpy(np.concatenate([np.empty(0, np.uint8), *each])), "ends": torch.from_numpy(ends)}
+    """The stored form of codes: all of them end to end, uint8, and where each ends, int64 [k]."""
+    all_codes = list(codes)
+    ends = np.cumsum([len(code) for code in all_codes], dtype=np.int64)
+    return {"codes": torch.from_numpy(np.concatenate([np.empty(0, np.uint8), *all_codes])), "ends": torch.from_numpy(ends)}
 
 
 def parted(stored: dict[str, Tensor]) -> Iterator[Bytes]:

@@ -1,7 +1,7 @@
 """Task inference (sections 3.3 and 3.6): which of k masks fits these images?
 
-Every algorithm looks at q groups of images at once, [q, e, *input_shape]: the e images of a group are evidence for one decision. The
-superposition of all masks with coefficients alpha gives outputs p(alpha) (equation 2); an objective of p is differentiated with respect
+Every algorithm takes q groups of images at once, [q, e, *input_shape]: the e images of a group are the evidence for one decision. The
+superposition of all masks with coefficients alpha gives outputs p(alpha) (equation 2), and an objective of p is differentiated with respect
 to alpha. With W the frozen weights, the derivative with respect to alpha_i is <M_i, W * dH/dW_eff>: one backward pass through the
 superposed network and one inner product per stored mask, whatever k is.
 """
@@ -27,8 +27,8 @@ def superposed_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of o objectives, averaged over each group's images, with respect to a superposition: [o, q, D] and [o, q, F].
 
-    The superposition is ``masks`` [D] and ``statistics`` [F], shared by all groups, or [q, D] and [q, F], one for each. The gradient with
-    respect to the masks is W * dH/dW_eff. The objectives share the forward pass.
+    The superposition is ``masks`` [D] and ``statistics`` [F], shared by all groups, or [q, D] and [q, F], one for each group. The
+    gradient with respect to the masks is W * dH/dW_eff. The objectives share the forward pass.
     """
 
     def of_group(weights: Tensors, statistics: Tensors, images: Tensor) -> list[tuple[Tensors, Tensors]]:
@@ -39,21 +39,21 @@ def superposed_gradient(
         pull_back = vjp(values, weights, statistics)[1]
         return [pull_back(unit) for unit in torch.eye(len(objectives), device=images.device)]
 
-    each = None if masks.ndim == 1 else 0
+    by_group = None if masks.ndim == 1 else 0
     with DifferentiableStatistics():
-        gradients = vmap(of_group, in_dims=(each, each, 0))(
+        gradients = vmap(of_group, in_dims=(by_group, by_group, 0))(
             base.layout.split(base.weights * masks), base.statistics.split(statistics), groups
         )
-    # W is multiplied in where the pieces are laid end to end: one pass over q * D numbers instead of three.
+    # Multiply by W while copying the layers end to end: one pass over q * D numbers instead of three.
     by_masks = torch.empty(len(objectives), len(groups), base.layout.size, device=groups.device)
     by_statistics = torch.empty(len(objectives), len(groups), base.statistics.size, device=groups.device)
     for place, (by_weights, by_buffers) in enumerate(gradients):
-        for (name, part), weights in zip(
+        for (name, place_of_layer), weights in zip(
             base.layout.split(by_masks[place]).items(), base.layout.split(base.weights).values(), strict=True
         ):
-            torch.mul(by_weights[name], weights, out=part)
-        for name, part in base.statistics.split(by_statistics[place]).items():
-            part.copy_(by_buffers[name])
+            torch.mul(by_weights[name], weights, out=place_of_layer)
+        for name, place_of_buffer in base.statistics.split(by_statistics[place]).items():
+            place_of_buffer.copy_(by_buffers[name])
     return by_masks, by_statistics
 
 
@@ -62,7 +62,7 @@ def alpha_gradient(
 ) -> Tensor:
     """The derivatives of o objectives with respect to every alpha, for each group: [o, q, k].
 
-    ``alpha``: [q, k], or None for 1/k everywhere, where the running sum of the masks serves all groups.
+    ``alpha``: [q, k], or None for 1/k everywhere; then the running sum of the masks serves all groups.
     """
     masks, statistics = bank.mean() if alpha is None else bank.superpose(alpha)
     by_masks, by_statistics = superposed_gradient(base, masks, statistics, groups, objectives, classes)
@@ -88,24 +88,24 @@ def gradient_descent(
         (slope,) = alpha_gradient(base, bank, groups, [objective], classes, alpha)
         moved = (alpha - step_size * slope).clamp(min=0)
         total = moved.sum(1, keepdim=True)
-        # A step so long that every coefficient falls below 0 has no renormalisation: that group stays where it was.
+        # If a step takes every coefficient below 0, they cannot be renormalised: that group keeps its alpha.
         alpha = torch.where(total > 0, moved / total.clamp(min=torch.finfo(moved.dtype).tiny), alpha)
     return alpha.argmax(1)
 
 
 def exhaustive(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int) -> Tensor:
-    """Every mask tried by itself (k forward passes): the one with the lowest value of the objective; int64 [q]."""
+    """Try every mask by itself (k forward passes), and take the one with the lowest value of the objective; int64 [q]."""
     value = VALUE_OBJECTIVES[objective]
     images = groups.flatten(0, 1)
     best = torch.full((len(groups),), math.inf, device=groups.device)
-    chosen = torch.zeros(len(groups), dtype=torch.int64, device=groups.device)
+    best_rows = torch.zeros(len(groups), dtype=torch.int64, device=groups.device)
     with torch.no_grad():
         for row in range(len(bank)):
             state = base.state(base.weights * bank.mask(row), bank.statistics(row))
             values = value(functional_call(base.network, state, (images,)), classes).view(groups.shape[:2]).mean(1)
-            chosen = torch.where(values < best, row, chosen)
+            best_rows = torch.where(values < best, row, best_rows)
             best = torch.minimum(best, values)
-    return chosen
+    return best_rows
 
 
 Algorithm = Callable[..., Tensor]
@@ -137,24 +137,24 @@ def infer_from_one_image(
     """One-Shot with one image of evidence, for several asks in one pass: for each the inferred tasks, int64 [count].
 
     An ask is about the first ``count`` inputs: ``group`` consecutive ones share the task of the first of them.
-    What asks have in common is computed once: a decision about the same image, and the forward pass of the two objectives.
+    Work that asks share is done once: a decision about the same image, and the forward pass of the two objectives.
     """
     asks = [(count, how.objective, min(how.group, count)) for count, how in wanted]
     objectives = sorted({objective for _, objective, _ in asks})
     decided = {objective: torch.full((len(inputs),), -1, device=inputs.device) for objective in objectives}
-    needed = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}
+    pending = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}
     for count, objective, group in asks:
-        needed[objective][:count:group] = True
-    for some in [some for number in range(len(objectives)) for some in combinations(objectives, number + 1)]:
-        # The images that exactly these objectives are to decide about.
-        exactly = torch.stack([needed[o] == (o in some) for o in objectives]).all(0).nonzero().squeeze(1)
-        for images in exactly.split(max(1, at_a_time(base) // len(some))) if len(exactly) else ():
-            slopes = alpha_gradient(base, bank, inputs[images][:, None], some, classes, None)
-            for objective, slope in zip(some, slopes, strict=True):
+        pending[objective][:count:group] = True
+    for subset in [subset for number in range(len(objectives)) for subset in combinations(objectives, number + 1)]:
+        # The images about which exactly these objectives decide.
+        rows = torch.stack([pending[o] == (o in subset) for o in objectives]).all(0).nonzero().squeeze(1)
+        for images in rows.split(max(1, at_a_time(base) // len(subset))) if len(rows) else ():
+            slopes = alpha_gradient(base, bank, inputs[images][:, None], subset, classes, None)
+            for objective, slope in zip(subset, slopes, strict=True):
                 decided[objective][images] = slope.argmin(1)
     return [decided[objective][:count:group].repeat_interleave(group)[:count] for count, objective, group in asks]
 
 
 def at_a_time(base: Base) -> int:
-    """How many groups are looked at in one part."""
+    """The number of groups in one pass."""
     return max(1, GRADIENT_BYTES // (4 * base.layout.size))

@@ -1,4 +1,4 @@
-"""How the parameters of any PyTorch module lie in the flat vectors that masks and gradients are."""
+"""The layout of a PyTorch module's parameters in the flat vectors that masks and gradients are."""
 
 import math
 from dataclasses import dataclass
@@ -23,11 +23,13 @@ class Layout:
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of ``flat`` ([..., size]) as the named tensors ([..., *shape])."""
-        parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=-1)
-        return {name: part.view(*flat.shape[:-1], *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        pieces = flat.split([shape.numel() for shape in self.shapes.values()], dim=-1)
+        return {
+            name: piece.view(*flat.shape[:-1], *shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
 
     def join(self, tensors: dict[str, Tensor], batched: bool = False) -> Tensor:
-        """The inverse of ``split``, in fresh memory: [size], or [n, size] for tensors with a leading batch dimension."""
+        """The inverse of ``split``, in new memory: [size], or [n, size] for tensors with a leading batch dimension."""
         start = 1 if batched else 0
         return torch.cat([tensors[name].flatten(start) for name in self.shapes], dim=-1)
 
@@ -36,10 +38,10 @@ class Layout:
 class Base:
     """The random network that all masks share: never trained, and regenerated from a seed.
 
-    ``weights``: [D] signed Kaiming constants, the maskable parameters; ``fixed``: the other parameters (biases at 0, all else, as
-    normalisation scales and embeddings, as the network begins with it) and integer buffers, the same for all tasks; ``statistics``:
-    the layout of the floating-point buffers (running means and variances of batch normalisation), which each task has of its own,
-    with their ``fresh`` values [F].
+    ``weights``: [D] signed Kaiming constants, the maskable parameters; ``fixed``: the other parameters (biases at 0; all others, such as
+    normalisation scales and embeddings, at the network's initial values) and integer buffers, the same for all tasks; ``statistics``:
+    the layout of the floating-point buffers (running means and variances of batch normalisation), of which each task has its own, with
+    their initial values ``fresh`` [F].
     """
 
     network: nn.Module
@@ -71,15 +73,15 @@ def random_scores(layout: Layout, draws: torch.Generator) -> Tensor:
 
 
 def random_base(network: nn.Module, seed: int, device: torch.device) -> Base:
-    """The frozen random network on top of which masks are learned: ``clbench.layers`` says which of its parameters are maskable.
+    """The frozen random network on which masks are learned: ``clbench.layers`` says which of its parameters are maskable.
 
-    Raises ``UserError`` if none is.
+    Raises ``UserError`` if no parameter is maskable.
     """
     network = network.to(device).eval()
     named = dict(network.named_parameters())
     layout = Layout({name: named[name].shape for name in weights_of(network)})
     if not layout.shapes:
-        raise UserError("The network has no weights to mask: `clbench show NETWORK` tells what its parameters are taken for.")
+        raise UserError("The network has no weights to mask: `clbench show NETWORK` lists its parameters.")
     draws = generator(seed, "weights")
     weights = torch.cat([signed_kaiming_constant(shape, draws).flatten() for shape in layout.shapes.values()])
     others = {name: p.detach() for name, p in named.items() if name not in layout.shapes}

@@ -1,4 +1,4 @@
-"""Which weights a mask keeps, by their scores: those of 0 or more, or the largest of each layer."""
+"""Which weights a mask selects, by their scores: those of 0 or more, or the largest of each layer."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from clbench.errors import UserError
 from .layout import Layout
 
 Kept = dict[str, int]
-"""How many weights of each layer a mask keeps."""
+"""The number of weights of each layer that a mask selects."""
 
 
 def kept_weights(layout: Layout, density: float | None, edges: float | None) -> Kept | None:
-    """How many weights edge-popup keeps in each layer, or None for masks that keep all scores of 0 or more.
+    """The number of weights of each layer that edge-popup selects, or None for masks that select all scores of 0 or more.
 
     ``density``: the same share of each layer, above 0 and below 1. ``edges``: ``edges`` * (outputs + inputs) of a layer's weights, channels
     for a convolution, and at most half (Mocanu et al. 2018, SET: an Erdős-Rényi graph; the paper's Figure 2).
@@ -21,7 +21,7 @@ def kept_weights(layout: Layout, density: float | None, edges: float | None) -> 
     if density is None and edges is None:
         return None
     if density is not None and edges is not None:
-        raise UserError("density and edges both say how many weights are kept: give one of them.")
+        raise UserError("density and edges both set how many weights a mask keeps: give one of them.")
     if density is not None:
         if not 0 < density < 1:
             raise UserError(f"density must be above 0 and below 1, not {density}.")
@@ -32,9 +32,9 @@ def kept_weights(layout: Layout, density: float | None, edges: float | None) -> 
 
 
 def selected(score: Tensor, kept: int | None = None) -> Tensor:
-    """The mask of a layer's scores, in booleans: where they are at least 0 (None), or where ``kept`` are largest by magnitude.
+    """The mask of a layer's scores, as booleans: the scores of 0 or more (None), or the ``kept`` largest by magnitude.
 
-    Of equal magnitudes at the edge all are kept.
+    Scores that tie with the smallest selected one are selected too.
     """
     if kept is None:
         return score >= 0
@@ -43,7 +43,7 @@ def selected(score: Tensor, kept: int | None = None) -> Tensor:
 
 
 def straight_through(score: Tensor, kept: int | None = None) -> Tensor:
-    """The mask as 0 and 1, with the derivative of the score, or of its magnitude where that decides (edge-popup)."""
+    """The mask as 0 and 1, with the derivative of the score, or of its magnitude if that decides (edge-popup)."""
     proxy = score if kept is None else score.abs()
     return selected(score, kept).to(score.dtype) + (proxy - proxy.detach())
 

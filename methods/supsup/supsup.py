@@ -17,12 +17,13 @@ from clbench.networks import in_parts
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
 from clbench.stream import Split
-from clbench.training import OPTIMISERS, LearningRate, Schedule
+from clbench.training import OPTIMISERS, LearningRate, LearningRateSchedule
 
+from .._bits import unpack
 from .._check import for_check
 from .._inference import ONE_SHOT, Inference
 from .allocation import Allocation, uncertainty
-from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank, unpack
+from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank
 from .coding import Bytes, decoded, encoded, joined, parted
 from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
@@ -30,9 +31,9 @@ from .masking import kept_weights
 from .training import LiveMask, MaskTraining
 
 SMALL = 2**19
-"""With so many weights or fewer, several tasks at a time are faster: larger masks in training do not stay in a cache together."""
+"""The most weights for which several tasks at once are faster: the training states of larger masks do not fit in a cache together."""
 AT_ONCE = 2
-"""So many of them: a step of two takes three quarters of two steps, of more hardly less, and few numbers of tasks leave a rest."""
+"""Tasks trained at once: a step of two tasks takes three quarters of the time of two steps. More tasks save hardly more."""
 
 EDGE_POPUP = {"edges": 16.0, "optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
 FULL_BATCH = {"algorithm": "binary", "group": 128, "evidence": 128}
@@ -69,22 +70,22 @@ class SupSup(Method):
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
         start: Literal["random", "transfer"] = "random",
         interval: int = 100,
         offset: int = 0,
         epsilon: float = 2**-3,
         budget: int = 2500,
     ) -> None:
-        """A learner without masks.
+        """Create a learner with an empty mask bank.
 
-        ``outputs``: the output size s, superfluous neurons included. A mask keeps the weights whose scores are 0 or more; with ``density``
-        that share of each layer, or with ``edges`` that many times its inputs and outputs, of the largest scores (edge-popup).
-        ``optimiser`` with its ``learning_rate``, which follows ``schedule`` over a task's updates, and ``weight_decay`` of the scores;
-        ``start``: new scores drawn at random or from the running mean of earlier tasks' ("Transfer"). Where no task is given in training:
-        a mask is chosen every ``interval`` batches, before the first and wherever the batch number modulo ``interval`` is ``offset`` (0:
-        aligned with tasks whose length is a multiple of the interval); a new one is allocated while there are fewer than ``budget`` if
-        k * max(nu) < 1 + ``epsilon``.
+        ``outputs``: the output size s, superfluous neurons included. A mask selects the weights whose scores are 0 or more. With
+        ``density`` or ``edges`` it selects the largest scores of each layer (edge-popup): the share ``density`` of its weights, or
+        ``edges`` times its number of inputs and outputs. ``optimiser`` with its ``learning_rate``, which follows ``schedule`` over a
+        task's updates, and ``weight_decay`` of the scores; ``start``: new scores are random, or the running mean of earlier tasks' scores
+        ("Transfer"). If no task is given in training, a mask is chosen every ``interval`` batches: before the first one, and whenever the
+        batch number modulo ``interval`` is ``offset`` (0: aligned with tasks whose length is a multiple of the interval). A new mask is
+        allocated if k * max(nu) < 1 + ``epsilon`` and there are fewer than ``budget``.
         """
         super().__init__(brief)
         if outputs < brief.classes:
@@ -92,27 +93,27 @@ class SupSup(Method):
         above_zero(interval=interval, epsilon=epsilon, budget=budget)
         if not 0 <= offset < interval:
             raise UserError(f"offset must be at least 0 and below the interval of {interval} batches, not {offset}.")
-        told = brief.scenario.task_given_in_training
-        if start == "transfer" and not told:
+        task_given = brief.scenario.task_given_in_training
+        if start == "transfer" and not task_given:
             raise UserError("start=transfer needs to know when a task ends, which is not given here: use start=random.")
-        if not told and (density is not None or edges is not None or schedule != "constant"):
+        if not task_given and (density is not None or edges is not None or schedule != "constant"):
             raise UserError("density, edges and schedule need to know when a task begins, which is not given here: leave them out.")
         self.outputs = outputs
         self.optimiser = OPTIMISERS[optimiser](learning_rate, weight_decay=weight_decay)
         self.schedule = schedule
         self.density, self.edges = density, edges
         self.transfer = start == "transfer"
-        self._begin_on(brief.seed)
+        self._set_base(brief.seed)
         self.bank = self._empty_bank()
         self.live: LiveMask | None = None
         self.score_sum = torch.zeros(self.base.layout.size if self.transfer else 0, device=brief.device)
-        self.allocation = None if told else Allocation(interval, offset, epsilon, budget)
+        self.allocation = None if task_given else Allocation(interval, offset, epsilon, budget)
         self.ended: list[tuple[Tensor, Tensor]] = []
         self.codes: list[Bytes] = []
         self.rate = LearningRate("constant", 1)
 
-    def _begin_on(self, seed: int) -> None:
-        """Make the random network of ``seed``, and the step that trains masks on it."""
+    def _set_base(self, seed: int) -> None:
+        """Create the random network of ``seed``, and the step that trains masks on it."""
         brief = self.brief
         self.seed = seed
         self.base = random_base(brief.network(self.outputs), seed, brief.device)
@@ -141,7 +142,7 @@ class SupSup(Method):
 
     @cached_property
     def tasks_at_once(self) -> int:
-        """Masks of different tasks have nothing to do with each other, unless one starts from the others (Transfer)."""
+        """Masks of different tasks are independent, unless one starts from the others (Transfer)."""
         if self.allocation is not None or self.transfer or self.kept or self.base.layout.size > SMALL:
             return 1
         return AT_ONCE if self.training.together(self.brief.input_shape) else 1
@@ -168,7 +169,7 @@ class SupSup(Method):
 
     @property
     def layer_sizes(self) -> list[int]:
-        """The maskable weights of each layer."""
+        """The number of maskable weights of each layer."""
         return [shape.numel() for shape in self.base.layout.shapes.values()]
 
     def _live(self, scores: Tensor, statistics: Tensor) -> LiveMask:
@@ -180,18 +181,18 @@ class SupSup(Method):
     # Learning without being told the task
 
     def notes(self, tasks: int, updates: int) -> list[str]:
-        told = []
-        left = [name for name, value in self.base.network.named_parameters() if name in self.base.fixed and value.ndim >= 2]
-        if left:
-            told.append(f"supsup leaves parameters that no layer multiplies by as the network begins with them: {', '.join(left)}.")
-        if self.allocation is None or tasks == 1 or updates % self.allocation.interval == 0:
-            return told
-        interval = self.allocation.interval
-        return [
-            *told,
-            f"supsup chooses a mask every {interval} batches and a task has {updates}: choices do not fall on the beginnings of tasks, "
-            f"so that a mask may learn of two. Make updates a multiple of the interval.",
-        ]
+        notes = []
+        unmasked = [name for name, value in self.base.network.named_parameters() if name in self.base.fixed and value.ndim >= 2]
+        if unmasked:
+            notes.append(
+                f"supsup does not mask parameters that no layer multiplies by, and keeps their initial values: {', '.join(unmasked)}."
+            )
+        if self.allocation is not None and tasks > 1 and updates % self.allocation.interval:
+            notes.append(
+                f"supsup chooses a mask every {self.allocation.interval} batches, and a task has {updates}: a mask may learn from two "
+                "tasks, because choices do not fall on the beginnings of tasks. Make updates a multiple of the interval."
+            )
+        return notes
 
     def _choose_mask(self, inputs: Tensor) -> None:
         """Decide which mask the next batches train: the one in training, an earlier one, or a new one (section 3.4)."""
@@ -200,25 +201,25 @@ class SupSup(Method):
         spare = self._random_scores(len(self.bank))
         doubt = uncertainty(self.base, self.bank, spare >= 0, inputs, self.brief.classes)
         present = self.allocation.training
-        chosen = self.allocation.decide(doubt, len(self.bank))
-        if chosen == len(self.bank):
+        row = self.allocation.decide(doubt, len(self.bank))
+        if row == len(self.bank):
             self.live = self._live(spare, self.base.fresh)
             self.bank.append(self.live.mask(), self.live.statistics)
-        elif chosen is None:
+        elif row is None:
             self.live = None
-        elif chosen != present:
-            self.live = self._taken_up_again(chosen)
+        elif row != present:
+            self.live = self._resumed(row)
 
-    def _taken_up_again(self, row: int) -> LiveMask:
-        """An earlier mask in training again: its bits are the signs of scores of the initial magnitude."""
+    def _resumed(self, row: int) -> LiveMask:
+        """An earlier mask back in training: its bits become the signs of scores of the initial magnitude."""
         assert self.allocation is not None
         magnitude = self._random_scores(row).abs()
-        # A score of exactly 0 counts as kept, so a dropped weight needs one below it.
+        # A score of exactly 0 selects a weight, so a dropped weight needs a score below 0.
         dropped = -magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny)
         return self._live(torch.where(self.bank.mask(row), magnitude, dropped), self.bank.statistics(row))
 
     def _bank_live_mask(self) -> None:
-        """Bring the bank's row of the mask in training up to date, where that mask lives between calls."""
+        """Update the bank's row of the mask in training, if a mask stays in training between calls."""
         if self.allocation is not None and self.live is not None:
             assert self.allocation.training is not None
             self.bank.replace(self.allocation.training, self.live.mask(), self.live.statistics)
@@ -257,7 +258,7 @@ class SupSup(Method):
 
     @classmethod
     def ask_version(cls, **parameters: Any) -> int:
-        """2 for exhaustive search with G, which compared values that depended on the level of the logits."""
+        """2 for exhaustive search with G: version 1 compared values that depended on the level of the logits."""
         return 2 if (parameters.get("algorithm"), parameters.get("objective")) == ("exhaustive", "G") else 1
 
     @cached_property
@@ -291,11 +292,11 @@ class SupSup(Method):
         return [Prediction(own, some) for own, some in zip(labels, tasks, strict=True)]
 
     def _labels(self, inputs: Tensor, row: int) -> Tensor:
-        """Equation 1, predicting among the task's own labels: a superfluous output is no answer."""
+        """Equation 1. Predictions are made among the task's own labels, never a superfluous output."""
         state = self.base.state(self.base.weights * self.bank.mask(row), self.bank.statistics(row))
         with torch.no_grad():
-            parts = [functional_call(self.base.network, state, (part,)) for part in in_parts(inputs)]
-        return torch.cat(parts)[:, : self.brief.classes].argmax(1)
+            logits = [functional_call(self.base.network, state, (batch,)) for batch in in_parts(inputs)]
+        return torch.cat(logits)[:, : self.brief.classes].argmax(1)
 
     # State
 
@@ -305,23 +306,23 @@ class SupSup(Method):
 
     @property
     def components(self) -> int:
-        """Masks allocated."""
+        """The number of allocated masks."""
         return len(self.bank)
 
     def learned(self) -> dict[str, Tensor]:
         self._bank_live_mask()
-        kept = {"seed": torch.tensor(self.seed)} | (joined(self.codes) if self.kept else {"masks": self.bank.packed()})
-        return kept | ({"statistics": self.bank.all_statistics()} if self.base.statistics.size else {})
+        state = {"seed": torch.tensor(self.seed)} | (joined(self.codes) if self.kept else {"masks": self.bank.packed()})
+        return state | ({"statistics": self.bank.all_statistics()} if self.base.statistics.size else {})
 
     def progress(self) -> dict[str, Tensor]:
-        kept = {"score_sum": self.score_sum.clone()} if self.transfer else {}
+        state = {"score_sum": self.score_sum.clone()} if self.transfer else {}
         if self.allocation is not None:
-            kept |= self.allocation.progress()
-            kept |= {f"live.{key}": value for key, value in self.live.progress().items()} if self.live else {}
-        return kept
+            state |= self.allocation.progress()
+            state |= {f"live.{key}": value for key, value in self.live.progress().items()} if self.live else {}
+        return state
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
-        self._begin_on(int(learned["seed"]))
+        self._set_base(int(learned["seed"]))
         if self.kept:
             self.codes = list(parted(learned))
             masks = [decoded(code, self.layer_sizes) for code in self.codes]

@@ -1,4 +1,4 @@
-"""Training supermasks: real-valued scores that decide which weights are kept, with the gradient passed straight through the decision.
+"""Training supermasks: real-valued scores that decide which weights are kept, with the gradient passing straight through the decision.
 
 Scores of 0 or more (Mallya et al. 2018 with threshold 0, as in section 4.2): the effective weights are W * [score >= 0], and the gradient
 of the loss with respect to a score is W * dL/dW_eff, as if the threshold were the identity. Or the largest by magnitude of each layer
@@ -37,7 +37,7 @@ class MaskTraining:
         self.optimiser = optimiser
         self.kept = kept
         twin = bare_twin(base.network)
-        # What autocast would convert at each use anyway, and nothing else: the weights of layers that only multiply by them.
+        # The tensors that autocast would convert at each use anyway: the weights of layers that only multiply by them.
         multiplied = {f"{name}.weight".lstrip(".") for name, layer in twin.named_modules() if type(layer) in MULTIPLYING}
 
         def effective(scores: Tensors, given: dict[str, Any]) -> Tensors:
@@ -53,16 +53,16 @@ class MaskTraining:
 
         self.step = Step(loss, optimiser, precision=precision, compiled=compiled, effective=effective)
         self.step_together = Step(loss, optimiser, precision=precision, compiled=compiled, effective=effective, own=("buffers",))
-        # A byte for each signed constant instead of four: a step's time is in large part that of moving its state.
+        # A byte for each signed constant instead of four: moving its state takes a large part of a step's time.
         weights = base.layout.split(base.weights)
         self.signs = {name: weight.sign().to(torch.int8) for name, weight in weights.items()}
         self.scales = {name: weight.abs().max() for name, weight in weights.items()}
         self.fixed = {name: value for name, value in base.fixed.items() if value.is_floating_point()}
 
     def together(self, input_shape: tuple[int, ...]) -> bool:
-        """Whether masks of several tasks can be trained at a time, with the result of one after another.
+        """Whether masks of several tasks can be trained at once, with the same result as one after another.
 
-        Not on a network that draws random numbers (dropout), nor where vmap cannot go (a branch on values): then a step raises.
+        This fails if the network draws random numbers (dropout) or if vmap does not support it (a branch on values): then a step raises.
         """
         scores = torch.zeros(2, self.base.layout.size, device=self.base.weights.device)
         statistics = self.base.fresh.expand(2, -1)
@@ -76,9 +76,9 @@ class MaskTraining:
 
 
 class LiveMask:
-    """The mask in training: its scores [D], the statistics [F] that it gathers, and the optimiser's state. Others keep only bits.
+    """The mask in training: its scores [D], its statistics [F] and the optimiser's state. Of other masks only the bits are stored.
 
-    Or the masks of t tasks that are trained at a time: scores [t, D], statistics [t, F].
+    Or the masks of t tasks that are trained at once: scores [t, D], statistics [t, F].
     """
 
     def __init__(self, training: MaskTraining, scores: Tensor, statistics: Tensor) -> None:
@@ -88,7 +88,7 @@ class LiveMask:
         self.statistics = statistics.clone()
         counters = {name: value for name, value in base.fixed.items() if not value.is_floating_point()}
         self.counters = {name: value.expand(scores.shape[:-1] + value.shape).clone() for name, value in counters.items()}
-        self._named = base.layout.split(self.scores)  # views: what changes them changes the scores
+        self._named = base.layout.split(self.scores)  # views: changing them changes the scores
         self.optimiser = TrainingState(training.optimiser, self._named)
 
     def mask(self) -> Tensor:
@@ -113,14 +113,14 @@ class LiveMask:
         return loss
 
     def progress(self) -> Tensors:
-        """What is needed to go on training this mask, as copies: scores, statistics and counters, and the optimiser's state."""
-        kept = {"scores": self.scores, "statistics": self.statistics}
-        kept |= {f"counter.{name}": value for name, value in self.counters.items()}
-        kept |= {f"optimiser.{name}": value for name, value in self.optimiser.tensors().items()}
-        return {name: value.clone() for name, value in kept.items()}
+        """The tensors needed to resume training this mask, as copies: scores, statistics, counters and the optimiser's state."""
+        state = {"scores": self.scores, "statistics": self.statistics}
+        state |= {f"counter.{name}": value for name, value in self.counters.items()}
+        state |= {f"optimiser.{name}": value for name, value in self.optimiser.tensors().items()}
+        return {name: value.clone() for name, value in state.items()}
 
     def restore(self, progress: Tensors) -> None:
-        """Take up the counters and the optimiser's state that ``progress`` gave, beside the scores and statistics given already."""
+        """Restore the counters and the optimiser's state from ``progress()``; the scores and statistics were given to ``__init__``."""
         self.counters = {name: progress[f"counter.{name}"].to(value.device).clone() for name, value in self.counters.items()}
         prefix = "optimiser."
         self.optimiser.restore({name.removeprefix(prefix): value for name, value in progress.items() if name.startswith(prefix)})

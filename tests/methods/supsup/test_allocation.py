@@ -186,7 +186,7 @@ def test_over_budget_a_new_task_is_not_learned_and_nothing_changes(make_brief: M
 
 
 @pytest.mark.parametrize("norm", [False, True])
-def test_a_mask_taken_up_again_starts_from_its_bits(norm: bool, make_brief: Make, make_stream: Make, convolution: Make) -> None:
+def test_a_resumed_mask_starts_from_its_bits(norm: bool, make_brief: Make, make_stream: Make, convolution: Make) -> None:
     brief = make_brief(NNS, convolution) if norm else make_brief(NNS)
     method, stream = SupSup(brief, **TINY), make_stream(2)
     batches = [list(task.train.batches(20, 32, torch.Generator().manual_seed(0))) for task in stream]
@@ -222,7 +222,7 @@ def test_a_mask_taken_up_again_starts_from_its_bits(norm: bool, make_brief: Make
 def test_statistics_and_bits_are_taken_up_but_no_optimiser_state(make_brief: Make, make_stream: Make, convolution: Make) -> None:
     method = SupSup(make_brief(NNS, convolution), **TINY)
     learn(method, make_stream(1))
-    live = method._taken_up_again(0)
+    live = method._resumed(0)
     assert torch.equal(live.mask(), method.bank.mask(0))
     assert torch.equal(live.statistics, method.learned()["statistics"][0])
     assert all(not tensor.any() for tensor in live.optimiser.tensors().values())

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clbench.methods.supsup import bank as module
-from clbench.methods.supsup.bank import MaskBank, pack, restored_bank, two_bytes, unpack
+from clbench.methods._bits import pack, unpack
+from clbench.methods.supsup.bank import MaskBank, restored_bank, two_bytes
 
 CPU = torch.device("cpu")
 quick = settings(max_examples=40, deadline=None)
@@ -45,7 +46,7 @@ def tensors(value: Any) -> list[Tensor]:
     """All tensors that a bank holds, wherever it keeps them."""
     if isinstance(value, Tensor):
         return [value]
-    if isinstance(value, module.Rows):
+    if isinstance(value, module.RowBlocks):
         return value.blocks
     if isinstance(value, dict):
         return [tensor for item in value.values() for tensor in tensors(item)]
