@@ -83,7 +83,8 @@ def reliability(done: Done) -> pd.DataFrame:
         for way, own in frame.groupby("way"):
             error = mean_t_interval([calibration_error(part) for _, part in own.groupby("seed")])
             told = {
-                "curve": f"{end['curve']}: {way}",
+                "protocol": way,
+                "curve": f"{end['line']}: {way}",
                 "ask": f"GNu {way}",
                 "accuracy": np.nan,
                 "task_accuracy": own["right"].mean(),
@@ -103,20 +104,19 @@ def calibration_error(decided: pd.DataFrame) -> float:
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Share right against certainty, a panel for each stream; markers are as large as the share of images that they stand for."""
     figure = style.new(style.DOUBLE, 2.6)
-    frame = frame.assign(stream=frame["curve"].str.partition(": ")[0], way=frame["curve"].str.partition(": ")[2])
-    panels = figure.subplots(1, frame["stream"].nunique(), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (stream, part) in zip(panels, frame.groupby("stream", sort=False), strict=True):
+    panels = figure.subplots(1, frame["line"].nunique(), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (line, part) in zip(panels, frame.groupby("line", sort=False), strict=True):
         axes.plot([0, 1], [0, 1], label="calibrated", **style.CHANCE)
         errors = []
-        for number, (way, own) in enumerate(part.groupby("way", sort=False)):
+        for number, (way, own) in enumerate(part.groupby("protocol", sort=False)):
             look = style.line(number)
             axes.plot(own["at"], own["right"], color=look["color"], linestyle=look["linestyle"], label="_")
             axes.scatter(own["at"], own["right"], 6 + 60 * own["share"], marker=look["marker"], color=look["color"], label=str(way))
             errors.append(f"{way} {tables.percent(own['error'].iloc[0], own['error_interval'].iloc[0])}")
-        axes.set_title(f"{stream}, {part['learned'].iloc[0]} tasks")
+        axes.set_title(f"{line}, {part['learned'].iloc[0]} tasks")
         axes.set_xlabel("certainty (%)")
         axes.text(0.98, 0.03, "calibration error\n" + "\n".join(errors), transform=axes.transAxes, ha="right", size=style.SMALL)
         axes.set_xlim(-0.02, 1.02)
@@ -125,8 +125,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         style.percent(axes.yaxis)
     panels[0].set_ylabel("tasks inferred rightly (%)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
-    _, common = tables.labels(frame.drop_duplicates("stream"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'], intervals=False)}"
+    _, common = tables.labels(frame.drop_duplicates("line"))
+    what = f"{heading}, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'], intervals=False)}"
     style.caption(figure, f"{what} {IMAGES} test images of each task, by tenths of certainty. Calibration error in points.")
     return figure
 
