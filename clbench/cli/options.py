@@ -54,12 +54,14 @@ def figure_names() -> Iterable[str]:
     """Names of the paper's figures, for completion."""
     from clbench import paper
 
-    return paper.FIGURES
+    return paper.ALL
 
 
 def budget_names() -> Iterable[str]:
     """Names of budgets, for completion."""
-    return ("smoke", "laptop", "paper")
+    from clbench.engine.learn import BUDGETS
+
+    return BUDGETS
 
 
 Results = Annotated[Path, typer.Option("--results", help="The folder for results.")]

@@ -32,9 +32,10 @@ BEYOND = "Beyond the paper"
 class Curve:
     """What one question to one training gives to a figure.
 
-    ``line``: the name of the line that its points lie on; ``settings``: those of a request (``clbench.engine.request.Request``) with exactly
-    one ask. Where several curves make up a line, ``value`` is the number in which they differ, ``detail`` says it in words, and ``at`` is
-    the place of the points, if they are drawn against it. ``protocol``: how tasks are inferred, ``PAPER``, ``IMAGE`` or a word of the figure.
+    ``line``: the name of the line that its points lie on. ``settings``: those of a request (``clbench.engine.request.Request``), with
+    exactly one ask. If several curves make up a line, ``value`` is the number in which they differ, ``detail`` says it in words, and
+    ``at`` is the place of the points, if they are drawn against it. ``protocol``: how tasks are inferred, ``PAPER``, ``IMAGE`` or a word
+    of the figure.
     """
 
     line: str

@@ -1,4 +1,4 @@
-"""A figure's table in its files: the columns, and how they are read. ``NAME.csv`` holds the points, ``NAME-seeds.csv`` the values by seed."""
+"""A figure's table in its files: ``NAME.csv`` holds the points, ``NAME-seeds.csv`` the values by seed."""
 
 from collections.abc import Callable
 from pathlib import Path

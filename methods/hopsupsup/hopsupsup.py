@@ -175,7 +175,7 @@ class HopSupSup(Method):
             inputs, _ = next(data.batches(1, batches * GROUP, generator(self.seed, "traced", self.task)))
             groups = inputs.unflatten(0, (batches, GROUP))
             if search == "group":
-                states = self._recover(groups.to(self.brief.device))
+                states = self.recover(groups.to(self.brief.device))
             else:
                 orders = torch.arange(len(inputs)).view(1, batches, GROUP)
                 states = self._recover_task(inputs, orders, torch.zeros(1, self.size))
@@ -246,9 +246,9 @@ class HopSupSup(Method):
         for query in queries:
             images = query.to(self.brief.device)
             if search == "group":
-                masks = (self._recover(images, steps=steps or STEPS, **how)[-1].z >= 0).float()
+                masks = (self.recover(images, steps=steps or STEPS, **how)[-1].z >= 0).float()
             else:
-                doubts = [self._doubt(images, mask.expand(len(images), -1)) for mask in candidates]
+                doubts = [self.doubt(images, mask.expand(len(images), -1)) for mask in candidates]
                 masks = candidates[torch.stack(doubts).argmin(0)]
             best.append(self._logits(images, masks)[..., : self.brief.classes * self.tasks].argmax(-1).flatten())
         found = torch.cat(best)[order.argsort()]
@@ -276,11 +276,11 @@ class HopSupSup(Method):
         masks = ends.unique(dim=0).float()
         return min(masks, key=partial(self._mean_doubt, queries))
 
-    def _recover(self, images: Tensor, **how: Any) -> list[State]:
+    def recover(self, images: Tensor, **how: Any) -> list[State]:
         """The descents to masks for groups of images [q, b, *input_shape]."""
         usual = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
         start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
-        return descend(self.memory, start, partial(self._doubt, images), **(usual | how))
+        return descend(self.memory, start, partial(self.doubt, images), **(usual | how))
 
     def _recover_task(self, inputs: Tensor, orders: Tensor, added: Tensor, **how: Any) -> list[State]:
         """The descents to a mask for the images [n, *input_shape] of a task, by batches of them in each order [q, T, b].
@@ -291,17 +291,17 @@ class HopSupSup(Method):
         steps = orders.shape[1]
 
         def doubt(masks: Tensor, step: int) -> Tensor:
-            return self._doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
+            return self.doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
 
         start = self.sum / max(1, self.tasks) + added.to(self.brief.device)
         return descend_by_signs(self.memory, start, doubt, steps=steps, **(usual | how))
 
     def _mean_doubt(self, groups: Sequence[Tensor], mask: Tensor) -> float:
         """The mean entropy for all groups of images, [q, b, *input_shape] each, with one mask [d]."""
-        doubts = [self._doubt(some.to(self.brief.device), mask.expand(len(some), -1)) for some in groups]
+        doubts = [self.doubt(some.to(self.brief.device), mask.expand(len(some), -1)) for some in groups]
         return float(torch.cat(doubts).mean())
 
-    def _doubt(self, images: Tensor, masks: Tensor) -> Tensor:
+    def doubt(self, images: Tensor, masks: Tensor) -> Tensor:
         """The mean entropies [q] of the outputs for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""
         return entropy(self._logits(images, masks), self.outputs).mean(1)
 

@@ -18,6 +18,10 @@ weights: ``coding.py``), batch-norm statistics per task, and the seed of the ran
 nothing between tasks that are given (with Transfer the running mean of scores), else the live scores, optimiser state and counters.
 """
 
+from .._inference import entropy
+from .inference import values_by_way
+from .layout import Layout
+from .masking import kept_weights
 from .supsup import SupSup
 
-__all__ = ["SupSup"]
+__all__ = ["Layout", "SupSup", "entropy", "kept_weights", "values_by_way"]
