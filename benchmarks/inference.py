@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from benchmarks.timing import best_seconds, peak_flops
 from clbench import networks, storage
-from clbench.methods._inference import entropy
+from clbench.methods.supsup import entropy
 from clbench.methods.supsup.allocation import uncertainty
 from clbench.methods.supsup.bank import WORKING_BYTES, MaskBank, multiplies_bytes
 from clbench.methods.supsup.inference import exhaustive, one_shot, superposed_gradient

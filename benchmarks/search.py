@@ -48,11 +48,11 @@ def rows(
 
 def of_groups(method: Any, strings: Tensor, task: int, images: Tensor) -> dict[str, float]:
     """The shares and the mean entropies for groups of images [q, b, *input_shape]."""
-    doubts = torch.stack([method._doubt(images, ((z + 1) / 2).expand(len(images), -1)) for z in strings], 1)
+    doubts = torch.stack([method.doubt(images, ((z + 1) / 2).expand(len(images), -1)) for z in strings], 1)
     start = (method.sum / method.tasks).expand(len(images), -1).clone().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(method._doubt(images, (start + 1) / 2).sum(), start)
-    found = torch.where(method._recover(images)[-1].z >= 0, 1.0, -1.0)
+        (slope,) = torch.autograd.grad(method.doubt(images, (start + 1) / 2).sum(), start)
+    found = torch.where(method.recover(images)[-1].z >= 0, 1.0, -1.0)
     overlap = found @ strings.T / strings.shape[1]
     right = {
         "entropy_lowest": doubts.argmin(1) == task,
@@ -61,7 +61,7 @@ def of_groups(method: Any, strings: Tensor, task: int, images: Tensor) -> dict[s
         "exact": overlap[:, task] == 1,
     }
     shares = {name: each.double().mean().item() for name, each in right.items()}
-    of_found = method._doubt(images, (found + 1) / 2)
+    of_found = method.doubt(images, (found + 1) / 2)
     return shares | {"entropy_of_true": doubts[:, task].mean().item(), "entropy_of_found": of_found.mean().item()}
 
 

@@ -24,9 +24,9 @@ def compared(data: str, seeds: Sequence[int], results: Path) -> pd.DataFrame:
     """A row for each place of the masks, memory, search, seed and task (from 1)."""
     frames = []
     for curve in fig7.curves("paper" if data == "mnist" else "laptop"):
-        masked, search = curve.settings["set"]["masked"], curve.name.rpartition(", ")[2]
+        masked, search = curve.settings["set"]["masked"], curve.protocol
         # A memory for each layer is the authors', as is their search, and masks on what goes into the activations.
-        of_layers = masked == "normalised" and search != fig7.BY_GROUP_OF_64
+        of_layers = masked == "normalised" and search != fig7.GROUP
         for memory in ("joint", "layers") if of_layers else ("joint",):
             settings: dict[str, Any] = {
                 **curve.settings,
@@ -36,7 +36,13 @@ def compared(data: str, seeds: Sequence[int], results: Path) -> pd.DataFrame:
             }
             scores = clbench.run(**settings, results=results)
             frames.append(
-                scores.assign(masked=masked, memory=memory, search=search, seed=scores["training_seed"], task=scores["task"] + 1)
+                scores.assign(
+                    masked=masked,
+                    memory=memory,
+                    search=fig7.SEARCHES[search],
+                    seed=scores["training_seed"],
+                    task=scores["task"] + 1,
+                )
             )
     kept = [*LINE, "seed", "task", "accuracy", "task_accuracy", "images", "ask", "run"]
     return pd.concat(frames)[kept].reset_index(drop=True)
@@ -45,7 +51,7 @@ def compared(data: str, seeds: Sequence[int], results: Path) -> pd.DataFrame:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each line: the average accuracy over tasks, over seeds, and how far it is above the search of a group, seed by seed."""
     averages = rows.groupby([*LINE, "seed"], sort=False)[["accuracy", "task_accuracy"]].mean().reset_index()
-    of_groups = averages[averages["search"] == fig7.BY_GROUP_OF_64][["masked", "seed", "accuracy"]]
+    of_groups = averages[averages["search"] == fig7.SEARCHES[fig7.GROUP]][["masked", "seed", "accuracy"]]
     averages = averages.merge(of_groups, on=["masked", "seed"], how="left", suffixes=("", "_of_groups"))
     found = []
     for place, part in averages.groupby(LINE, sort=False):

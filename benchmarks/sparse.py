@@ -57,7 +57,7 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
     bits = np.random.default_rng(0).integers(0, 256, (size, MANY // 8), dtype=np.uint8)
     bank = MaskBank(size, 0, torch.device("cpu"), integers=multiplies_bytes(torch.device("cpu")), working_bytes=2**30)
     # What the bits are costs nothing: all blocks may be one.
-    rows = bank._bits.of_a_block
+    rows = bank._bits.rows_per_block
     block = torch.from_numpy(bits.reshape(-1)[: rows * bank._bits.length].copy()).view(rows, -1)
     bank._bits.blocks, bank._bits.filled = [block] * -(-MANY // rows), MANY
     bank._statistics.blocks, bank._statistics.filled = [torch.empty(rows, 0)] * -(-MANY // rows), MANY

@@ -92,9 +92,9 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     if name in BIAS_FREE:
         return partial(mlp, input_shape, BIAS_FREE[name], bias=False)
     if name.startswith("mlp-"):
-        return partial(mlp, input_shape, _widths(name, "mlp"), bias=True)
+        return partial(mlp, input_shape, widths(name, "mlp"), bias=True)
     if name.startswith("swish-"):
-        return partial(swish, input_shape, _widths(name, "swish"))
+        return partial(swish, input_shape, widths(name, "swish"))
     if name.startswith("resnet-18-"):
         return partial(resnet_18, input_shape, _resnet_width(name))
     if name == "resnet-50":
@@ -118,7 +118,8 @@ def code(name: str) -> dict[str, str]:
     return sources.of_dotted(name) if is_dotted(name) else {}
 
 
-def _widths(name: str, kind: str) -> tuple[int, ...]:
+def widths(name: str, kind: str) -> tuple[int, ...]:
+    """The hidden units of a network ``kind-AxB...``, layer by layer; a ``UserError`` if the name is malformed."""
     if not re.fullmatch(rf"{kind}-[1-9][0-9]*(x[1-9][0-9]*)*", name):
         raise UserError(f"malformed network {name!r}: give positive widths of hidden layers, as in {kind}-400x400")
     return tuple(map(int, name.removeprefix(f"{kind}-").split("x")))

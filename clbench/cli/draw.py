@@ -1,9 +1,10 @@
 """``clbench plot``, ``clbench figure``, ``clbench table`` and ``clbench compare``: what stored runs show."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,7 +39,15 @@ def plot(
 
 
 def figure(
-    name: Annotated[str, typer.Argument(help="A figure of the paper.", autocompletion=options.completing(options.figure_names))],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Figures of the paper, and beyond it: `clbench list figures` names them.",
+            autocompletion=options.completing(options.figure_names),
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Make all figures; those that need downloaded data come last.")] = False,
     budget: Annotated[
         str, typer.Option(help="smoke, laptop or paper.", autocompletion=options.completing(options.budget_names))
     ] = "laptop",
@@ -46,30 +55,54 @@ def figure(
         str | None, typer.Option(help="Seeds with commas between them.", show_default="0; several at the paper's budget")
     ] = None,
     from_results: Annotated[bool, typer.Option("--from-results", help="Draw from stored runs and run nothing.")] = False,
+    from_tables: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-tables",
+            metavar="FOLDER",
+            help="Draw from the tables NAME.csv in this folder (each has its own budget and seeds) and run nothing; the pictures are "
+            "written beside them.",
+        ),
+    ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     results: Results = Path("results"),
     overwrite: Overwrite = "missing",
 ) -> None:
-    """Reproduce a figure of the paper: do the runs that it needs, and draw it from them."""
+    """Reproduce figures of the paper: do the runs that they need, and draw them from these runs."""
     from clbench import paper
     from clbench.api import choose_device
     from clbench.cli.progress import bars
 
-    with bars() as shown:
-        drawn = paper.figure(
-            name,
-            budget,
-            results,
-            seeds=options.integers(seeds, "--seeds"),
-            from_results=from_results,
-            watch=shown.watch,
-            data_root=None if data_root is None else str(data_root),
-            device=choose_device(device),
-            overwrite=options.overwriting(overwrite),
-        )
-    for path in drawn.files:
-        print(path)
+    if bool(names) == every:
+        raise UserError("Name one figure or more, or give --all: `clbench list figures` names them.")
+    if from_results and from_tables is not None:
+        raise UserError("--from-results draws from runs and --from-tables from tables: give one of them.")
+    wanted = list(paper.ALL) if every else [paper.named(name).name for name in names or ()]
+    if every and from_tables is not None:
+        wanted = [name for name in wanted if (from_tables / f"{name}.csv").exists()]
+        if not wanted:
+            raise UserError(f"There is no figure's table in {from_tables}: name a folder that holds some, as results/figures.")
+    how: dict[str, Any] = {"seeds": options.integers(seeds, "--seeds"), "overwrite": options.overwriting(overwrite)}
+    how |= {"data_root": None if data_root is None else str(data_root), "device": choose_device(device)}
+    problems: dict[str, UserError] = {}
+    for name in wanted:
+        try:
+            if from_tables is not None:
+                drawn = paper.from_table(name, from_tables)
+            else:
+                with bars() as shown:
+                    drawn = paper.figure(name, budget, results, from_results=from_results, watch=shown.watch, **how)
+        except UserError as problem:
+            if len(wanted) == 1:
+                raise
+            problems[name] = problem
+            print(f"clbench: {name} is not made: {problem}", file=sys.stderr)
+        else:
+            for path in drawn.files:
+                print(path)
+    if problems:
+        raise UserError(f"{len(problems)} of {len(wanted)} figures are not made: {', '.join(problems)}; the reasons are above.")
 
 
 def table(

@@ -55,7 +55,7 @@ def figure_names() -> Iterable[str]:
     """Names of the paper's figures, for completion."""
     from clbench import paper
 
-    return paper.FIGURES
+    return paper.ALL
 
 
 def budget_names() -> Iterable[str]:

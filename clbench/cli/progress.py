@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ class Bars:
         self.progress = progress
         self.bars: dict[str, TaskID] = {}
         self.latest: dict[tuple[str, int], list[float]] = {}
+        self.first: dict[str, dict[str, Any]] = {}
 
     def watch(self, job: "Job", event: "Taught | Score") -> None:
         """Show a record of a run."""
@@ -28,9 +29,7 @@ class Bars:
 
         learn = job.learn
         if learn.hash not in self.bars:
-            offset = f" offset={learn.parameters['offset']}" if learn.parameters.get("offset") else ""
-            what = f"{learn.method} {job.scenario.name}{offset} seed {learn.seeds.stream}"
-            self.bars[learn.hash] = self.progress.add_task(what, total=learn.tasks, accuracy="")
+            self.bars[learn.hash] = self.progress.add_task(self.name(job), total=learn.tasks, accuracy="")
         bar, latest = self.bars[learn.hash], self.latest.setdefault((learn.hash, event.learned), [])
         if isinstance(event, Taught):
             self.progress.update(bar, completed=event.learned)
@@ -40,10 +39,17 @@ class Bars:
                 bar, completed=event.learned, accuracy=f"accuracy {100 * sum(latest) / len(latest):.2f} % after {event.learned}"
             )
 
+    def name(self, job: "Job") -> str:
+        """The method, scenario and seed; of several runs that agree on them, the later ones name what they set otherwise."""
+        learn = job.learn
+        usual = self.first.setdefault(f"{learn.method} {job.scenario.name}", learn.parameters)
+        changes = [f"{key}={value}" for key, value in learn.parameters.items() if usual.get(key) != value]
+        return " ".join([learn.method, job.scenario.name, *changes, f"seed {learn.seeds.stream}"])
+
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
-    """Bars to show runs in; ``quiet`` shows none where nobody would see them live. A stop by hand says what it leaves."""
+    """Bars to show runs in; ``quiet`` shows none if standard error is not a terminal. A stop by hand says what it leaves."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -57,5 +63,5 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         with Progress(*columns, console=console, disable=quiet and not console.is_terminal) as progress:
             yield Bars(progress)
     except KeyboardInterrupt:
-        print("clbench: stopped; what was done so far is kept, and the same command goes on from there.", file=sys.stderr)
+        print("clbench: stopped; what was done so far is kept, and the same command resumes there.", file=sys.stderr)
         raise typer.Exit(130) from None

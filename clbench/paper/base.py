@@ -1,7 +1,7 @@
 """What a figure of the paper is, and how one is made: runs, then one tidy table, then a drawing of that table and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from clbench.engine import execution, learn, request, store
 from clbench.engine.evaluator import Ask, Score, Taught
 from clbench.engine.settings import Overwrite
 from clbench.errors import UserError, unknown
+from clbench.paper.files import COLUMNS, IMAGE, PAPER, SEEDED, beside_seeds, read, single
 from clbench.paper.published import Published
 from clbench.registry import scenarios
 from clbench.results import frames as results
@@ -21,62 +22,34 @@ from clbench.results import plots, renderers, style, tables
 
 Watch = Callable[[learn.Job, Taught | Score], None]
 
-COLUMNS = (
-    *(
-        "figure",
-        "budget",
-        "curve",
-        "method",
-        "scenario",
-        "ask",
-        "stream",
-        "data",
-        "network",
-        "settings",
-        "tasks",
-        "learned",
-        "at",
-        "n",
-    ),
-    *(
-        "accuracy",
-        "accuracy_interval",
-        "task_accuracy",
-        "task_accuracy_interval",
-        "chance",
-        "paper",
-        "components",
-        "stored_bytes",
-        "runs",
-    ),
-)
-"""The columns of a figure's table: a row for each point. Accuracies run from 0 to 1 and are means over n seeds, with half widths of
-their 95 % t intervals; ``at`` is where a point stands that is not drawn against tasks learned; ``paper`` is the accuracy that the paper
-gives for it, if it does, at the paper's budget (a column ``source`` says where); ``runs`` are the hashes of the runs behind the point."""
+SINGLE = "each image by itself"
+"""The protocol ``IMAGE`` in words."""
+
+BEYOND = "Beyond the paper"
+"""The heading of a figure that the paper does not have."""
 
 
-NAMES = (*COLUMNS[: COLUMNS.index("at")], "n", "runs", "source")
-"""The columns of words and counts; all others hold real numbers."""
+@dataclass(frozen=True)
+class Curve:
+    """What one question to one training gives to a figure.
 
-
-SEEDED = ("curve", "seed", "tasks", "learned", "at", "accuracy", "task_accuracy", "stored_bytes", "run")
-"""The columns of a figure's values by seed, in a file beside its table: a row for each point and seed, with the run that it comes from.
-A figure's own columns (``PaperFigure.measured``) follow."""
-
-
-class Curve(NamedTuple):
-    """A line of a figure: its name, and the settings of a request (``clbench.engine.request.Request``) with exactly one ask.
-
-    ``at``: the place of its points in a figure that is not drawn against tasks learned.
+    ``line``: the name of the line that its points lie on. ``settings``: those of a request (``clbench.engine.request.Request``), with
+    exactly one ask. If several curves make up a line, ``value`` is the number in which they differ, ``detail`` says it in words, and
+    ``at`` is the place of the points, if they are drawn against it. ``protocol``: how tasks are inferred, ``PAPER``, ``IMAGE`` or a word
+    of the figure.
     """
 
-    name: str
+    line: str
     settings: Mapping[str, Any]
+    detail: str = ""
+    value: float | None = None
     at: float | None = None
+    protocol: str = PAPER
 
-
-SINGLE = "each image by itself"
-"""What is added to the name of a curve whose question is asked again without the paper's protocol."""
+    @property
+    def name(self) -> str:
+        """A name that no other curve of the figure has."""
+        return f"{self.line}{self.detail}{f', {SINGLE}' if self.protocol == IMAGE else ''}"
 
 
 class Reference(NamedTuple):
@@ -92,24 +65,25 @@ class PaperFigure:
     """A figure of the paper: what is run for it in each budget, and how its table is drawn.
 
     ``curves`` gives the lines for a budget's name; lines that come from one training share it. ``classes`` is the number of classes of a
-    task (by budget, where budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) of the curves as read from
-    its file. ``beside`` draws what the paper's figure leaves out, from the same table and that of ``singly``'s curves. ``reference``: the
-    paper's numbers. ``rows`` makes the table of the runs, and may add the columns ``measured`` (some with half widths, ``_interval``), and
-    ``classes`` where they differ from row to row. ``by_seed`` makes the table of one seed's runs, if it is another than that of ``rows``.
-    ``seeds``: how many at the paper's budget.
+    task (by budget, if budgets differ), for the accuracy of guessing. ``draw`` gets the table (``COLUMNS``) of the curves as read from
+    its file, and ``heading``, with which the caption begins. ``beside`` draws what the paper's figure leaves out, from the same table and
+    that of ``singly``'s curves. ``reference``: the paper's numbers. ``rows`` makes the table of the runs, and may add the columns
+    ``measured`` (some with half widths, ``_interval``), and ``classes`` if they differ from row to row. ``by_seed`` makes the table of one
+    seed's runs, if it is not the table of ``rows``. ``seeds``: how many at the paper's budget.
     """
 
     name: str
     title: str
     classes: int | Mapping[str, int]
     curves: Callable[[str], Sequence[Curve]]
-    draw: Callable[[pd.DataFrame], Figure]
+    draw: Callable[[pd.DataFrame, str], Figure]
     reference: tuple[Reference, ...] = ()
-    beside: Callable[[pd.DataFrame], Figure] | None = None
+    beside: Callable[[pd.DataFrame, str], Figure] | None = None
     rows: Callable[["Done"], pd.DataFrame] | None = None
     measured: tuple[str, ...] = ()
     by_seed: Callable[["Done"], pd.DataFrame] | None = None
     seeds: int = 3
+    heading: str = BEYOND
 
 
 class Drawn(NamedTuple):
@@ -123,9 +97,8 @@ class Drawn(NamedTuple):
 class Answer(NamedTuple):
     """What a curve needs of one seed: a job with the curve's single ask."""
 
-    curve: str
+    curve: Curve
     job: learn.Job
-    at: float | None
 
     @property
     def ask(self) -> Ask:
@@ -141,22 +114,22 @@ class Done(NamedTuple):
     data_root: str | None
 
     def of(self, curve: str) -> list[store.Run]:
-        """The runs of a curve, one for each seed."""
-        return [self.by_hash[answer.job.learn.hash] for answer in self.answers if answer.curve == curve]
+        """The runs of the curve of that name, one for each seed."""
+        return [self.by_hash[answer.job.learn.hash] for answer in self.answers if answer.curve.name == curve]
 
     def by_seed(self) -> "dict[int, Done]":
         """The same, seed by seed."""
-        apart: dict[int, list[Answer]] = {}
+        answers: dict[int, list[Answer]] = {}
         for answer in self.answers:
-            apart.setdefault(answer.job.learn.seeds.training, []).append(answer)
+            answers.setdefault(answer.job.learn.seeds.training, []).append(answer)
         return {
-            seed: self._replace(answers=own, by_hash={each.job.learn.hash: self.by_hash[each.job.learn.hash] for each in own})
-            for seed, own in apart.items()
+            seed: self._replace(answers=some, by_hash={each.job.learn.hash: self.by_hash[each.job.learn.hash] for each in some})
+            for seed, some in answers.items()
         }
 
 
 def unwatched(job: learn.Job, event: Taught | Score) -> None:
-    """Nobody looks on."""
+    """Ignores every event."""
 
 
 def reproduce(
@@ -176,9 +149,8 @@ def reproduce(
         raise unknown("budget", budget, learn.BUDGETS)
     if seeds is None:
         seeds = tuple(range(figure.seeds)) if budget == "paper" else (0,)
-    curves = figure.curves(budget)
-    alone = singly(curves) if figure.beside else []
-    answers = needed([*curves, *alone], seeds, data_root)
+    curves = list(figure.curves(budget))
+    answers = needed([*curves, *(singly(curves) if figure.beside else [])], seeds, data_root)
     jobs = merged(answers)
     if from_results:
         done = {job.learn.hash: store.Run(folder / "runs" / job.learn.hash) for job in jobs}
@@ -194,10 +166,10 @@ def reproduce(
     table["paper"] = [float("nan") if number is None else number.share for number in known]
     table["source"] = [None if number is None else number.cited for number in known]
     seeded = of_seeds(figure, answered)
-    for made in (table, seeded):
-        # It is that of other images: beside the accuracy on all, it would be taken for a difference between the protocols.
-        by_single = made["curve"].isin([curve.name for curve in alone])
-        made.loc[by_single, [name for name in ("accuracy", "accuracy_interval") if name in made]] = float("nan")
+    if figure.beside:
+        for frame in (table, seeded):
+            # That accuracy is on other images: next to the accuracy on all, it would look like a difference between the protocols.
+            frame.loc[single(frame), [name for name in ("accuracy", "accuracy_interval") if name in frame]] = float("nan")
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
     own = ["source"] if figure.reference else []
     own += [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
@@ -206,43 +178,54 @@ def reproduce(
     with renderers.writing(file):
         table.to_csv(file, index=False)
         seeded.to_csv(beside_seeds(file), index=False)
-    # What is drawn is what stands in the file, to the last digit.
-    table = read(file)
+    drawn = redraw(figure, file)
+    return drawn._replace(files=(file, beside_seeds(file), *drawn.files[1:]))
+
+
+def redraw(figure: PaperFigure, file: Path) -> Drawn:
+    """Draw a figure from its table ``file`` and nothing else; the pictures and the formatted tables are written beside it."""
+    table = read_of(figure, file)
     texts = {
         file.with_suffix(suffix): render(tables.figure_table(table, figure.measured))
         for suffix, render in renderers.RENDERERS.items()
     }
     for path, text in texts.items():
         path.write_text(text)
-    drawing = figure.draw(table[~table["curve"].isin([curve.name for curve in alone])].reset_index(drop=True))
-    files = [file, beside_seeds(file), *style.save(drawing, file.with_suffix("")), *texts]
+    own = table[~single(table)].reset_index(drop=True) if figure.beside else table
+    drawing = figure.draw(own, figure.heading)
+    files = [file, *style.save(drawing, file.with_suffix("")), *texts]
     if figure.beside:
-        files += style.save(figure.beside(table), file.with_name(f"{figure.name}-beside"))
+        files += style.save(figure.beside(table, figure.heading), file.with_name(f"{figure.name}-beside"))
     return Drawn(table, drawing, tuple(files))
+
+
+def read_of(figure: PaperFigure, file: Path) -> pd.DataFrame:
+    """The figure's table from ``file``; a ``UserError`` if it lacks a column that the figure measures."""
+    table = read(file)
+    if missing := set(figure.measured) - set(table):
+        raise UserError(
+            f"{file} lacks {', '.join(sorted(missing))}: make it again with `clbench figure {figure.name}`, or remove it."
+        )
+    return table
 
 
 def singly(curves: Sequence[Curve]) -> list[Curve]:
     """Those of the curves that infer the task, asked again with every image deciding its own: some test images of each task.
 
-    From 8 to 128 images of each task, some 8,000 in all if that leaves so many: enough to tell how often the task is inferred rightly,
+    From 8 to 128 images of each task, some 8,000 in all if that leaves so many: enough to tell how often the task is inferred correctly,
     which is all that a figure's table says of these curves. Where one image decides for a group, both have the same expectation. Curves
-    that differ in nothing but group and evidence come to the same question: it stands once, under the name of the first of them.
+    that differ in nothing but group and evidence come to the same question: it is asked once, under the name of the first of them.
     """
     known = scenarios()
     asked: list[Curve] = []
-    for name, settings, at in curves:
-        ask = settings.get("ask", {})
-        if not known[ask.get("scenario", settings["scenario"])].task_given_in_inference:
-            images = max(8, min(128, 8192 // settings["tasks"]))
-            alone = {**settings, "ask": ask | {"group": 1, "evidence": 1, "images": images}}
+    for curve in curves:
+        ask = curve.settings.get("ask", {})
+        if not known[ask.get("scenario", curve.settings["scenario"])].task_given_in_inference:
+            images = max(8, min(128, 8192 // curve.settings["tasks"]))
+            alone = {**curve.settings, "ask": ask | {"group": 1, "evidence": 1, "images": images}}
             if all(each.settings != alone for each in asked):
-                asked.append(Curve(f"{name}, {SINGLE}", alone, at))
+                asked.append(replace(curve, settings=alone, protocol=IMAGE))
     return asked
-
-
-def single(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows of a figure's table are of ``singly``'s curves."""
-    return table["curve"].str.endswith(f", {SINGLE}")
 
 
 def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[Published | None]:
@@ -254,56 +237,12 @@ def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[Pub
     return [known.get(place) for place in zip(table["curve"], table["learned"], strict=True)]
 
 
-def read(file: Path) -> pd.DataFrame:
-    """A figure's table from its file, to the last digit: pandas' own reading of numbers may round. ``UserError`` if it is none."""
-    try:
-        there = set(pd.read_csv(file, nrows=0).columns)
-    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
-        raise UserError(f"{file} cannot be read ({error}): make the figure again.") from None
-    if lacking := set(COLUMNS) - there:
-        raise UserError(f"{file} is no figure's table, for it lacks {', '.join(sorted(lacking))}: make the figure again.")
-    real = there - set(NAMES)
-    numbers: dict[Any, Callable[[str], float]] = dict.fromkeys(real, lambda text: float(text or "nan"))
-    try:
-        table = pd.read_csv(file, dtype=dict.fromkeys(("tasks", "learned", "n"), int) | {"runs": str}, converters=numbers)
-    except ValueError as error:
-        raise UserError(f"{file} cannot be read ({error}): make the figure again.") from None
-    if table.empty or table[["figure", "budget", "curve", "runs"]].isna().any(axis=None):
-        raise UserError(f"{file} is cut off: make the figure again.")
-    return table
-
-
 def of_seeds(figure: PaperFigure, answered: Done) -> pd.DataFrame:
     """A figure's values by seed (``SEEDED``): its table as made from each seed's runs alone."""
     make = figure.by_seed or figure.rows or points
     table = pd.concat([make(own).assign(seed=seed) for seed, own in answered.by_seed().items()], ignore_index=True)
     table = table.rename(columns={"runs": "run"})
     return table[[*SEEDED, *(name for name in figure.measured if name in table)]]
-
-
-def beside_seeds(file: Path) -> Path:
-    """Where the values by seed of a figure's table are."""
-    return file.with_name(f"{file.stem}-seeds.csv")
-
-
-def read_seeds(file: Path) -> pd.DataFrame | None:
-    """The values by seed of the figure's table in ``file``; None if there are none, as in results made before they were kept.
-
-    Raises a ``UserError`` if they are damaged, or come from other runs than the table.
-    """
-    beside = beside_seeds(file)
-    if not beside.exists():
-        return None
-    try:
-        table = pd.read_csv(beside, dtype={"run": str})
-        lacking = set(SEEDED) - set(table)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{beside} cannot be read ({error}): make the figure again.") from None
-    if lacking:
-        raise UserError(f"{beside} holds no values by seed, for it lacks {', '.join(sorted(lacking))}: make the figure again.")
-    if set(table["run"]) != set(" ".join(read(file)["runs"]).split()):
-        raise UserError(f"{beside} and {file.name} come from different runs: make the figure again.")
-    return table
 
 
 def needed(curves: Sequence[Curve], seeds: tuple[int, ...], data_root: str | None = None) -> list[Answer]:
@@ -313,7 +252,7 @@ def needed(curves: Sequence[Curve], seeds: tuple[int, ...], data_root: str | Non
         for job in request.resolve(request.request({**curve.settings, "seeds": seeds}), data_root):
             if len(job.asks) != 1:
                 raise ValueError(f"the curve {curve.name!r} must have one ask, not {len(job.asks)}")
-            answers.append(Answer(curve.name, job, curve.at))
+            answers.append(Answer(curve, job))
     return answers
 
 
@@ -333,9 +272,9 @@ def check_complete(
 ) -> None:
     """Raise a ``UserError`` that names each run that is not there as a whole, and the curves that need it."""
     lacking: dict[str, list[str]] = {}
-    for curve, job, _ in answers:
+    for curve, job in answers:
         if state := run_state(stored[job.learn.hash], job):
-            lacking.setdefault(f"run {job.learn.hash} {state}", []).append(curve)
+            lacking.setdefault(f"run {job.learn.hash} {state}", []).append(curve.name)
     if lacking:
         which = "; ".join(f"{', '.join(curves)} ({what})" for what, curves in lacking.items())
         seeds = ",".join(str(seed) for seed in sorted({answer.job.learn.seeds.training for answer in answers}))
@@ -356,10 +295,12 @@ def run_state(run: store.Run, job: learn.Job) -> str:
 
 
 def points(done: Done) -> pd.DataFrame:
-    """The points of all curves, in their order: the rows of ``clbench.results.tables.by_tasks`` with the curve's name."""
+    """The points of all curves, in their order: the rows of ``clbench.results.tables.by_tasks``, with what names a curve."""
     frames = []
-    for curve, answer in {answer.curve: answer for answer in done.answers}.items():
-        scores = results.frame(done.of(curve))
+    for answer in {answer.curve.name: answer for answer in done.answers}.values():
+        curve = answer.curve
+        scores = results.frame(done.of(curve.name))
         asked = (scores["ask"] == answer.ask.label) & scores["learned"].isin(answer.job.checkpoints)
-        frames.append(tables.by_tasks(scores[asked]).assign(curve=curve, at=answer.at))
+        named = {"line": curve.line, "protocol": curve.protocol, "curve": curve.name, "value": curve.value, "at": curve.at}
+        frames.append(tables.by_tasks(scores[asked]).assign(**named))
     return pd.concat(frames, ignore_index=True)

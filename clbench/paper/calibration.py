@@ -1,8 +1,9 @@
-"""Beyond the paper: how far the objectives know when they are right. Section 5 blames bad calibration where task inference fails.
+"""Beyond the paper: whether the objectives know when they are right. Section 5 gives bad calibration as the reason if task inference fails.
 
 An objective's certainty is the largest of the softmax of its negative values over masks: of the gradients for One-Shot (the paper's nu,
-section 3.4), of the entropies under each mask for exhaustive search. It is calibrated if, of the images about which it is so certain,
-that share is given the right task. Computed from what stored runs learned, each image deciding by itself.
+section 3.4), of the entropies under each mask for exhaustive search. An objective is calibrated if, among images with a certainty of 80 %,
+80 % get the right task, and so on. Computed from what stored runs learned; each image decides its own task. The figure is about SupSup,
+so that it uses SupSup's own values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torch.func import functional_call
 
 from clbench.engine import execution, store
 from clbench.paper.base import Curve, Done, PaperFigure, points
@@ -33,7 +32,7 @@ BINS = 10
 
 
 def curves(budget: str) -> Sequence[Curve]:
-    """SupSup on a stream of tasks that are alike, and on one of tasks that are not."""
+    """SupSup on a stream of tasks that are alike, and on a stream of tasks that are not."""
     return [
         inferring(
             name,
@@ -53,20 +52,14 @@ def curves(budget: str) -> Sequence[Curve]:
 
 
 def decisions(run: store.Run, data_root: str | None) -> Iterator[dict[str, Any]]:
-    """For each way to decide and each test image: how certain it is of the task, from 0 to 1, and whether it is right."""
-    from clbench.methods._inference import VALUE_OBJECTIVES
-    from clbench.methods.supsup.inference import alpha_gradient
+    """For each way to decide and each test image: its certainty of the task, from 0 to 1, and whether it is right."""
+    from clbench.methods.supsup import SupSup, values_by_way
 
     method, stream = execution.learner(run, data_root)
-    base, bank = method.base, method.bank
+    assert isinstance(method, SupSup)
     for index, task in enumerate(stream):
         inputs, _ = task.test.whole(IMAGES)
-        slopes = alpha_gradient(base, bank, inputs[:, None], ["H", "G"], stream.classes, None)
-        with torch.no_grad():
-            states = (base.state(base.weights * bank.mask(row), bank.statistics(row)) for row in range(len(bank)))
-            entropies = [VALUE_OBJECTIVES["H"](functional_call(base.network, state, (inputs,)), stream.classes) for state in states]
-        ways = {"one-shot H": slopes[0], "one-shot G": slopes[1], "exhaustive H": torch.stack(entropies, 1)}
-        for name, values in ways.items():
+        for name, values in values_by_way(method.base, method.bank, inputs, stream.classes).items():
             certainty, chosen = (-values).softmax(1).max(1)
             for sure, right in zip(certainty.tolist(), (chosen == index).tolist(), strict=True):
                 yield {"way": name, "certainty": sure, "right": float(right)}
@@ -74,25 +67,26 @@ def decisions(run: store.Run, data_root: str | None) -> Iterator[dict[str, Any]]
 
 def reliability(done: Done) -> pd.DataFrame:
     """A row for each stream, way to decide and tenth of certainty, with the images of all seeds: ``at`` is their mean certainty, ``right``
-    the share given the right task, ``share`` that of all images; ``error`` is the calibration error of the way, over seeds."""
+    the share that gets the right task, ``share`` their share of all images; ``error`` is the way's calibration error, over seeds."""
     rows = []
     for end in points(done).to_dict("records"):
         frames = [pd.DataFrame(decisions(run, done.data_root)).assign(seed=seed) for seed, run in enumerate(done.of(end["curve"]))]
         frame = pd.concat(frames)
         frame["bin"] = np.minimum((BINS * frame["certainty"]).astype(int), BINS - 1)
-        for way, own in frame.groupby("way"):
-            error = mean_t_interval([calibration_error(part) for _, part in own.groupby("seed")])
-            told = {
-                "curve": f"{end['curve']}: {way}",
+        for way, decided in frame.groupby("way"):
+            error = mean_t_interval([calibration_error(part) for _, part in decided.groupby("seed")])
+            common = {
+                "protocol": way,
+                "curve": f"{end['line']}: {way}",
                 "ask": f"GNu {way}",
                 "accuracy": np.nan,
-                "task_accuracy": own["right"].mean(),
+                "task_accuracy": decided["right"].mean(),
             }
-            told |= {"accuracy_interval": np.nan, "task_accuracy_interval": np.nan, "classes": CLASSES_OF[end["stream"]]}
-            told |= {"error": error.mean, "error_interval": error.half_width}
-            for _, part in own.groupby("bin"):
-                place = {"at": part["certainty"].mean(), "right": part["right"].mean(), "share": len(part) / len(own)}
-                rows.append(end | told | place)
+            common |= {"accuracy_interval": np.nan, "task_accuracy_interval": np.nan, "classes": CLASSES_OF[end["stream"]]}
+            common |= {"error": error.mean, "error_interval": error.half_width}
+            for _, part in decided.groupby("bin"):
+                place = {"at": part["certainty"].mean(), "right": part["right"].mean(), "share": len(part) / len(decided)}
+                rows.append(end | common | place)
     return pd.DataFrame(rows)
 
 
@@ -103,20 +97,19 @@ def calibration_error(decided: pd.DataFrame) -> float:
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Share right against certainty, a panel for each stream; markers are as large as the share of images that they stand for."""
     figure = style.new(style.DOUBLE, 2.6)
-    frame = frame.assign(stream=frame["curve"].str.partition(": ")[0], way=frame["curve"].str.partition(": ")[2])
-    panels = figure.subplots(1, frame["stream"].nunique(), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (stream, part) in zip(panels, frame.groupby("stream", sort=False), strict=True):
+    panels = figure.subplots(1, frame["line"].nunique(), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (line, part) in zip(panels, frame.groupby("line", sort=False), strict=True):
         axes.plot([0, 1], [0, 1], label="calibrated", **style.CHANCE)
         errors = []
-        for number, (way, own) in enumerate(part.groupby("way", sort=False)):
+        for number, (way, own) in enumerate(part.groupby("protocol", sort=False)):
             look = style.line(number)
             axes.plot(own["at"], own["right"], color=look["color"], linestyle=look["linestyle"], label="_")
             axes.scatter(own["at"], own["right"], 6 + 60 * own["share"], marker=look["marker"], color=look["color"], label=str(way))
             errors.append(f"{way} {tables.percent(own['error'].iloc[0], own['error_interval'].iloc[0])}")
-        axes.set_title(f"{stream}, {part['learned'].iloc[0]} tasks")
+        axes.set_title(f"{line}, {part['learned'].iloc[0]} tasks")
         axes.set_xlabel("certainty (%)")
         axes.text(0.98, 0.03, "calibration error\n" + "\n".join(errors), transform=axes.transAxes, ha="right", size=style.SMALL)
         axes.set_xlim(-0.02, 1.02)
@@ -125,8 +118,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         style.percent(axes.yaxis)
     panels[0].set_ylabel("tasks inferred rightly (%)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
-    _, common = tables.labels(frame.drop_duplicates("stream"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'], intervals=False)}"
+    _, common = tables.labels(frame.drop_duplicates("line"))
+    what = f"{heading}, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'], intervals=False)}"
     style.caption(figure, f"{what} {IMAGES} test images of each task, by tenths of certainty. Calibration error in points.")
     return figure
 
@@ -139,5 +132,5 @@ CALIBRATION = PaperFigure(
     draw,
     rows=reliability,
     measured=("right", "share", "error"),
-    by_seed=points,  # to decide about all images once more takes long
+    by_seed=points,  # deciding about all images again would take long
 )

@@ -4,7 +4,6 @@ A claim is judged from the tables of one figure (its points and their values by 
 what the paper shows stands what it admits or passes over.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,8 +13,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clbench.paper import fig3, fig4, fig7, splits
-from clbench.paper.base import read, read_seeds
+from clbench.paper import fig2, fig3, fig4, fig7, splits
+from clbench.paper.files import read, read_seeds
 from clbench.paper.verdicts import (
     ABOVE,
     BELOW,
@@ -34,7 +33,7 @@ from clbench.results.metrics import mean_t_interval
 CLOSE = 0.01
 """Accuracies that differ by less are close, and those that differ by more are not."""
 FOUND = 0.95
-"""Tasks of which so many decisions are right are told apart."""
+"""Tasks are distinguished if so many decisions are right."""
 SAME_MASK = 0.01
 """A mask is found if so few of its units differ from the task's (before step ``fig7.STEPS``)."""
 BENCH = "bench"
@@ -156,12 +155,12 @@ def ends(first: str, *others: str) -> Callable[[Table], Sequence[Pair]]:
 
 
 def found(curve: str) -> Callable[[Table], Sequence[Pair]]:
-    """The share of tasks that a curve infers rightly, with ``FOUND``."""
+    """The share of tasks that a curve infers correctly, with ``FOUND``."""
     return lambda table: [(table.end(curve, "task_accuracy", f"{curve}, tasks inferred rightly"), FOUND)]
 
 
 def guessing(*curves: str) -> Callable[[Table], Sequence[Pair]]:
-    """The share of tasks that each of the curves infers rightly, with that of guesses among the tasks."""
+    """The share of tasks that each of the curves infers correctly, with the share that guesses would find."""
     return lambda table: [
         (table.end(curve, "task_accuracy", f"{curve}, tasks inferred rightly"), 1 / int(table.points["learned"].max()))
         for curve in curves
@@ -169,32 +168,22 @@ def guessing(*curves: str) -> Callable[[Table], Sequence[Pair]]:
 
 
 def most_and_fewest_outputs(table: Table) -> Sequence[Pair]:
-    """Tasks inferred rightly with the most outputs, and with the fewest."""
-    sizes = sorted(
-        (curve for curve in table.curves if re.fullmatch(r"GNu H, s = \d+", curve)), key=lambda curve: int(curve.split()[-1])
-    )
-    fewest, *_, most = (table.end(curve, "task_accuracy") for curve in sizes)
+    """Tasks inferred correctly with the most outputs, and with the fewest."""
+    fewest, *_, most = (table.end(curve, "task_accuracy") for curve in table.on("GNu H").values())
     return [(most, fewest)]
 
 
 def smaller_than_batche(table: Table) -> Sequence[Pair]:
-    """The accuracy of each density of SupSup that needs fewer bytes than BatchE, with BatchE's."""
+    """The accuracy of each density of SupSup that needs fewer bytes than BatchE, with BatchE's accuracy."""
     size = table.end("BatchE", "stored_bytes").mean
-    smaller = [curve for curve in densities(table) if table.end(curve, "stored_bytes").mean < size]
+    smaller = [curve for curve in table.on(fig2.RANDOM).values() if table.end(curve, "stored_bytes").mean < size]
     return [(table.end(curve), table.end("BatchE")) for curve in smaller]
 
 
 def with_transfer(table: Table) -> Sequence[Pair]:
     """At each density, masks that start from earlier scores, with masks that start at random."""
-    return [(table.end(curve.replace("SupSup; ", "SupSup Transfer; ")), table.end(curve)) for curve in densities(table)]
-
-
-def densities(table: Table) -> list[str]:
-    """SupSup's curves in Figure 2, whose masks start at random."""
-    names = [curve for curve in table.curves if curve.startswith("SupSup; ")]
-    if not names:
-        raise KeyError("SupSup; ")
-    return names
+    transferred = table.on(fig2.TRANSFERRED)
+    return [(table.end(transferred[edges]), table.end(curve)) for edges, curve in table.on(fig2.RANDOM).items()]
 
 
 def units_that_differ(table: Table) -> Sequence[Pair]:

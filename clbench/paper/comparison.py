@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clbench.paper.base import SINGLE, Curve, single
+from clbench.paper.base import BEYOND, SINGLE, Curve
+from clbench.paper.files import single
 from clbench.results import plots, style, tables
 
 CLASSES = 10
@@ -17,27 +18,27 @@ ONE_SHOT: dict[str, Any] = {"algorithm": "one-shot", "group": 128, "evidence": 1
 """The paper's protocol: the first image of a batch of 128 decides for all of them."""
 
 
-def told(name: str, shared: Mapping[str, Any], method: str, **set_: Any) -> Curve:
+def told(line: str, shared: Mapping[str, Any], method: str, **set_: Any) -> Curve:
     """A method that is given the task (GG), all test images asked about."""
-    return Curve(name, {**shared, "method": method, "scenario": "GG", "set": set_})
+    return Curve(line, {**shared, "method": method, "scenario": "GG", "set": set_})
 
 
-def inferring(name: str, shared: Mapping[str, Any], method: str, set_: Mapping[str, Any], **ask: Any) -> Curve:
+def inferring(line: str, shared: Mapping[str, Any], method: str, set_: Mapping[str, Any], **ask: Any) -> Curve:
     """A method in GNu, asked in that way; without ``ask`` it is told the task, which costs no other training."""
     asked = {"scenario": "GNu", **ask} if ask else {"scenario": "GG"}
-    return Curve(name, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": shared.get("ask", {}) | asked})
+    return Curve(line, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": shared.get("ask", {}) | asked})
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Average accuracy against tasks learned, with chance and what the paper says.
 
-    Where all lines lie high the axis is broken: else they would lie on each other, far above chance.
+    If all lines lie high, the axis is broken: otherwise they would lie on each other, far above chance.
     """
     low = float((frame["accuracy"] - frame["accuracy_interval"].fillna(0)).min())
     figure = style.new(style.COLUMN, 2.2 if low < HIGH else 2.6)
     axes, chance = (figure.add_subplot(), None) if low < HIGH else style.broken(figure, frame["chance"].max())
-    for number, (name, points) in enumerate(frame.groupby("curve", sort=False)):
+    for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
         plots.draw_line(axes, points, label=str(name), **style.line(number))
     plots.draw_chance(axes, frame)
     draw_reference(axes, frame)
@@ -49,20 +50,20 @@ def draw(frame: pd.DataFrame) -> Figure:
             line.set_label("_")
     style.tasks_axis(chance or axes, frame["learned"].tolist())
     plots.name_lines(figure, axes)
-    style.caption(figure, caption(frame))
+    style.caption(figure, caption(frame, heading))
     return figure
 
 
 def enlarged(frame: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]], without: str, *, bars: bool = False) -> Figure:
-    """Two panels: above, the accuracies enlarged (to the range of all curves but ``without``); below, the same from 0 with chance.
+    """Two panels: above, the accuracies enlarged (to the range of all lines but ``without``); below, the same from 0 with chance.
 
-    ``looks``: how each curve is drawn; ``bars``: intervals as bars, where bands would lie on each other.
+    ``looks``: how each line is drawn; ``bars``: intervals as bars, for lines whose bands would lie on each other.
     """
     figure = style.new(style.COLUMN, 3.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     draw_looks(above, frame, looks, bars=bars)
     draw_looks(below, frame, looks, bars=bars, scale=0.65)
-    inside = frame[frame["curve"] != without]
+    inside = frame[frame["line"] != without]
     widths = inside["accuracy_interval"].fillna(0)
     low, high = float((inside["accuracy"] - widths).min()), float((inside["accuracy"] + widths).max())
     room = 0.12 * (high - low) + 0.004
@@ -82,7 +83,7 @@ def draw_looks(
     axes: Axes, frame: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]], *, bars: bool = False, scale: float = 1.0
 ) -> None:
     """The lines, each in its own look, with widths and markers of that scale."""
-    for name, points in frame.groupby("curve", sort=False):
+    for name, points in frame.groupby("line", sort=False):
         look: dict[str, Any] = {"linewidth": 1.2, "markersize": 0, "markerfacecolor": "none", **looks[str(name)]}
         look |= {size: scale * look[size] for size in ("linewidth", "markersize")}
         plots.draw_line(axes, points, label=str(name), bars=bars, **look)
@@ -90,22 +91,22 @@ def draw_looks(
 
 @style.house
 def draw_beside(
-    frame: pd.DataFrame, across: str = "learned", words: str = "", looks: Mapping[str, Mapping[str, Any]] | None = None
+    frame: pd.DataFrame, heading: str, across: str = "learned", looks: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Figure:
-    """What the paper leaves out: tasks inferred rightly, and what is stored to predict, against tasks learned (or ``across``).
+    """What the paper leaves out: tasks inferred correctly, and what is stored to predict, against tasks learned (or ``across``).
 
-    Tasks are inferred by the paper's protocol and by each image by itself. ``words``: a caption of its own; ``looks``: those of the curves
-    in the figure that this stands beside.
+    Tasks are inferred by the paper's protocol and by each image by itself. ``looks``: those of the lines in the figure that this
+    belongs to.
     """
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
     own, alone = frame[~single(frame)], frame[single(frame)]
-    names = [str(name) for name in own["curve"].unique()]
+    names = [str(name) for name in own["line"].unique()]
     for number, name in enumerate(names):
         look: dict[str, Any] = {"markerfacecolor": "none", "clip_on": False, **looks[name]} if looks else style.line(number)
-        part = own[own["curve"] == name]
+        part = own[own["line"] == name]
         draw_inferred(above, part, across, look)
-        draw_inferred(above, alone[alone["curve"] == f"{name}, {SINGLE}"], across, of_single(look))
+        draw_inferred(above, alone[alone["line"] == name], across, of_single(look))
         below.plot(part[across], part["stored_bytes"] / 1e6, label=name, markevery=max(1, len(part) // 8), **look)
     if len(alone):
         below.plot([], [], label=SINGLE, **of_single({"color": style.GREY, "marker": "o"}))
@@ -123,14 +124,14 @@ def draw_beside(
     figure.set_size_inches(style.COLUMN, 3.4 + style.LEGEND_ROW * -(-len(names) // columns))
     figure.legend(loc="outside upper left", ncols=columns)
     figure.align_ylabels()
-    what = f"{words or caption(own)}{about_single(alone, across)}"
-    of_paper = str(frame["figure"].iloc[0]).startswith("fig")
-    style.caption(figure, f"{'Beside ' if of_paper else ''}{what} Only methods that infer the task have a line above.")
+    what = f"{caption(own, heading)}{about_single(alone, across)}"
+    before = "" if heading == BEYOND else "Beside "
+    style.caption(figure, f"{before}{what} Only methods that infer the task have a line above.")
     return figure
 
 
 def draw_inferred(axes: Axes, points: pd.DataFrame, across: str, look: Mapping[str, Any], label: str = "_") -> None:
-    """A curve's share of tasks that were inferred rightly, if it infers any."""
+    """A line's share of tasks that were inferred correctly, if it infers any."""
     right = points.assign(accuracy=points["task_accuracy"], accuracy_interval=points["task_accuracy_interval"])
     right = right.dropna(subset="accuracy")
     if len(right):
@@ -138,7 +139,7 @@ def draw_inferred(axes: Axes, points: pd.DataFrame, across: str, look: Mapping[s
 
 
 def of_single(look: Mapping[str, Any]) -> dict[str, Any]:
-    """The look of a curve asked with each image by itself: dotted, with small filled markers."""
+    """The look of a line asked with each image by itself: dotted, with small filled markers."""
     marker = look.get("marker", "o")
     filled = "X" if marker == "x" else marker
     own = {"linestyle": (0, (1, 1.2)), "linewidth": 0.8, "marker": filled, "markersize": 3, "markerfacecolor": look["color"]}
@@ -150,9 +151,8 @@ def about_single(alone: pd.DataFrame, across: str) -> str:
     if not len(alone):
         return ""
     images = tables.read_settings(alone["ask"].iloc[0])["images"]
-    names = alone["curve"].str.removesuffix(f", {SINGLE}")
-    found = f": {inferred(alone.assign(curve=names))}" if across == "learned" else ""
-    return f" Filled, dotted: {SINGLE}, {images} test images of each task{found}."
+    shares = f": {inferred(alone, 'line')}" if across == "learned" else ""
+    return f" Filled, dotted: {SINGLE}, {images} test images of each task{shares}."
 
 
 def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:
@@ -162,18 +162,19 @@ def draw_reference(axes: Axes, frame: pd.DataFrame) -> None:
         axes.plot(known["learned"], known["paper"], "*", color=style.BLACK, markersize=6, clip_on=False, label="the paper's number")
 
 
-def caption(frame: pd.DataFrame) -> str:
-    """What was run, and how well tasks were inferred at the end."""
+def what_was_run(frame: pd.DataFrame, heading: str) -> str:
+    """The beginning of a caption: ``heading``, the budget, and what the curves have in common."""
     _, common = tables.labels(frame.drop_duplicates("curve"))
-    name, budget = frame["figure"].iloc[0], frame["budget"].iloc[0]
-    found = f" Tasks inferred rightly at the end (%): {inferred(frame)}." if frame["task_accuracy"].notna().any() else ""
-    whose = (
-        f"Figure {name.removeprefix('fig').replace('-', ' ')} as run by clbench" if name.startswith("fig") else "Beyond the paper"
-    )
-    return f"{whose}, budget {budget}: {tables.describe(common, frame['n'])}{found}"
+    return f"{heading}, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
 
 
-def inferred(frame: pd.DataFrame) -> str:
-    """The tasks inferred rightly at the end, in percent, curve by curve."""
+def caption(frame: pd.DataFrame, heading: str) -> str:
+    """What was run, and how well tasks were inferred at the end."""
+    shares = f" Tasks inferred rightly at the end (%): {inferred(frame)}." if frame["task_accuracy"].notna().any() else ""
+    return f"{what_was_run(frame, heading)}{shares}"
+
+
+def inferred(frame: pd.DataFrame, name: str = "curve") -> str:
+    """The tasks inferred correctly at the end, in percent, each with the ``name`` of its curve."""
     last = frame[frame["learned"] == frame["learned"].max()].dropna(subset="task_accuracy")
-    return "; ".join(f"{row['curve']}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))
+    return "; ".join(f"{row[name]}: {100 * row['task_accuracy']:.1f}" for row in last.to_dict("records"))

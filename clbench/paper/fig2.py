@@ -4,7 +4,8 @@ SupSup's masks keep the largest scores, for several densities (``edges``), with 
 for all tasks at once; the upper bound is the paper's, sequential fine-tuning with each task scored right after it was learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,21 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+RANDOM, TRANSFERRED = "SupSup", "SupSup Transfer"
+"""The lines whose masks start at random, and from earlier scores."""
+
+
+def sparse(line: str, edges: float, shared: Mapping[str, Any], **set_: Any) -> Curve:
+    """SupSup with masks of that density."""
+    return replace(told(line, shared, "supsup", edges=edges, **set_), detail=f"; edges {edges:g}", value=edges)
+
+
 def right(budget: str) -> Sequence[Curve]:
     """SupSup and SupSup with Transfer for each density, and the baselines."""
     shared = CIFAR[budget]
     ours = [
-        told(f"{name}; edges {edges:g}", shared, "supsup", edges=edges, start=start)
-        for name, start in {"SupSup": "random", "SupSup Transfer": "transfer"}.items()
+        sparse(line, edges, shared, start=start)
+        for line, start in {RANDOM: "random", TRANSFERRED: "transfer"}.items()
         for edges in DENSITIES[budget]
     ]
     return ours + [told(name, shared, method, **set_) for name, (method, set_) in BASELINES.items()]
@@ -60,16 +70,16 @@ def left(budget: str) -> Sequence[Curve]:
     """SupSup for three densities, BatchE, and the upper bound."""
     shared = IMAGENET[budget]
     outputs = 5 if budget == "smoke" else 10
-    ours = [told(f"SupSup; edges {edges:g}", shared, "supsup", edges=edges, outputs=outputs) for edges in (4.0, 8.0, 16.0)]
+    ours = [sparse(RANDOM, edges, shared, outputs=outputs) for edges in (4.0, 8.0, 16.0)]
     return ours + [told(name, shared, BASELINES[name][0]) for name in ("BatchE", "upper bound")]
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Average accuracy after the last task against the bytes of what is needed to predict on all."""
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
-    frame = frame.assign(line=frame["curve"].str.partition(";")[0], megabytes=frame["stored_bytes"] / 1e6)
+    frame = frame.assign(megabytes=frame["stored_bytes"] / 1e6)
     for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
         plots.draw_line(axes, part, label=str(name), across="megabytes", **style.line(number))
     axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
@@ -81,7 +91,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes.set_xlabel("stored for all tasks (MB)")
     style.accuracy_axis(axes, 0, 1)
     plots.name_lines(figure, axes)
-    style.caption(figure, caption(frame))
+    style.caption(figure, caption(frame, heading))
     return figure
 
 
@@ -93,16 +103,13 @@ LEFT = PaperFigure(
     draw,
     tuple(Reference(curve, 100, number) for curve, number in published.IMAGENET_ACCURACY.items()),
     seeds=1,
+    heading="Figure 2 left as run by clbench",
 )
-
-
-RANDOM, TRANSFERRED = "SupSup; ", "SupSup Transfer; "
-"""How the names of curves begin whose masks start at random, and from earlier scores."""
 
 
 def transfer(budget: str) -> Sequence[Curve]:
     """SupSup with and without Transfer, for each density: trainings of ``right``."""
-    return [curve for curve in right(budget) if curve.settings["method"] == "supsup"]
+    return [curve for curve in right(budget) if curve.line in (RANDOM, TRANSFERRED)]
 
 
 def by_task(done: Done) -> pd.DataFrame:
@@ -110,15 +117,15 @@ def by_task(done: Done) -> pd.DataFrame:
     ends = points(done).to_dict("records")
     last = {}
     for end in ends:
-        own = results.frame(done.of(end["curve"]))
-        last[end["curve"]] = own[(own["ask"] == end["ask"]) & (own["learned"] == end["learned"])]
+        scores = results.frame(done.of(end["curve"]))
+        last[end["line"], end["value"]] = scores[(scores["ask"] == end["ask"]) & (scores["learned"] == end["learned"])]
     rows = []
     for end in ends:
-        without = last[end["curve"].replace(TRANSFERRED, RANDOM)]
-        for task, part in last[end["curve"]].merge(without, on=[*SEEDS, "task"], suffixes=("", "_without")).groupby("task"):
+        scores, without = last[end["line"], end["value"]], last[RANDOM, end["value"]]
+        for task, part in scores.merge(without, on=[*SEEDS, "task"], suffixes=("", "_without")).groupby("task"):
             accuracy = mean_t_interval(part["accuracy"].to_numpy())
             place = {"at": float(str(task)) + 1, "accuracy": accuracy.mean, "accuracy_interval": accuracy.half_width}
-            if end["curve"].startswith(TRANSFERRED):
+            if end["line"] == TRANSFERRED:
                 gain = mean_t_interval((part["accuracy"] - part["accuracy_without"]).to_numpy())
                 place |= {"gain": gain.mean, "gain_interval": gain.half_width}
             rows.append(end | place)
@@ -126,13 +133,13 @@ def by_task(done: Done) -> pd.DataFrame:
 
 
 @style.house
-def draw_by_task(frame: pd.DataFrame) -> Figure:
+def draw_by_task(frame: pd.DataFrame, heading: str) -> Figure:
     """What Transfer adds to the accuracy on each task, against its number, with straight lines fitted: whether later tasks gain more."""
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
-    for number, (name, part) in enumerate(frame.dropna(subset="gain").groupby("curve", sort=False)):
+    for number, (edges, part) in enumerate(frame.dropna(subset="gain").groupby("value", sort=False)):
         look = style.line(number)
-        axes.plot(part["at"], part["gain"], label=str(name).removeprefix(TRANSFERRED), **(look | {"linestyle": "none"}))
+        axes.plot(part["at"], part["gain"], label=f"edges {edges:g}", **(look | {"linestyle": "none"}))
         axes.errorbar(part["at"], part["gain"], part["gain_interval"], fmt="none", ecolor=look["color"], elinewidth=0.6)
         later = part[part["at"] > 1]  # the first task has nothing to start from
         slope, start = np.polyfit(later["at"], later["gain"], 1)
@@ -146,7 +153,7 @@ def draw_by_task(frame: pd.DataFrame) -> Figure:
     style.percent(axes.yaxis)
     figure.legend(loc="outside upper left", ncols=3)
     what = "Accuracy with Transfer minus that without, on the same tasks, seed by seed. Lines are least-squares fits to all but the first."
-    style.caption(figure, f"{caption(frame.drop_duplicates('curve'))} {what}")
+    style.caption(figure, f"{caption(frame.drop_duplicates('curve'), heading)} {what}")
     return figure
 
 
@@ -159,4 +166,5 @@ RIGHT = PaperFigure(
     draw,
     (Reference("lower bound", 20, published.CIFAR_LOWER_BOUND),),
     seeds=5,
+    heading="Figure 2 right as run by clbench",
 )

@@ -47,7 +47,8 @@ def made(
     """One side of the figure."""
     lines: Callable[[str], Sequence[Curve]] = partial(curves, network, outputs, budgets)
     title = f"PermutedMNIST with {network}: SupSup in GNu against PSP and BatchE in GG"
-    return PaperFigure(f"fig3-{side}", title, CLASSES, lines, draw, reference, beside=draw_beside)
+    heading = f"Figure 3 {side} as run by clbench"
+    return PaperFigure(f"fig3-{side}", title, CLASSES, lines, draw, reference, beside=draw_beside, heading=heading)
 
 
 LEFT = made("left", "lenet-300-100", 100, LENET, ())

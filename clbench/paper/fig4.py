@@ -57,22 +57,22 @@ def curves(budget: str) -> list[Curve]:
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Two panels: above, the accuracies enlarged; below, the same from 0 with chance."""
     figure = comparison.enlarged(frame, STYLES, UNALIGNED)
-    style.caption(figure, caption(frame))
+    style.caption(figure, caption(frame, heading))
     return figure
 
 
-def caption(frame: pd.DataFrame) -> str:
+def caption(frame: pd.DataFrame, heading: str) -> str:
     """What was run, how far the curves are below GG, and how many masks there were."""
     _, common = tables.labels(frame.drop_duplicates("curve"))
-    accuracy = frame.pivot(index="learned", columns="curve", values="accuracy")
+    accuracy = frame.pivot(index="learned", columns="line", values="accuracy")
     gaps = [f"{name} {100 * max(0.0, (accuracy[GG] - accuracy[name]).max()):.2f}" for name in (GNU_H, GNU_G, NNS, UNALIGNED)]
     learned = frame["learned"].max()
-    components = frame[frame["learned"] == learned].set_index("curve")["components"].map(tables.number)
+    components = frame[frame["learned"] == learned].set_index("line")["components"].map(tables.number)
     return (
-        f"Figure 4 as run by clbench, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])} "
+        f"{comparison.what_was_run(frame, heading)} "
         f"{common['outputs']} outputs, {common['algorithm']}. Largest gap below GG in points: {', '.join(gaps)}. "
         f"Masks after {learned} tasks: GNu {components[GNU_H]}, NNs aligned {components[NNS]}, unaligned {components[UNALIGNED]}. "
         f"In NNs a new task is looked for every {common['interval']} updates: when a task begins (aligned), or {OFFSET} updates later."
@@ -86,6 +86,7 @@ FIG4 = PaperFigure(
     curves,
     draw,
     beside=partial(comparison.draw_beside, looks=STYLES),
+    heading="Figure 4 as run by clbench",
 )
 
 

@@ -61,8 +61,20 @@ def permuted(budget: str) -> Sequence[Curve]:
 
 
 LEFT = PaperFigure(
-    "fig5-left", "RotatedMNIST: SupSup in GNu by Binary from full batches", CLASSES, rotated, draw, beside=draw_beside
+    "fig5-left",
+    "RotatedMNIST: SupSup in GNu by Binary from full batches",
+    CLASSES,
+    rotated,
+    draw,
+    beside=draw_beside,
+    heading="Figure 5 left as run by clbench",
 )
 RIGHT = PaperFigure(
-    "fig5-right", "PermutedMNIST: BatchE infers its tasks by One-Shot and Binary", CLASSES, permuted, draw, beside=draw_beside
+    "fig5-right",
+    "PermutedMNIST: BatchE infers its tasks by One-Shot and Binary",
+    CLASSES,
+    permuted,
+    draw,
+    beside=draw_beside,
+    heading="Figure 5 right as run by clbench",
 )

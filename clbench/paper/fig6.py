@@ -6,6 +6,7 @@ any there is no G. The paper's figure is accuracy against tasks learned for thre
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from clbench.paper import comparison
-from clbench.paper.base import Curve, PaperFigure, single
+from clbench.paper.base import Curve, PaperFigure
 from clbench.paper.comparison import CLASSES, ONE_SHOT, caption, inferring, told
 from clbench.results import plots, style
 
@@ -57,8 +58,8 @@ def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) ->
         asks: dict[str, dict[str, Any]] = {"GG": {}, "GNu H": ONE_SHOT | {"objective": "H"}}
         asks |= {"GNu G": ONE_SHOT | {"objective": "G"}} if size > CLASSES else {}
         points += [
-            inferring(f"{name}, s = {size}", shared, "supsup", {"outputs": size}, **ask)._replace(at=size)
-            for name, ask in asks.items()
+            replace(inferring(line, shared, "supsup", {"outputs": size}, **ask), detail=f", s = {size}", value=size, at=size)
+            for line, ask in asks.items()
         ]
     return points
 
@@ -81,24 +82,18 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Accuracy against tasks learned, in two panels: above enlarged, below from 0 with the lower bound and chance."""
     figure = comparison.enlarged(frame, LOOKS, LOWER, bars=True)
-    style.caption(figure, caption(frame))
+    style.caption(figure, caption(frame, heading))
     return figure
 
 
-def told_of_sizes(frame: pd.DataFrame) -> str:
-    """The companion's caption."""
-    return caption(frame).replace(" sizes as run", ", more sizes, as run", 1)
-
-
 @style.house
-def draw_ends(frame: pd.DataFrame) -> Figure:
+def draw_ends(frame: pd.DataFrame, heading: str) -> Figure:
     """Average accuracy after the last task against the output size."""
     figure = style.new(style.COLUMN, 2.0)
     axes = figure.add_subplot()
-    frame = frame.assign(line=frame["curve"].str.partition(",")[0])
     for number, (name, points) in enumerate(frame.groupby("line", sort=False)):
         plots.draw_line(axes, points, label=str(name), across="at", **style.line(number))
     style.sizes_axis(axes, frame["at"], "output size s")
@@ -107,15 +102,14 @@ def draw_ends(frame: pd.DataFrame) -> Figure:
         axes.axhline(level, label=f"chance {scenario}: {100 * level:.3g} %", **(style.CHANCE | dashes))
     style.accuracy_axis(axes, 0, 1)
     plots.name_lines(figure, axes)
-    style.caption(figure, f"{told_of_sizes(frame)} After {frame['learned'].max()} tasks.")
+    style.caption(figure, f"{caption(frame, heading)} After {frame['learned'].max()} tasks.")
     return figure
 
 
 @style.house
-def draw_ends_beside(frame: pd.DataFrame) -> Figure:
-    """Tasks inferred rightly and what is stored, against the output size."""
-    lines = frame.assign(curve=frame["curve"].str.replace(r", s = \d+", "", regex=True))
-    figure = comparison.draw_beside(lines, across="at", words=told_of_sizes(frame[~single(frame)]))
+def draw_ends_beside(frame: pd.DataFrame, heading: str) -> Figure:
+    """Tasks inferred correctly and what is stored, against the output size."""
+    figure = comparison.draw_beside(frame, heading, across="at")
     above, below = figure.axes
     style.sizes_axis(above, frame["at"])
     style.sizes_axis(below, frame["at"], "output size s")
@@ -133,6 +127,7 @@ def made(side: str, network: str, budgets: Mapping[str, Mapping[str, Any]]) -> t
             partial(curves, network, budgets),
             draw,
             beside=partial(comparison.draw_beside, looks=LOOKS),
+            heading=f"Figure 6 {side} as run by clbench",
         ),
         PaperFigure(
             f"fig6-{side}-sizes",
@@ -141,6 +136,7 @@ def made(side: str, network: str, budgets: Mapping[str, Mapping[str, Any]]) -> t
             partial(ends, network, budgets),
             draw_ends,
             beside=draw_ends_beside,
+            heading=f"Figure 6 {side}, more sizes, as run by clbench",
         ),
     )
 

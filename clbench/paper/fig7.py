@@ -6,13 +6,15 @@ and about more images at a time, and ``hopfield`` teaches more permutations than
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from clbench import networks
 from clbench.paper.base import Curve, Done, PaperFigure, points
-from clbench.paper.comparison import caption, draw_inferred
+from clbench.paper.comparison import caption, draw_inferred, what_was_run
 from clbench.paper.published import HOPSUPSUP
 from clbench.results import plots, style, tables
 from clbench.results.metrics import mean_t_interval
@@ -23,14 +25,12 @@ GOAL = "goal"
 STEPS = 30
 """The paper finds a mask in fewer steps than that."""
 PLACES = {"output (equation 5)": "output", "normalised (the authors' code)": "normalised"}
-BY_GROUP_OF_64, AUTHORS, RECALLED = "groups of 64", "authors' search", "recalled"
-PROTOCOL = f"normalised (the authors' code), {AUTHORS}"
+"""The lines, and where their masks apply (``masked``)."""
+AUTHORS, RECALLED, GROUP = "task", "recall", "group"
+"""The ways to find a mask (``search``): these are the protocols of the figure."""
+SEARCHES = {AUTHORS: "authors' search", RECALLED: "recalled", GROUP: "groups of 64"}
+PROTOCOL = f"normalised (the authors' code), {SEARCHES[AUTHORS]}"
 """The curve of the paper's Figure 7, as the authors' scripts draw it."""
-SEARCHES: dict[str, dict[str, Any]] = {
-    AUTHORS: {"search": "task"},
-    RECALLED: {"search": "recall"},
-    BY_GROUP_OF_64: {"search": "group"},
-}
 # 12,000 images a task are 94 batches of 128: one pass.
 SPLIT: dict[str, dict[str, Any]] = {
     "smoke": {"network": "swish-256x256", "updates": 40, "data": "mnist-5k"},
@@ -52,25 +52,29 @@ def curves(budget: str) -> Sequence[Curve]:
     """HopSupSup on SplitMNIST in GNu, its masks at either place, found by either search."""
     shared = {"method": "hopsupsup", "scenario": "GNu", "stream": "split-mnist", "tasks": 5, "checkpoints": (5,)}
     return [
-        Curve(f"{name}, {search}", shared | SPLIT[budget] | {"set": {"masked": place}, "ask": {"scenario": "GNu", **ask}})
-        for name, place in PLACES.items()
-        for search, ask in SEARCHES.items()
+        Curve(
+            line,
+            shared | SPLIT[budget] | {"set": {"masked": masked}, "ask": {"scenario": "GNu", "search": search}},
+            detail=f", {words}",
+            protocol=search,
+        )
+        for line, masked in PLACES.items()
+        for search, words in SEARCHES.items()
     ]
 
 
 def recovery(done: Done) -> pd.DataFrame:
     """A row for each curve, task (from 1) and step (``at``): what was traced, over seeds; the accuracies are those after the last task.
 
-    Of masks that are recalled there is no descent, but the accuracy.
+    Masks that are recalled have an accuracy, but no descent.
     """
     rows: list[dict[Any, Any]] = []
     for end in points(done).to_dict("records"):
-        if str(end["curve"]).endswith(RECALLED):
+        if end["protocol"] == RECALLED:
             rows.append(end)
             continue
-        search = "group" if str(end["curve"]).endswith(BY_GROUP_OF_64) else "task"
         traced = pd.concat([run.table("recovery") for run in done.of(end["curve"])])
-        traced = traced[traced["search"] == search]
+        traced = traced[traced["search"] == end["protocol"]]
         for place, part in traced.groupby(["learned", "step"]):
             intervals = {name: mean_t_interval(part[name].to_numpy()) for name in (*TRACED, GOAL)}
             means = {name: interval.mean for name, interval in intervals.items()}
@@ -80,24 +84,25 @@ def recovery(done: Done) -> pd.DataFrame:
 
 
 def before_the_last_step(done: Done) -> pd.DataFrame:
-    """The rows of ``recovery`` by which the paper's claim is judged: where the descent is just before step ``STEPS``."""
+    """The rows of ``recovery`` by which the paper's claim is judged: the point of the descent just before step ``STEPS``."""
     rows = recovery(done)
     return rows[rows["at"] == min(STEPS - 1, rows["at"].max())]
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Distance, entropy and energy by step, a line for each task; searches and places of the masks side by side."""
     figure = style.new(style.DOUBLE, 4.0)
     ends = frame.drop_duplicates("curve")
     traced = frame.dropna(subset="at")
-    names = [f"{place}, {search}" for search in (AUTHORS, BY_GROUP_OF_64) for place in PLACES]
-    panels = figure.subplots(len(TRACED), len(names), sharex=True, sharey="row")
+    shown = [(search, line) for search in (AUTHORS, GROUP) for line in PLACES]
+    panels = figure.subplots(len(TRACED), len(shown), sharex=True, sharey="row")
     labels = {"distance": "units that differ (%)", "entropy": "entropy (nats)", "energy": "energy"}
-    for column, name in enumerate(names):
+    for column, (search, line) in enumerate(shown):
+        of_panel = traced[(traced["line"] == line) & (traced["protocol"] == search)]
         for row, measured in enumerate(TRACED):
             axes = panels[row, column]
-            for number, (task, part) in enumerate(traced[traced["curve"] == name].groupby("task")):
+            for number, (task, part) in enumerate(of_panel.groupby("task")):
                 look = style.line(number)
                 axes.plot(part["at"], part[measured], label=f"task {task:.0f}", markevery=5, **look)
                 low, high = (part[measured] + sign * part[f"{measured}_interval"] for sign in (-1, 1))
@@ -109,8 +114,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             if column == 0:
                 axes.set_ylabel(labels[measured])
             if measured == "distance":
-                place, _, search = name.rpartition(", ")
-                axes.set_title(f"{search}\nmasked: {place.partition(' ')[0]}")
+                axes.set_title(f"{SEARCHES[search]}\nmasked: {PLACES[line]}")
                 axes.set_ylim(0, 0.5)
                 style.percent(axes.yaxis)
             if measured == "entropy":
@@ -125,27 +129,26 @@ def draw(frame: pd.DataFrame) -> Figure:
         "Traced on training images of a task right after it was learned, when as many masks are stored: in the authors' search each "
         "step sees the next 64, else the same 64. Circles: the entropy with the true mask."
     )
-    style.caption(figure, caption(ends) + text)
+    style.caption(figure, caption(ends, heading) + text)
     return figure
 
 
 def grouped(budget: str) -> Sequence[Curve]:
     """The runs of Figure 7, asked for a mask for each so many images: of one there are no batch statistics."""
-    asked = {"scenario": "GNu", "search": "group", "images": IMAGES[budget]}
+    asked = {"scenario": "GNu", "search": GROUP, "images": IMAGES[budget]}
     return [
-        Curve(f"{name.removesuffix(f', {BY_GROUP_OF_64}')}, {size} images", {**settings, "ask": asked | {"group": size}}, at=size)
-        for name, settings, _ in curves(budget)
-        if name.endswith(BY_GROUP_OF_64)
+        replace(curve, settings={**curve.settings, "ask": asked | {"group": size}}, detail=f", {size} images", value=size, at=size)
+        for curve in curves(budget)
+        if curve.protocol == GROUP
         for size in GROUPS[budget]
     ]
 
 
 @style.house
-def draw_groups(frame: pd.DataFrame) -> Figure:
-    """Tasks inferred rightly, and accuracy, against the number of images that share a mask."""
+def draw_groups(frame: pd.DataFrame, heading: str) -> Figure:
+    """Tasks inferred correctly, and accuracy, against the number of images that share a mask."""
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
-    frame = frame.assign(line=frame["curve"].str.rpartition(", ")[0])
     for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
         draw_inferred(above, part, "at", style.line(number))
         plots.draw_line(below, part, label=f"masked: {name}", across="at", **style.line(number))
@@ -156,9 +159,7 @@ def draw_groups(frame: pd.DataFrame) -> Figure:
     style.sizes_axis(above, frame["at"])
     style.sizes_axis(below, frame["at"], "images that share a mask")
     figure.legend(*below.get_legend_handles_labels(), loc="outside upper left", ncols=1)
-    _, common = tables.labels(frame.drop_duplicates("curve"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
-    style.caption(figure, f"{what} A single image has no batch statistics, and so no mask.")
+    style.caption(figure, f"{what_was_run(frame, heading)} A single image has no batch statistics, and so no mask.")
     return figure
 
 
@@ -183,16 +184,16 @@ def retention(done: Done) -> pd.DataFrame:
 
 
 @style.house
-def draw_retention(frame: pd.DataFrame) -> Figure:
+def draw_retention(frame: pd.DataFrame, heading: str) -> Figure:
     """The share of the first mask's units that is lost, against masks stored, with the capacity of Hebb's rule for random strings."""
     figure = style.new(style.COLUMN, 2.0)
     axes = figure.add_subplot()
-    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+    for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
         look = style.line(number)
         axes.plot(part["at"], part["lost"], label=str(name), markevery=max(1, len(part) // 8), **look)
         low, high = (part["lost"] + sign * part["lost_interval"] for sign in (-1, 1))
         axes.fill_between(part["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
-    units = sum(int(width) for width in frame["network"].iloc[0].rpartition("-")[2].split("x"))
+    units = sum(networks.widths(frame["network"].iloc[0], "swish"))
     axes.axvline(0.138 * units, label=f"0.138 d = {0.138 * units:.0f} (random strings)", **style.CHANCE)
     axes.set_xlabel("masks stored")
     axes.set_ylabel("units of the first mask lost (%)")
@@ -200,9 +201,7 @@ def draw_retention(frame: pd.DataFrame) -> Figure:
     style.percent(axes.yaxis)
     plots.name_lines(figure, axes)
     memory = f" The memory of d = {units} units takes {tables.bytes_(frame['stored_bytes'].iloc[0])}, however many masks it holds."
-    _, common = tables.labels(frame.drop_duplicates("curve"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
-    style.caption(figure, what + memory)
+    style.caption(figure, what_was_run(frame, heading) + memory)
     return figure
 
 
@@ -216,6 +215,7 @@ FIG7 = PaperFigure(
     measured=("task", *TRACED, GOAL),
     by_seed=before_the_last_step,
     seeds=20,
+    heading="Figure 7 as run by clbench",
 )
 BY_GROUP = PaperFigure("groups", "HopSupSup finds a mask from fewer and from more images", 2, grouped, draw_groups, seeds=5)
 HOPFIELD = PaperFigure(

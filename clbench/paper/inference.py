@@ -5,17 +5,19 @@ tasks in turn, which tell the ways apart.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clbench.paper.base import SINGLE, Curve, Done, PaperFigure, points
-from clbench.paper.comparison import CLASSES, ONE_SHOT, draw_inferred, inferring
+from clbench.paper.base import Curve, Done, PaperFigure, points
+from clbench.paper.comparison import CLASSES, ONE_SHOT, draw_inferred, inferring, what_was_run
+from clbench.paper.files import IMAGE, PAPER
 from clbench.paper.splits import UNLIKE
 from clbench.results import frames as results
-from clbench.results import plots, style, tables
+from clbench.results import plots, style
 from clbench.results.metrics import mean_t_interval
 
 PERMUTED: dict[str, dict[str, Any]] = {
@@ -27,15 +29,19 @@ PERMUTED = {name: budget | {"stream": "permuted-mnist", "network": "lenet-300-10
 IMAGES = {"smoke": 128, "laptop": 128, "paper": 512}
 """Test images of each task that are asked about."""
 ALGORITHMS = ("one-shot", "binary", "gradient", "exhaustive")
-ONE, PROTOCOL = f"one-shot, {SINGLE}", "one-shot, one image for 128"
+ONE_FOR_128 = ", one image for 128"
+"""The paper's protocol in words."""
 
 
 def curves(budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Curve]:
     """The paper's protocol, and each algorithm from every image by itself, with H."""
     ask: dict[str, Any] = {"objective": "H", "images": IMAGES[budget]}
-    asks = {PROTOCOL: ask | ONE_SHOT}
-    asks |= {f"{name}, {SINGLE}": ask | {"algorithm": name, "group": 1, "evidence": 1} for name in ALGORITHMS}
-    return [inferring(name, budgets[budget], "supsup", {"outputs": 100}, **asked) for name, asked in asks.items()]
+
+    def curve(**asked: Any) -> Curve:
+        return inferring(asked["algorithm"], budgets[budget], "supsup", {"outputs": 100}, **(ask | asked))
+
+    alone = [replace(curve(algorithm=name, group=1, evidence=1), protocol=IMAGE) for name in ALGORITHMS]
+    return [replace(curve(**ONE_SHOT), detail=ONE_FOR_128), *alone]
 
 
 def cost(done: Done) -> pd.DataFrame:
@@ -45,21 +51,21 @@ def cost(done: Done) -> pd.DataFrame:
     the protocol has none of its own.
     """
     scores = results.frame(list(done.by_hash.values()))
-    labels = {answer.curve: answer.ask.label for answer in done.answers}
+    found = points(done)
     rows = []
-    for row in points(done).to_dict("records"):
-        passed = [labels[name] for name in ((PROTOCOL, ONE) if row["curve"] == ONE else (row["curve"],))]
+    for row in found.to_dict("records"):
+        passed = found.loc[found["line"] == row["line"], "ask"]  # the asks that share a pass: all of an algorithm
         asked = scores[scores["ask"].isin(passed) & (scores["learned"] == row["learned"])]
-        images = asked[asked["ask"] == labels[row["curve"]]].groupby("path")["images"].sum()
+        images = asked[asked["ask"] == row["ask"]].groupby("path")["images"].sum()
         by_run = 1000 * asked.groupby("path")["eval_seconds"].sum() / images
-        interval = mean_t_interval(by_run.to_numpy() * (float("nan") if row["curve"] == PROTOCOL else 1.0))
+        interval = mean_t_interval(by_run.to_numpy() * (float("nan") if row["protocol"] == PAPER else 1.0))
         rows.append(row | {"milliseconds": interval.mean, "milliseconds_interval": interval.half_width})
     return pd.DataFrame(rows)
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
-    """Two panels against the number of masks: tasks inferred rightly, and the time that an answer takes."""
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
+    """Two panels against the number of masks: tasks inferred correctly, and the time that an answer takes."""
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
     for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
@@ -73,8 +79,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     style.tasks_axis(below, frame["learned"].tolist())
     below.set_xlabel("masks")
     figure.legend(loc="outside upper left", ncols=1)
-    _, common = tables.labels(frame.drop_duplicates("curve"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
+    what = what_was_run(frame, heading)
     style.caption(figure, f"{what} Times include answering, many images at a time, and at the first place starting up.")
     return figure
 

@@ -45,7 +45,7 @@ def curves(budget: str) -> Sequence[Curve]:
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Accuracies as a heat map: methods, the best first, against scenarios."""
     cells = frame.pivot(index="method", columns="scenario", values="accuracy")
     cells = cells.reindex(columns=[name for name in registry.scenarios() if name in cells])
@@ -74,7 +74,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     what = f"{frame['stream'].iloc[0]} (data {frame['data'].iloc[0]}), {usual}{but}, {tables.seeds(frame['n'], intervals=False)}"
     style.caption(
         figure,
-        f"Beyond the paper, budget {frame['budget'].iloc[0]}: {what}. After {frame['learned'].max()} tasks, each method with its own "
+        f"{heading}, budget {frame['budget'].iloc[0]}: {what}. After {frame['learned'].max()} tasks, each method with its own "
         "parameters for the stream, not tuned; sorted by the mean over what it serves. Hatched: does not serve the scenario.",
     )
     return figure

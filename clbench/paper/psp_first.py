@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from clbench.paper.base import Curve, Done, PaperFigure, points
-from clbench.paper.comparison import CLASSES
+from clbench.paper.comparison import CLASSES, what_was_run
 from clbench.results import frames as results
 from clbench.results import plots, style, tables
 from clbench.results.metrics import mean_t_interval
@@ -48,21 +48,20 @@ def first_task(done: Done) -> pd.DataFrame:
 
 
 @style.house
-def draw(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """The accuracy on the first task against tasks learned."""
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
     shown = frame.assign(accuracy=frame["first"], accuracy_interval=frame["first_interval"])
-    for number, (name, part) in enumerate(shown.groupby("curve", sort=False)):
+    for number, (name, part) in enumerate(shown.groupby("line", sort=False)):
         plots.draw_line(axes, part, label=str(name), **style.line(number))
     plots.draw_chance(axes, frame)
     style.accuracy_axis(axes, 0, 1, "accuracy on the first task (%)")
     style.tasks_axis(axes, frame["learned"].tolist())
     plots.name_lines(figure, axes)
-    _, common = tables.labels(frame.drop_duplicates("curve"))
     end = frame[frame["learned"] == frame["learned"].max()]
     last = "; ".join(f"{row['curve']}: {tables.percent(row['first'], row['first_interval'])}" for row in end.to_dict("records"))
-    what = f"Beyond the paper, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'])}"
+    what = what_was_run(frame, heading)
     style.caption(figure, f"{what} At the end (%): {last}.")
     return figure
 

@@ -1,8 +1,9 @@
-"""The bytes of the paper's Figure 2 left (SplitImageNet: ResNet-50, 100 tasks of 10 classes), reckoned without training anything.
+"""The bytes of the paper's Figure 2 left (SplitImageNet: ResNet-50, 100 tasks of 10 classes), computed without any training.
 
-Two accountings stand side by side. The paper's: 4 bytes a parameter of the usual 1000-way ResNet-50 for dense networks, 16-bit indices of
-the kept weights and 4-byte normalisation statistics for masks, 4-byte vectors for BatchE. And the file's: what clbench's methods write,
-whose masks here are drawn at random with the same number of weights kept. 1 MB is a million bytes.
+There are two accountings. The paper's: 4 bytes for each parameter of the usual 1000-way ResNet-50 for dense networks, 16-bit indices of
+the kept weights and 4-byte normalisation statistics for masks, 4-byte vectors for BatchE. And the file's: what clbench's methods write;
+the masks are random here, with the same number of weights kept. 1 MB is a million bytes. The methods are named because they are the lines
+of the paper's figure; any other method's file is measured by ``file``.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,7 @@ from clbench import networks, registry, storage
 from clbench._torchvision import import_torchvision
 from clbench.layers import weights
 from clbench.method import Brief, Method
-from clbench.methods.supsup.layout import Layout
-from clbench.methods.supsup.masking import kept_weights
+from clbench.methods.supsup import Layout, kept_weights
 from clbench.paper.published import IMAGENET_SIZE
 from clbench.stream import Split
 
@@ -25,7 +25,7 @@ EDGES = (16.0, 8.0, 4.0)
 
 
 class Size(NamedTuple):
-    """A line of the table: megabytes by the paper's accounting and of clbench's file, what the paper gives, and the formula."""
+    """A line of the table: megabytes by the paper's accounting and in clbench's file, the paper's number, and the formula."""
 
     name: str
     paper_accounting: float
@@ -42,7 +42,7 @@ def sizes() -> list[Size]:
     layout = Layout({name: network.get_parameter(name).shape for name in weights(network)})
     statistics = sum(b.numel() for b in network.buffers() if b.is_floating_point())
     ends = sum(shape[0] + shape[1] for shape in layout.shapes.values())
-    found = [
+    lines = [
         Size(
             "upper bound",
             megabytes(4 * usual * TASKS),
@@ -61,7 +61,7 @@ def sizes() -> list[Size]:
     ]
     for edges in EDGES:
         kept = sum((kept_weights(layout, None, edges) or {}).values())
-        found.append(
+        lines.append(
             Size(
                 f"SupSup; edges {edges:g}",
                 megabytes(TASKS * (2 * kept + 4 * statistics)),
@@ -70,7 +70,7 @@ def sizes() -> list[Size]:
                 f"{TASKS} x (2 B x {kept:,} weights kept + 4 B x {statistics:,} statistics)",
             )
         )
-    return found
+    return lines
 
 
 def megabytes(count: float) -> float:
@@ -79,7 +79,7 @@ def megabytes(count: float) -> float:
 
 
 def file(method: str, tasks: int = TASKS, **parameters: Any) -> float:
-    """Megabytes of the file from which a method answers for so many tasks of ``CLASSES`` classes on a ResNet-50, never trained."""
+    """Megabytes of the file from which a method predicts, after so many tasks of ``CLASSES`` classes on a ResNet-50 that is not trained."""
     make: Any = registry.method(method)
     factory = networks.resolve("resnet-50", INPUT)
 
@@ -96,7 +96,7 @@ def file(method: str, tasks: int = TASKS, **parameters: Any) -> float:
 
 
 def grown(first: Mapping[str, Tensor], second: Mapping[str, Tensor], tasks: int) -> dict[str, Tensor]:
-    """The shapes after ``tasks`` tasks, from those after one and two: what grew by a task goes on to grow by as much."""
+    """The shapes after ``tasks`` tasks, from those after one and two: every task adds as much as the second."""
     return {
         name: torch.empty(_grown(first[name].shape, t.shape, tasks), dtype=t.dtype, device="meta") for name, t in second.items()
     }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from clbench.paper.files import PAPER
 from clbench.results.compare import paired
 
 HOLDS, FAILS, UNDECIDED, NOT_JUDGED = "holds", "does not hold", "undecided", "not judged"
@@ -86,15 +87,17 @@ def beyond(margin: float) -> Region:
 
 @dataclass(frozen=True)
 class Table:
-    """What a claim is judged by: a figure's points, and their values by seed if they were kept (``clbench.paper.base.SEEDED``)."""
+    """What a claim is judged by: a figure's points, and their values by seed if they were kept (``clbench.paper.files.SEEDED``)."""
 
     points: pd.DataFrame
     seeds: pd.DataFrame | None = None
 
-    @property
-    def curves(self) -> list[str]:
-        """The names of the curves, in their order."""
-        return [str(name) for name in self.points["curve"].unique()]
+    def on(self, line: str) -> dict[float, str]:
+        """The curves on a line that ask as the paper does, by their values, the smallest first; ``KeyError`` if there are none."""
+        curves = _rows(self.points, {"line": line, "protocol": PAPER}).dropna(subset="value").sort_values("value")
+        if curves.empty:
+            raise KeyError(line)
+        return dict(zip(curves["value"], curves["curve"], strict=True))
 
     def end(self, curve: str, column: str = "accuracy", name: str | None = None, **place: float) -> Quantity:
         """A column of a curve after the last task, at ``place`` (columns and their values) if a curve has several points there.

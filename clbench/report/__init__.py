@@ -17,7 +17,7 @@ from clbench import registry
 from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.paper import FIGURES
-from clbench.paper.base import read
+from clbench.paper.base import read_of
 from clbench.paper.claims import judged
 from clbench.results import tables
 from clbench.results.frames import frame, over_seeds, summarise
@@ -90,11 +90,7 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
     for figure in FIGURES.values():
         table, picture = folder / f"{figure.name}.csv", folder / f"{figure.name}.png"
         if table.exists() and picture.exists():
-            points = read(table)
-            if lacking := set(figure.measured) - set(points):
-                raise UserError(
-                    f"{table} lacks {', '.join(sorted(lacking))}: make it again with `clbench figure {figure.name}`, or remove it."
-                )
+            points = read_of(figure, table)
             table_shown = tables.figure_table(points, figure.measured)
             if points["paper"].notna().any():
                 gaps = 100 * (points["accuracy"] - points["paper"])

@@ -83,10 +83,10 @@ def written(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
     """A document with its tables made anew. Raises a ``UserError`` if a table has no place in it."""
     for name, make in tables.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not place.search(text):
+        where = place.search(text)
+        if where is None:
             raise UserError(f"The document has no place for the table {name}: add <!-- {name} --> and <!-- end of {name} -->.")
-        table = make()
-        text = place.sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
+        text = f"{text[: where.start()]}{where[1]}\n{make()}\n{where[2]}{text[where.end() :]}"
     return text
 
 

@@ -136,7 +136,7 @@ def table(averages: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure_table(points: pd.DataFrame, measured: Sequence[str] = ()) -> pd.DataFrame:
-    """A figure's table (``clbench.paper.base.COLUMNS``), formatted: a row for each point, without columns that hold nothing.
+    """A figure's table (``clbench.paper.files.COLUMNS``), formatted: a row for each point, without columns that hold nothing.
 
     ``measured`` are columns of the figure's own, some with another of half widths (``_interval``).
     """

@@ -174,7 +174,7 @@ class HopSupSup(Method):
             inputs, _ = next(data.batches(1, batches * GROUP, generator(self.seed, "traced", self.task)))
             groups = inputs.unflatten(0, (batches, GROUP))
             if search == "group":
-                states = self._recover(groups.to(self.brief.device))
+                states = self.recover(groups.to(self.brief.device))
             else:
                 orders = torch.arange(len(inputs)).view(1, batches, GROUP)
                 states = self._recover_task(inputs, orders, torch.zeros(1, self.size))
@@ -245,9 +245,9 @@ class HopSupSup(Method):
         for query in queries:
             images = query.to(self.brief.device)
             if search == "group":
-                masks = (self._recover(images, steps=steps or STEPS, **how)[-1].z >= 0).float()
+                masks = (self.recover(images, steps=steps or STEPS, **how)[-1].z >= 0).float()
             else:
-                doubts = [self._doubt(images, mask.expand(len(images), -1)) for mask in candidates]
+                doubts = [self.doubt(images, mask.expand(len(images), -1)) for mask in candidates]
                 masks = candidates[torch.stack(doubts).argmin(0)]
             best.append(self._logits(images, masks)[..., : self.brief.classes * self.tasks].argmax(-1).flatten())
         outputs = torch.cat(best)[order.argsort()]
@@ -275,11 +275,11 @@ class HopSupSup(Method):
         masks = ends.unique(dim=0).float()
         return min(masks, key=partial(self._mean_doubt, queries))
 
-    def _recover(self, images: Tensor, **how: Any) -> list[State]:
+    def recover(self, images: Tensor, **how: Any) -> list[State]:
         """The descents to masks for groups of images [q, b, *input_shape]."""
         defaults = {"steps": STEPS, "step_size": STEP_SIZE, "momentum": MOMENTUM, "strength": STRENGTH}
         start = (self.sum / max(1, self.tasks)).expand(len(images), -1)
-        return descend(self.memory, start, partial(self._doubt, images), **(defaults | how))
+        return descend(self.memory, start, partial(self.doubt, images), **(defaults | how))
 
     def _recover_task(self, inputs: Tensor, orders: Tensor, added: Tensor, **how: Any) -> list[State]:
         """The descents to a mask for the images [n, *input_shape] of a task, one for each order [q, T, b] of their batches.
@@ -290,17 +290,17 @@ class HopSupSup(Method):
         steps = orders.shape[1]
 
         def doubt(masks: Tensor, step: int) -> Tensor:
-            return self._doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
+            return self.doubt(inputs[orders[:, step % steps]].to(self.brief.device), masks)
 
         start = self.sum / max(1, self.tasks) + added.to(self.brief.device)
         return descend_by_signs(self.memory, start, doubt, steps=steps, **(defaults | how))
 
     def _mean_doubt(self, groups: Sequence[Tensor], mask: Tensor) -> float:
         """The mean entropy for all groups of images, [q, b, *input_shape] each, with one mask [d]."""
-        doubts = [self._doubt(images.to(self.brief.device), mask.expand(len(images), -1)) for images in groups]
+        doubts = [self.doubt(images.to(self.brief.device), mask.expand(len(images), -1)) for images in groups]
         return float(torch.cat(doubts).mean())
 
-    def _doubt(self, images: Tensor, masks: Tensor) -> Tensor:
+    def doubt(self, images: Tensor, masks: Tensor) -> Tensor:
         """The mean entropies [q] of the outputs for groups of images [q, b, *input_shape], each with a mask of its own [q, d]."""
         return entropy(self._logits(images, masks), self.outputs).mean(1)
 

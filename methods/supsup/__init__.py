@@ -18,6 +18,10 @@ weights: ``coding.py``), batch-norm statistics per task, and the seed of the ran
 tasks (with Transfer the running mean of scores); if no task is given, the live scores, the optimiser's state and counters.
 """
 
+from .._inference import entropy
+from .inference import values_by_way
+from .layout import Layout
+from .masking import kept_weights
 from .supsup import SupSup
 
-__all__ = ["SupSup"]
+__all__ = ["Layout", "SupSup", "entropy", "kept_weights", "values_by_way"]

@@ -108,6 +108,19 @@ def exhaustive(base: Base, bank: MaskBank, groups: Tensor, objective: str, class
     return best_rows
 
 
+def values_by_way(base: Base, bank: MaskBank, inputs: Tensor, classes: int) -> dict[str, Tensor]:
+    """What three ways to decide compare for each of n inputs alone, [n, k]: the mask with the lowest value is chosen.
+
+    ``one-shot H`` and ``one-shot G``: the derivatives with respect to alpha at 1/k (equation 4); ``exhaustive H``: the entropy under each
+    mask.
+    """
+    slopes = alpha_gradient(base, bank, inputs[:, None], ["H", "G"], classes, None)
+    with torch.no_grad():
+        states = (base.state(base.weights * bank.mask(row), bank.statistics(row)) for row in range(len(bank)))
+        entropies = [VALUE_OBJECTIVES["H"](functional_call(base.network, state, (inputs,)), classes) for state in states]
+    return {"one-shot H": slopes[0], "one-shot G": slopes[1], "exhaustive H": torch.stack(entropies, 1)}
+
+
 Algorithm = Callable[..., Tensor]
 ALGORITHMS: dict[str, Algorithm] = {
     "one-shot": one_shot,

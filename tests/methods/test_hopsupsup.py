@@ -183,11 +183,11 @@ def test_a_task_s_search_keeps_the_mask_of_the_lowest_entropy(make_brief: Make, 
         order = torch.stack(list(orders.order(4, 10, generator(method.seed, "orders", restart))))
         added = 0.5 * torch.randn(1, method.size, generator=generator(method.seed, "starts", restart)) * (restart > 0)
         ends.append((method._recover_task(inputs, order[None], added, strength=0.5)[-1].z[0] >= 0).float())
-    doubts = [float(method._doubt(inputs[None], mask[None])) for mask in ends]
+    doubts = [float(method.doubt(inputs[None], mask[None])) for mask in ends]
     assert len({*doubts}) > 1, "the orders end alike: the test shows nothing"
     kept = [method._mask_of_task(inputs, queries, 10, 4, restarts, {"strength": 0.5}) for restarts in (1, 2, 6)]
     assert torch.equal(kept[0], ends[0])
-    assert [float(method._doubt(inputs[None], mask[None])) for mask in kept] == pytest.approx(
+    assert [float(method.doubt(inputs[None], mask[None])) for mask in kept] == pytest.approx(
         [doubts[0], min(doubts[:2]), min(doubts)], abs=1e-6
     )
     answers = [method.predict(inputs, search="task", restarts=6, steps=4, group=10) for _ in range(2)]
