@@ -39,6 +39,7 @@ def scores(learned, *, run="aaa", scenario="GNu", ask=ASK, seed=0, loss=0.01):
             "accuracy": 0.9 - loss * (after - 1 - task) - 0.01 * seed,
             "task_accuracy": 1.0,
             "images": 1000,
+            "decisions": 8,
             "eval_seconds": 0.1,
             "components": after,
             "stored_bytes": 1000,

@@ -21,6 +21,7 @@ from clbench.paper.base import read
 from clbench.paper.claims import judged
 from clbench.results import tables
 from clbench.results.frames import frame, over_seeds, summarise
+from clbench.results.lines import asked_about_all, lines_of
 from clbench.results.renderers import is_number, writing
 
 PLACE = ["stream", "data", "network", "tasks", "updates"]
@@ -60,11 +61,13 @@ def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
     """
     found = []
     if len(averages):
-        averages = averages[averages["learned"] == averages["tasks"]].assign(
-            updates=averages["settings"].map(lambda settings: tables.read_settings(settings).get("updates", tables.NONE)),
-            method=[row["method"] + tables.marks(row) for row in averages.to_dict("records")],
+        averages = averages[averages["learned"] == averages["tasks"]]
+        lines = lines_of(averages)
+        averages = averages.assign(
+            updates=[line.learning.get("updates", tables.NONE) for line in lines],
+            method=[line.place["method"] for line in lines],
         )
-        averages = tables.asked_about_all(averages, [*PLACE, "method", "scenario"], averages["ask"])
+        averages = asked_about_all(averages, [*PLACE, "method", "scenario"], lines)
     places = averages.groupby(PLACE, sort=False) if len(averages) else ()
     for place, part in places:
         rows = {}

@@ -19,6 +19,7 @@ from clbench.errors import UserError
 from clbench.registry import scenarios
 from clbench.results import renderers, style, tables
 from clbench.results.frames import frame, matrix
+from clbench.results.lines import flat, labels, lines_of
 
 ANNOTATED = 10
 """Cells of a heat map show their numbers if it has no more rows and columns than this."""
@@ -32,12 +33,12 @@ def plot_runs(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     files = list(style.save(accuracy_by_tasks(scores), folder / "accuracy-by-tasks"))
     points = folder / "accuracy-by-tasks.csv"
     with renderers.writing(points):
-        tables.by_tasks(scores).to_csv(points, index=False)
+        flat(tables.by_tasks(scores)).to_csv(points, index=False)
     files.append(points)
     for run in runs:
         of_run = scores[scores["path"] == str(run.path)]
         confused = run.table("confusion")
-        names, _ = tables.labels(of_run.drop_duplicates("ask"))
+        names, _ = labels(of_run.drop_duplicates("ask"))
         asks = {ask.label: ask for ask in run.asks}
         for name, label in zip(names, of_run["ask"].unique(), strict=True):
             base = f"{run.path.name}-{re.sub('[^A-Za-z0-9.]+', '-', name)}"
@@ -59,7 +60,7 @@ def accuracy_by_tasks(scores: pd.DataFrame, *, classes: int | None = None, width
     if classes is not None:
         points = with_chance(points, classes)
     lines = points.drop_duplicates(tables.LINE)
-    names, common = tables.labels(lines)
+    names, common = labels(lines)
     figure = style.new(width or (style.DOUBLE if len(names) > 8 else style.COLUMN), 2.1)
     axes = figure.add_subplot()
     for number, (name, line) in enumerate(zip(names, lines.to_dict("records"), strict=True)):
@@ -88,8 +89,7 @@ def accuracy_matrix(scores: pd.DataFrame, *, width: float = style.COLUMN) -> Fig
     axes.set_ylabel("tasks learned")
     number_axis(axes, "x", list(range(1, R.shape[1] + 1)))
     number_axis(axes, "y", learned)
-    _, common = tables.labels(scores.head(1))
-    style.caption(figure, f"{ask_title(scores['ask'].iloc[0])}: {tables.describe(common)} Run {scores['run'].iloc[0]}.")
+    style.caption(figure, f"{lines_of(scores)[0].caption} Run {scores['run'].iloc[0]}.")
     return figure
 
 
@@ -113,9 +113,10 @@ def task_confusion(run: Run, ask: Ask, *, learned: int | None = None, width: flo
     axes.set_ylabel("true task")
     number_axis(axes, "x", list(range(1, shares.shape[1] + 1)))
     number_axis(axes, "y", list(range(1, shares.shape[0] + 1)))
-    _, common = tables.labels(frame([run]).query("ask == @ask.label").head(1))
+    scores = frame([run])
+    (line, *_) = lines_of(scores[scores["ask"] == ask.label])
     after = f"After {counts['learned'].iloc[0]} of {run.learn.tasks} tasks"
-    style.caption(figure, f"{ask_title(ask.label)}: {tables.describe(common)} {after}, run {run.learn.hash}.")
+    style.caption(figure, f"{line.caption} {after}, run {run.learn.hash}.")
     return figure
 
 
@@ -277,10 +278,3 @@ def number_axis(axes: Axes, which: str, numbers: Sequence[int]) -> None:
         # Tasks are counted from 1, so the tick of task 20 is at column 19.
         shown = sorted({max(0, int(tick) - 1) for tick in ticks if tick <= len(numbers)})
     axis.set_ticks(shown, [str(numbers[i]) for i in shown])
-
-
-def ask_title(label: str) -> str:
-    """An ask's label with its scenario set off: ``GNu (algorithm=one-shot, objective=H)``; group and evidence are told in words."""
-    scenario = label.partition(" ")[0]
-    told = [f"{k}={v}" for k, v in tables.read_settings(label).items() if k not in ("group", "evidence")]
-    return f"{scenario} ({', '.join(told)})" if told else scenario

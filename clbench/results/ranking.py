@@ -18,10 +18,11 @@ from scipy import stats
 
 from clbench.errors import UserError
 from clbench.results import style
-from clbench.results.compare import PAIR, SEEDS, line
+from clbench.results.columns import find
+from clbench.results.compare import PAIR, line
+from clbench.results.frames import SEEDS
 
 LEVEL = 0.05
-SMALLER_IS_BETTER = ("forgetting",)
 
 
 class Ranking(NamedTuple):
@@ -66,7 +67,7 @@ def rank(summary: pd.DataFrame, texts: Sequence[str], value: str = "accuracy") -
             "run them with the same."
         )
     values = blocks[list(texts)].to_numpy(float)
-    by_block = stats.rankdata(values if value in SMALLER_IS_BETTER else -values, axis=1)
+    by_block = stats.rankdata(-values if find(value).higher_is_better else values, axis=1)
     ranks = by_block.mean(axis=0)
     order = np.argsort(ranks, kind="stable")
     return Ranking(
