@@ -31,8 +31,8 @@ def plot(
     from clbench.engine.store import find
     from clbench.results import plots
 
-    found = [find(name, results) for name in runs] if runs else _complete(results)
-    for path in plots.plot_runs(found, out or results / "plots"):
+    chosen = [find(name, results) for name in runs] if runs else _complete(results)
+    for path in plots.plot_runs(chosen, out or results / "plots"):
         print(path)
 
 
@@ -130,10 +130,10 @@ def _complete(results: Path) -> "list[Run]":
     """All complete runs in the folder; a ``UserError`` if there is none."""
     from clbench.engine.store import Run
 
-    found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
-    if not found:
+    runs = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    if not runs:
         raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
-    return found
+    return runs
 
 
 def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
@@ -145,23 +145,23 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     from clbench.paper.claims import judged
     from clbench.paper.verdicts import NOT_JUDGED
 
-    found = judged(results / "figures")
-    if all(each.verdict == NOT_JUDGED and not each.basis for each in found):
+    verdicts = judged(results / "figures")
+    if all(each.verdict == NOT_JUDGED and not each.basis for each in verdicts):
         raise UserError(f"There are no figures in {results} to judge claims by: make some, as with `clbench figure fig3-left`.")
     if as_json:
-        print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in found]))
+        print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in verdicts]))
         return
-    for each in found:
+    for each in verdicts:
         print(f"{each.verdict}: {each.sentence} [{each.source}]. {each.evidence}.")
-    counts = Counter(each.verdict for each in found).most_common()
-    print(f"Of {len(found)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts)}.")
+    counts = Counter(each.verdict for each in verdicts).most_common()
+    print(f"Of {len(verdicts)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts)}.")
 
 
 def report(
     results: Results = Path("results"),
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RESULTS/report.html")] = None,
 ) -> None:
-    """Write all that is in RESULTS as one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
+    """Write everything in RESULTS to one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
     from clbench import report as page
 
     print(page.write(results, out or results / "report.html"))
@@ -223,17 +223,17 @@ def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | Non
     from clbench.results.compare import unlike
     from clbench.results.ranking import rank, save
 
-    found = rank(summary, lines, value)
+    ranking = rank(summary, lines, value)
     if out is not None:
-        save(found, value, out)
+        save(ranking, value, out)
     if as_json:
-        print(json.dumps(found._replace(ranks=found.ranks.tolist())._asdict()))
+        print(json.dumps(ranking._replace(ranks=ranking.ranks.tolist())._asdict()))
     else:
-        table = Table("line", "mean rank", title=f"{value}, {found.blocks} blocks (stream and seed)")
-        for name, place in zip(found.lines, found.ranks, strict=True):
+        table = Table("line", "mean rank", title=f"{value}, {ranking.blocks} blocks (stream and seed)")
+        for name, place in zip(ranking.lines, ranking.ranks, strict=True):
             table.add_row(name, f"{place:.2f}")
         Console().print(table)
-        print(f"Critical difference (Nemenyi, 5 %): {found.critical_difference:.2f}. Friedman: p = {found.p_value:.2g}.")
+        print(f"Critical difference (Nemenyi, 5 %): {ranking.critical_difference:.2f}. Friedman: p = {ranking.p_value:.2g}.")
         _say(unlike(summary, lines, value))
         if out is not None:
             print(out)

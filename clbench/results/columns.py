@@ -5,7 +5,7 @@ add a ``Column`` to it. A person's own metric becomes a column by its name (``fi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -239,5 +239,6 @@ def compared(name: str) -> Column:
 
 
 def joined(columns: Sequence[Column], names: Sequence[str]) -> tuple[Column, ...]:
-    """``columns``, and behind them those of the ``names`` that are not among them."""
-    return tuple({column.name: column for column in (*columns, *map(find, names))}.values())
+    """``columns`` and those of the ``names``, which tables show always. Columns that are not in ``columns`` stand last."""
+    asked = {name: replace(find(name), default=True, importance=ALWAYS) for name in names}
+    return tuple(({column.name: column for column in columns} | asked).values())

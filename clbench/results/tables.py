@@ -63,7 +63,7 @@ COLUMNS = (
     *("method", "scenario", "ask", "stream", "data", "network", "tasks", "n"),
     *(column.heading for column in MEASURED if column.default),
 )
-"""The columns of a table. ``settings`` follows the network if rows differ in them; columns that a person asks for stand last."""
+"""The columns of a table. ``settings`` follows the network if rows differ in them."""
 
 IMPORTANCE = {"data": 7, "settings": 8, "network": 10}
 """As ``Column.importance``, of the columns that say what was run; a terminal shows the others of them always."""
@@ -96,11 +96,11 @@ def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
 def table(averages: pd.DataFrame, columns: Sequence[Column] = MEASURED) -> pd.DataFrame:
     """A table of runs, formatted: ``averages`` is a frame of ``clbench.results.frames.over_seeds``, of the same ``columns``.
 
-    It shows ``COLUMNS``, and of ``columns`` those that are not in ``MEASURED``. Accuracies are in percent, with the half width of the 95 %
+    It shows what was run, and those of ``columns`` that are shown by default. Accuracies are in percent, with the half width of the 95 %
     t interval if there are two runs (n) or more. The settings of a row are shown if rows differ in them. Bytes are decimal, as in the
     paper: 1 MB is 1,000,000 bytes.
     """
-    shown = [column for column in columns if column.default or column not in MEASURED]
+    shown = [column for column in columns if column.default]
     lines = lines_of(averages)
     settings, _ = without_shared(line.learning for line in lines)
     rows = [
@@ -111,12 +111,12 @@ def table(averages: pd.DataFrame, columns: Sequence[Column] = MEASURED) -> pd.Da
             "stream": row["stream"],
             "data": row["data"],
             "network": row["network"],
-            "settings": text(own),
+            "settings": text(differing),
             "tasks": str(row["tasks"]) if row["learned"] == row["tasks"] else f"{row['learned']} of {row['tasks']}",
             "n": str(row["n"]),
         }
         | {column.heading: column.text(row[column.name], row.get(column.interval_name, float("nan"))) for column in shown}
-        for row, line, own in zip(averages.to_dict("records"), lines, settings, strict=True)
+        for row, line, differing in zip(averages.to_dict("records"), lines, settings, strict=True)
     ]
     formatted = pd.DataFrame(rows)
     return formatted if formatted["settings"].any() else formatted.drop(columns="settings")
