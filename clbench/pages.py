@@ -1,7 +1,7 @@
 """A page for each method and scenario, and one of published numbers, written from what they declare: ``python -m clbench.pages docs``.
 
 Nothing in the pages is written by hand: a method's docstrings, scenarios, parameters and recipes, a scenario's questions, the streams'
-summaries, and the published numbers with their sources are all that they hold.
+summaries, and the published numbers with their sources are all that they hold. The glossary's table of columns is written too.
 """
 
 import sys
@@ -12,9 +12,16 @@ from clbench import registry
 from clbench.facts import Record, method_facts, scenario_facts, stream_facts, summary
 from clbench.method import Method
 from clbench.paper.published import ALL
+from clbench.results.columns import MEASURED
 from clbench.scenario import Scenario
 
 INDEX = "README.md"
+GLOSSARY = "glossary.md"
+METRICS = (
+    "<!-- The columns, written by `python -m clbench.pages docs` from clbench/results/columns.py -->",
+    "<!-- End of the columns -->",
+)
+"""Between these two lines of the glossary stands its table of columns."""
 WRITTEN = "<!-- Written by `python -m clbench.pages docs`: change what it tells of, not this page. -->"
 
 
@@ -117,6 +124,28 @@ def write(folder: Path) -> None:
                 old.unlink()
     for name, text in written.items():
         (folder / name).write_text(text)
+    glossary = folder / GLOSSARY
+    if glossary.exists():
+        glossary.write_text(with_metrics(glossary.read_text()))
+
+
+def with_metrics(glossary: str) -> str:
+    """The text of the glossary with the table of all measured columns, as they are now."""
+    before, _, rest = glossary.partition(METRICS[0])
+    _, end, after = rest.partition(METRICS[1])
+    if not end:
+        raise ValueError(f"the glossary needs the lines {METRICS[0]!r} and {METRICS[1]!r} around its table of columns")
+    rows = [
+        [
+            column.heading.removesuffix(" %") + ("" if column.default else " *"),
+            f"`{column.name}`",
+            column.meaning,
+            column.formula,
+            ("higher" if column.higher_is_better else "lower") if column.interval else "",
+        ]
+        for column in MEASURED
+    ]
+    return f"{before}{METRICS[0]}\n\n{_table(['column', 'name', 'what it is', 'formula', 'better'], rows)}\n\n{METRICS[1]}{after}"
 
 
 def _section(title: str, records: Sequence[Record], notes: str = "") -> str:

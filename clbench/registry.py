@@ -1,8 +1,9 @@
 """Names of methods, scenarios and streams, found where they lie: the zoo, installed packages, or a single file.
 
 The harness imports no method and no stream by name. A module of ``clbench.methods`` is asked for its subclasses of ``Method``, one of
-``clbench.scenarios`` for its ``STREAMS``; other packages add theirs through the entry-point groups ``clbench.methods`` and
-``clbench.streams``; ``./file.py:Name`` names an object in a file, and ``library:Name`` one of another library (``clbench.interop``).
+``clbench.scenarios`` for its ``STREAMS``; other packages add theirs through the entry-point groups ``clbench.methods``,
+``clbench.streams`` and ``clbench.metrics``; ``./file.py:Name`` names an object in a file, and ``library:Name`` one of another library
+(``clbench.interop``).
 """
 
 import importlib
@@ -87,6 +88,26 @@ def stream(name: str) -> StreamBuilder:
     if name not in streams():
         raise unknown("stream", name, streams())
     return streams()[name]
+
+
+def metric(name: str) -> Callable[..., Any] | None:
+    """The function of a person's own metric: of ``path.py:function``, ``package.module:function`` or the group ``clbench.metrics``.
+
+    None for a name that is none of these; a ``UserError`` for one that cannot be imported or is not a function.
+    """
+    entries = {entry.name: entry for entry in entry_points(group="clbench.metrics")}
+    if _is_path(name):
+        function = _from_file(name)
+    elif name in entries or ":" in name:
+        try:
+            function = entries[name].load() if name in entries else pkgutil.resolve_name(name)
+        except Exception as error:  # importing runs other people's code: anything may come
+            raise UserError(f"The metric {name} cannot be imported: {type(error).__name__}: {error}.") from error
+    else:
+        return None
+    if not callable(function):
+        raise UserError(f"{name} is not a metric: it must be a function (R, scores) that returns a number.")
+    return function
 
 
 def library(name: str) -> tuple[ModuleType, str] | None:

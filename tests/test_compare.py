@@ -64,7 +64,7 @@ def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
         compare(summary, "a/gnu", "b")
     with pytest.raises(UserError, match="No run is a/gnu/objective=Z"):
         compare(summary, "a/gnu/objective=Z", "b")
-    with pytest.raises(UserError, match="'nonsense' in a/gg/nonsense is no setting: a line is METHOD/SCENARIO/key=value"):
+    with pytest.raises(UserError, match="'nonsense' in a/gg/nonsense is not a setting: a line is METHOD/SCENARIO/key=value"):
         compare(summary, "a/gg/nonsense", "b")
     with pytest.raises(UserError, match=r"setting of a 'ojective'.*objective"):
         compare(summary, "a/gnu/ojective=H", "b")

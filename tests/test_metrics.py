@@ -56,15 +56,6 @@ def loop_backward(R: NDArray[np.float64], learned: list[int]) -> float:
     return mean(changes)
 
 
-def loop_forward(R: NDArray[np.float64], initial: NDArray[np.float64], learned: list[int]) -> float:
-    gains = []
-    for i in range(len(learned)):
-        for j in range(R.shape[1]):
-            if learned[i] == j and not math.isnan(R[i, j] - initial[j]):
-                gains.append(R[i, j] - initial[j])
-    return mean(gains)
-
-
 def loop_forgetting(R: NDArray[np.float64], learned: list[int]) -> float:
     last = len(learned) - 1
     losses = []
@@ -110,21 +101,12 @@ def test_complete_matrices_give_the_published_formulas(case: tuple[NDArray[np.fl
     assert T == 1 or forgotten >= -backward - 1e-12  # the best earlier accuracy is at least the one right after learning
 
 
-@given(checkpoints(), st.data())
-def test_forward_transfer(case: tuple[NDArray[np.float64], list[int]], data: st.DataObject) -> None:
-    R, learned = case
-    tasks = R.shape[1]
-    initial = np.array(data.draw(st.lists(st.one_of(st.floats(0, 1), st.just(nan)), min_size=tasks, max_size=tasks)))
-    assert same(metrics.forward_transfer(R, initial, learned), loop_forward(R, initial, learned))
-
-
 @given(checkpoints())
 def test_the_matrix_is_not_changed(case: tuple[NDArray[np.float64], list[int]]) -> None:
     R, learned = case
     before = R.copy()
     metrics.anytime_accuracy(R, learned)
     metrics.backward_transfer(R, learned)
-    metrics.forward_transfer(R, np.zeros(R.shape[1]), learned)
     metrics.forgetting(R, learned)
     assert np.array_equal(R, before, equal_nan=True)
 
@@ -139,7 +121,6 @@ def test_a_matrix_by_hand() -> None:
     assert same(metrics.anytime_accuracy(BY_HAND), (0.9 + 0.6 + 0.8) / 3)
     assert same(metrics.backward_transfer(BY_HAND), ((0.6 - 0.9) + (0.8 - 0.7)) / 2)
     assert same(metrics.forgetting(BY_HAND), ((0.9 - 0.6) + (0.7 - 0.8)) / 2)
-    assert same(metrics.forward_transfer(BY_HAND, [0.5, 0.1, 0.1]), ((0.2 - 0.1) + (0.4 - 0.1)) / 2)
 
 
 def test_forgetting_takes_the_maximum_over_earlier_rows_only() -> None:
@@ -152,7 +133,6 @@ def test_fewer_checkpoints_than_tasks() -> None:
     assert metrics.average_accuracy_by_row(R, learned) == pytest.approx([0.7, 0.625])
     assert same(metrics.backward_transfer(R, learned), ((0.7 - 0.9) + (0.6 - 0.5)) / 2)  # tasks 2 and 3 have no past
     assert same(metrics.forgetting(R, learned), ((0.9 - 0.7) + (0.5 - 0.6)) / 2)
-    assert math.isnan(metrics.forward_transfer(R, np.zeros(4), learned))
 
 
 def test_backward_transfer_ignores_what_was_measured_before_learning() -> None:
@@ -165,7 +145,6 @@ def test_one_task_has_no_past() -> None:
     assert metrics.average_accuracy([[0.9]]) == 0.9
     assert math.isnan(metrics.backward_transfer([[0.9]]))
     assert math.isnan(metrics.forgetting([[0.9]]))
-    assert math.isnan(metrics.forward_transfer([[0.9]], [0.1]))
 
 
 def test_task_inference_accuracy_of_a_method_that_infers_none() -> None:
@@ -184,7 +163,6 @@ def test_task_inference_accuracy_of_a_method_that_infers_none() -> None:
         metrics.forgetting,
         metrics.anytime_accuracy,
         metrics.task_inference_accuracy,
-        lambda R, learned=None: metrics.forward_transfer(R, np.zeros(np.shape(R)[-1] if np.ndim(R) else 0), learned),
     ],
 )
 def test_matrices_that_make_no_sense_are_refused(metric: Callable[..., object]) -> None:
@@ -194,11 +172,6 @@ def test_matrices_that_make_no_sense_are_refused(metric: Callable[..., object]) 
     for learned in ([1], [1, 2, 3], [2, 1], [1, 1], [0, 1], [1, 4], [0.5, 1.0]):
         with pytest.raises(ValueError, match="learned needs 2 increasing numbers from 1 to 3"):
             metric(np.zeros((2, 3)), learned)
-
-
-def test_forward_transfer_needs_one_initial_accuracy_for_each_task() -> None:
-    with pytest.raises(ValueError, match="initial"):
-        metrics.forward_transfer(BY_HAND, [0.1, 0.1])
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0.5, 0.999))

@@ -66,3 +66,13 @@ def test_pages_of_what_is_gone_are_deleted(tmp_path: Path) -> None:
         (tmp_path / kind / "gone.md").write_text("")
     pages.write(tmp_path)
     assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.md")} == pages.pages().keys()
+
+
+def test_the_glossary_s_table_is_that_of_the_columns() -> None:
+    glossary = (FOLDER / pages.GLOSSARY).read_text()
+    assert pages.with_metrics(glossary) == glossary, "write it again: python -m clbench.pages docs"
+    older = "\n".join(line for line in glossary.splitlines() if "`anytime_accuracy`" not in line) + "\n"
+    assert older != glossary
+    assert pages.with_metrics(older) == glossary
+    with pytest.raises(ValueError, match="around its table of columns"):
+        pages.with_metrics("# Glossary")

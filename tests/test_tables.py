@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from clbench.errors import UserError
+from clbench.results import formats, renderers, tables
 from clbench.results import frames as results
-from clbench.results import renderers, tables
+from clbench.results import lines as lines_module
+from clbench.results.lines import lines_of
 
 ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
 
@@ -60,7 +62,7 @@ def averages():
 
 
 def test_doctests():
-    assert doctest.testmod(tables).failed == 0
+    assert [doctest.testmod(module).failed for module in (lines_module, formats)] == [0, 0]
 
 
 def test_points_are_means_over_seeds_of_the_average_over_tasks():
@@ -80,7 +82,7 @@ def test_table_has_its_columns_and_formats(averages):
     first = table.iloc[0]
     # Means 0.9 and 0.95 of two seeds: 0.925, and 12.7062 * 0.025 = 0.3177.
     assert first["accuracy %"] == "92.50 ± 31.77"
-    assert first[["tasks", "n", "masks", "bytes to predict", "bytes to go on"]].tolist() == ["2", "2", "2", "2.0 kB", "16 B"]
+    assert first[["tasks", "n", "masks", "bytes to predict", "bytes to resume"]].tolist() == ["2", "2", "2", "2.0 kB", "16 B"]
     assert table["task accuracy %"].tolist() == ["100.00 ± 0.00", "100.00 ± 0.00", tables.NONE]
     assert table["ask"].iloc[2] == ""
 
@@ -117,7 +119,7 @@ def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages):
     from rich.console import Console
 
     console = Console(width=100, file=io.StringIO())
-    console.print(tables.rich_table(tables.table(averages)))
+    console.print(tables.rich_table(tables.table(averages), [line.ask for line in lines_of(averages)]))
     text = console.file.getvalue()
     for part in ("supsup", "permuted-mnist", "mnist-5k", "lenet-300-100", "2 tasks", "n = 2", "92.50 ± 31.77", "GNu", "GG"):
         assert part in text
@@ -221,7 +223,7 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(averages, monke
     for accuracy in tables.table(averages)["accuracy %"]:
         assert accuracy in shown
     assert "…" not in shown
-    assert ("Not shown for want of room" in shown) == (width < 100)
+    assert ("The terminal is too narrow for: " in shown) == (width < 100)
 
 
 def test_latex_is_a_tabular_of_the_same_cells() -> None:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from clbench.engine.store import Run
-
-COMPARED = ("accuracy", "task_accuracy", "forgetting")
+    from clbench.results.columns import Column
 
 
 def plot(
@@ -33,8 +32,8 @@ def plot(
     from clbench.engine.store import find
     from clbench.results import plots
 
-    found = [find(name, results) for name in runs] if runs else _complete(results)
-    for path in plots.plot_runs(found, out or results / "plots"):
+    chosen = [find(name, results) for name in runs] if runs else _complete(results)
+    for path in plots.plot_runs(chosen, out or results / "plots"):
         print(path)
 
 
@@ -113,23 +112,36 @@ def table(
     rows: Annotated[str, typer.Option(help="Group by these (method, outputs, ...), commas between them: a pivoted table.")] = "",
     columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind.", show_default="scenario")] = "",
     value: Annotated[
-        str, typer.Option(help="What is in its cells: accuracy, stored_bytes and others.", show_default="accuracy")
+        str, typer.Option(help="What is in its cells: any column of the glossary, or module:function.", show_default="accuracy")
     ] = "",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show this column too: one of the glossary, such as backward_transfer, or a metric of yours, module:function."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv, .md or .tex file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A table of runs: mean, t interval and number of seeds for each method, scenario and ask; or, with --rows, pivoted."""
     from clbench.engine.store import find
     from clbench.results import tables
+    from clbench.results.columns import MEASURED, joined
     from clbench.results.frames import frame, over_seeds, summarise
+    from clbench.results.lines import flat
     from clbench.results.pivots import pivot
 
-    found = [run for run in (find(name, results) for name in runs) if run.complete] if runs else _complete(results)
-    if not found:
-        raise UserError("None of these runs is complete: finish one by running it again.")
-    averages = over_seeds(summarise(frame(found)))
     if (columns or value) and not rows:
         raise UserError("--columns and --value belong to a pivoted table: name its --rows too.")
+    if metric and rows:
+        raise UserError(
+            "--metric adds a column to a plain table: in a pivoted one (--rows), name what is in its cells with --value."
+        )
+    chosen = [run for run in (find(name, results) for name in runs) if run.complete] if runs else _complete(results)
+    if not chosen:
+        raise UserError("None of these runs is complete: finish one by running it again.")
+    measured = joined(MEASURED, [*(metric or ()), *([value] if value not in ("", "n") else [])])
+    averages = over_seeds(summarise(frame(chosen), measured), measured)
     if rows:
         pivoted = pivot(averages, rows.split(","), (columns or "scenario").split(","), value or "accuracy")
         if out is not None:
@@ -140,21 +152,21 @@ def table(
             pivoted.show()
         return
     if out is not None:
-        print(tables.write(averages, out))
+        print(tables.write(averages, out, measured))
     elif as_json:
-        print(json.dumps(json.loads(averages.to_json(orient="records"))))
+        print(json.dumps(json.loads(flat(averages).to_json(orient="records"))))
     else:
-        tables.print_table(averages)
+        tables.print_table(averages, measured)
 
 
 def _complete(results: Path) -> "list[Run]":
     """All complete runs in the folder; a ``UserError`` if there is none."""
     from clbench.engine.store import Run
 
-    found = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
-    if not found:
+    runs = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    if not runs:
         raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
-    return found
+    return runs
 
 
 def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
@@ -166,23 +178,23 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
     from clbench.paper.claims import judged
     from clbench.paper.verdicts import NOT_JUDGED
 
-    found = judged(results / "figures")
-    if all(each.verdict == NOT_JUDGED and not each.basis for each in found):
+    verdicts = judged(results / "figures")
+    if all(each.verdict == NOT_JUDGED and not each.basis for each in verdicts):
         raise UserError(f"There are no figures in {results} to judge claims by: make some, as with `clbench figure fig3-left`.")
     if as_json:
-        print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in found]))
+        print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in verdicts]))
         return
-    for each in found:
+    for each in verdicts:
         print(f"{each.verdict}: {each.sentence} [{each.source}]. {each.evidence}.")
-    counts = Counter(each.verdict for each in found).most_common()
-    print(f"Of {len(found)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts)}.")
+    counts = Counter(each.verdict for each in verdicts).most_common()
+    print(f"Of {len(verdicts)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts)}.")
 
 
 def report(
     results: Results = Path("results"),
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RESULTS/report.html")] = None,
 ) -> None:
-    """Write all that is in RESULTS as one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
+    """Write everything in RESULTS to one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
     from clbench import report as page
 
     print(page.write(results, out or results / "report.html"))
@@ -191,48 +203,50 @@ def report(
 def compare(
     lines: Annotated[list[str], typer.Argument(help="Lines: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
     results: Results = Path("results"),
-    value: Annotated[str, typer.Option(help="accuracy, task_accuracy or forgetting.")] = "accuracy",
+    value: Annotated[
+        str, typer.Option(help="A metric of the glossary, such as accuracy or backward_transfer, or one of yours, module:function.")
+    ] = "accuracy",
     out: Annotated[Path | None, typer.Option(help="A .png or .pdf file for the diagram of three lines or more.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two lines on the same seeds (paired difference, t interval, Cohen's d_z, p), or rank three or more on many streams."""
-    from clbench.errors import unknown
+    from clbench.results.columns import compared
     from clbench.results.frames import frame, summarise
 
-    if value not in COMPARED:
-        raise unknown("value to compare", value, COMPARED)
+    column = compared(value)
     if len(lines) < 2 or (len(lines) == 2 and out is not None):
         raise UserError("Name two lines to compare, or three or more to rank and to draw with --out.")
-    summary = summarise(frame(_complete(results)))
+    summary = summarise(frame(_complete(results)), [column])
     if len(lines) == 2:
-        _compare_two(summary, *lines, value=value, as_json=as_json)
+        _compare_two(summary, *lines, column=column, as_json=as_json)
     else:
         _rank(summary, lines, value, out, as_json)
 
 
-def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, value: str, as_json: bool) -> None:
+def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, column: "Column", as_json: bool) -> None:
     """Show what two lines differ by on each stream that they share."""
     from rich.table import Table
 
     from clbench.results import tables
-    from clbench.results.compare import compare as compared
+    from clbench.results.compare import compare as compare_lines
     from clbench.results.compare import unlike
+    from clbench.results.formats import NONE, percent
 
-    lines = compared(summary, first, second, value)
+    differences = compare_lines(summary, first, second, column.name)
     if as_json:
-        print(json.dumps(json.loads(lines.to_json(orient="records", double_precision=15))))
+        print(json.dumps(json.loads(differences.to_json(orient="records", double_precision=15))))
         return
-    rows = lines.to_dict("records")
-    table = Table("stream", "network", "tasks", "n", f"{first} %", f"{second} %", "difference", "effect d", "p", title=value)
-    for row in rows:
-        width = "" if row["n"] < 2 else f" ± {100 * row['half_width']:.2f}"
-        effect, p = ("–" if row["effect"] != row["effect"] else f"{row[key]:.3g}" for key in ("effect", "p_value"))
-        means = [f"{100 * row[which]:.2f}" for which in ("first", "second")]
+    unit = " %" if column.format is percent else ""
+    names = (f"{first}{unit}", f"{second}{unit}")
+    table = Table("stream", "network", "tasks", "n", *names, "difference", "effect d", "p", title=column.name)
+    for row in differences.to_dict("records"):
+        effect, p = (NONE if row["effect"] != row["effect"] else f"{row[key]:.3g}" for key in ("effect", "p_value"))
         place = [row["stream"], row["network"], str(row["tasks"]), str(row["n"])]
-        table.add_row(*place, *means, f"{100 * row['difference']:+.2f}{width}", effect, p)
+        means = [column.text(row[which]) for which in ("first", "second")]
+        table.add_row(*place, *means, column.difference(row["difference"], row["half_width"]), effect, p)
     console = Console()
     (console if console.is_terminal else Console(width=tables.WIDE)).print(table)
-    _say(unlike(summary, [first, second], value))
+    _say(unlike(summary, [first, second], column.name))
 
 
 def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | None, as_json: bool) -> None:
@@ -242,17 +256,17 @@ def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | Non
     from clbench.results.compare import unlike
     from clbench.results.ranking import rank, save
 
-    found = rank(summary, lines, value)
+    ranking = rank(summary, lines, value)
     if out is not None:
-        save(found, value, out)
+        save(ranking, value, out)
     if as_json:
-        print(json.dumps(found._replace(ranks=found.ranks.tolist())._asdict()))
+        print(json.dumps(ranking._replace(ranks=ranking.ranks.tolist())._asdict()))
     else:
-        table = Table("line", "mean rank", title=f"{value}, {found.blocks} blocks (stream and seed)")
-        for name, place in zip(found.lines, found.ranks, strict=True):
+        table = Table("line", "mean rank", title=f"{value}, {ranking.blocks} blocks (stream and seed)")
+        for name, place in zip(ranking.lines, ranking.ranks, strict=True):
             table.add_row(name, f"{place:.2f}")
         Console().print(table)
-        print(f"Critical difference (Nemenyi, 5 %): {found.critical_difference:.2f}. Friedman: p = {found.p_value:.2g}.")
+        print(f"Critical difference (Nemenyi, 5 %): {ranking.critical_difference:.2f}. Friedman: p = {ranking.p_value:.2g}.")
         _say(unlike(summary, lines, value))
         if out is not None:
             print(out)

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from clbench.engine.learn import Job
     from clbench.engine.store import Run
 
-JSON_KEYS = {
-    "components": "masks",
-    "stream_seed": "seed",
-}
-"""What columns of a summary are called in ``--json``, where that differs."""
-
 
 Spec = Annotated[Path | None, typer.Option(help="A JSON file with these settings; options on the command line override it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict time, memory and bytes, and do nothing.")]
@@ -95,11 +89,14 @@ def ask(
 
 def _print_results(scores: "pd.DataFrame", as_json: bool) -> None:
     from clbench.results import tables
+    from clbench.results.columns import MEASURED
     from clbench.results.frames import over_seeds, summarise
+    from clbench.results.lines import flat
 
     summary = summarise(scores)
     if as_json:
-        for record in summary.rename(columns=JSON_KEYS).to_dict("records"):
+        names = {column.name: column.json for column in MEASURED if column.json} | {"stream_seed": "seed"}
+        for record in flat(summary).rename(columns=names).to_dict("records"):
             print(json.dumps({key: _plain(value) for key, value in record.items()}))
         return
     tables.print_table(over_seeds(summary))

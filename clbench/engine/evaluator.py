@@ -57,9 +57,14 @@ class Ask:
     @property
     def label(self) -> str:
         """The ask in one line, the same for equal asks: the key of its rows in a run's tables."""
+        return " ".join([self.scenario.name, *(f"{key}={value}" for key, value in self.settings.items())])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All that it says but its scenario, as texts in the order of their names. What it leaves out is left out."""
         about = {key: getattr(self, key) for key in ABOUT if getattr(self, key) is not None}
-        settings = dict(self.parameters) | about | ({} if self.version == 1 else {"version": self.version})
-        return " ".join([self.scenario.name, *(f"{key}={settings[key]}" for key in sorted(settings))])
+        given = {**self.parameters, **about, **({} if self.version == 1 else {"version": self.version})}
+        return {key: str(given[key]) for key in sorted(given)}
 
 
 @dataclass(frozen=True)

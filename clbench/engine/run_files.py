@@ -1,4 +1,4 @@
-"""What a run in progress writes with: tables that grow, and a clock that says when to save."""
+"""What a run in progress writes: tables that grow, and a clock that says when to save."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,11 @@ SAVING_SHARE = 0.05
 
 
 class Tables:
-    """The run's CSV tables: rows gather here, and are appended to the files when a state is saved."""
+    """The run's CSV tables: rows are collected here, and appended to the files when a state is saved.
+
+    ``scores`` and ``confusion`` name an ask by its label. It is a key of ``asks`` in ``run.json``, where its settings are; nothing reads
+    settings from it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,14 +52,14 @@ class Tables:
         self.rows = {}
 
     def forget_after(self, learned: int) -> None:
-        """Drop rows written after the state of ``learned`` tasks was saved, as a run does that was interrupted in between."""
+        """Drop the rows that an interrupted run wrote after it saved the state of ``learned`` tasks."""
         for file in self.path.glob("*.csv"):
             table = pd.read_csv(file)
             if (table["learned"] > learned).any():
                 table[table["learned"] <= learned].to_csv(file, index=False)
 
     def forget_answers(self, answers: Sequence[tuple[str, int]]) -> None:
-        """Drop what is there of these answers (an ask's label, tasks learned), which were cut off as they were written."""
+        """Drop the rows of these answers (an ask's label, tasks learned): writing them was interrupted."""
         for file in (self.path / "scores.csv", self.path / "confusion.csv"):
             if answers and file.exists():
                 table = pd.read_csv(file)
@@ -65,27 +69,27 @@ class Tables:
 
 
 def _append(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows to a table. Columns that an earlier version did not write are empty for the rows that it wrote."""
+    """Append rows to a table. Columns that an earlier version did not write are empty in its rows."""
     new = pd.DataFrame(rows, dtype=object)  # a column of counts with gaps stays one of whole numbers
     if not file.exists():
         new.to_csv(file, index=False)
         return
     columns = [str(name) for name in pd.read_csv(file, nrows=0)]
-    if lacking := [str(name) for name in new if name not in columns]:
-        columns += lacking
+    if missing := [str(name) for name in new if name not in columns]:
+        columns += missing
         pd.read_csv(file, dtype=str, keep_default_na=False).reindex(columns=columns, fill_value="").to_csv(file, index=False)
     new.reindex(columns=columns).to_csv(file, mode="a", header=False, index=False)
 
 
 class SavingClock:
-    """Says when to save again, so that saving takes at most ``SAVING_SHARE`` of the time."""
+    """Says when to save again: saving takes at most ``SAVING_SHARE`` of the time."""
 
     def __init__(self) -> None:
         self.cost = 0.0
         self.since = time.perf_counter()
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last saving for another of the same length."""
+        """Whether enough time has passed since the last saving for another that takes as long."""
         return time.perf_counter() - self.since >= self.cost / SAVING_SHARE
 
     def time(self, save: Callable[[], None]) -> None:

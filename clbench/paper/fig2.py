@@ -18,7 +18,7 @@ from clbench.paper.base import Curve, Done, PaperFigure, Reference, points
 from clbench.paper.comparison import caption, told
 from clbench.results import frames as results
 from clbench.results import plots, style
-from clbench.results.compare import SEEDS
+from clbench.results.frames import SEEDS
 from clbench.results.metrics import mean_t_interval
 
 EMBEDDED = {"stream": "split-tinted-digits", "data": "mnist-5k"}

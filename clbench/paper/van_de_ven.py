@@ -59,7 +59,8 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
         difference=[f"{value:+.2f}" for value in found["difference"]],
         n=found["n"].astype(str),
     )
-    given["settings"], _ = tables.without_shared(given["settings"])
+    settings, _ = tables.without_shared(map(tables.read_settings, given["settings"]))
+    given["settings"] = [tables.text(each) for each in settings]
     return given.rename(columns={"accuracy": "accuracy %", "published": "published %", "difference": "difference, points"})
 
 

@@ -21,6 +21,7 @@ from clbench.paper.base import read_of
 from clbench.paper.claims import judged
 from clbench.results import tables
 from clbench.results.frames import frame, over_seeds, summarise
+from clbench.results.lines import asked_about_all, lines_of
 from clbench.results.renderers import is_number, writing
 
 PLACE = ["stream", "data", "network", "tasks", "updates"]
@@ -56,37 +57,39 @@ def write(results: Path, out: Path) -> Path:
 def _overview(averages: pd.DataFrame) -> list[dict[str, Any]]:
     """For each stream, network, number of tasks and of updates: methods against scenarios, the best of their lines in each.
 
-    Lines that were asked about some of the images are left out where there is another about all.
+    Lines about some of the test images are left out if there is another about all.
     """
-    found = []
+    overview = []
     if len(averages):
-        averages = averages[averages["learned"] == averages["tasks"]].assign(
-            updates=averages["settings"].map(lambda settings: tables.read_settings(settings).get("updates", tables.NONE)),
-            method=[row["method"] + tables.marks(row) for row in averages.to_dict("records")],
+        averages = averages[averages["learned"] == averages["tasks"]]
+        lines = lines_of(averages)
+        averages = averages.assign(
+            updates=[line.learning.get("updates", tables.NONE) for line in lines],
+            method=[line.place["method"] for line in lines],
         )
-        averages = tables.asked_about_all(averages, [*PLACE, "method", "scenario"], averages["ask"])
+        averages = asked_about_all(averages, [*PLACE, "method", "scenario"], lines)
     places = averages.groupby(PLACE, sort=False) if len(averages) else ()
-    for place, part in places:
+    for place, at_place in places:
         rows = {}
-        for method, own in part.groupby("method", sort=False):
-            best = own.sort_values("accuracy").drop_duplicates("scenario", keep="last").set_index("scenario")
+        for method, of_method in at_place.groupby("method", sort=False):
+            best = of_method.sort_values("accuracy").drop_duplicates("scenario", keep="last").set_index("scenario")
             rows[method] = {
                 name: {
                     "text": tables.percent(row["accuracy"], row["accuracy_interval"]),
                     "share": row["accuracy"],
                     "n": row["n"],
-                    "lines": int((own["scenario"] == name).sum()),
+                    "lines": int((of_method["scenario"] == name).sum()),
                 }
                 for name, row in best.iterrows()
             }
         best_first = dict(sorted(rows.items(), key=lambda row: -max(cell["share"] for cell in row[1].values())))
-        found.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks · {place[4]} updates", "rows": best_first})
-    return found
+        overview.append({"name": " · ".join(map(str, place[:3])) + f" · {place[3]} tasks · {place[4]} updates", "rows": best_first})
+    return overview
 
 
 def _figures(folder: Path) -> list[dict[str, Any]]:
     """The figures that were made, with their tables and what the paper says."""
-    found = []
+    figures = []
     for figure in FIGURES.values():
         table, picture = folder / f"{figure.name}.csv", folder / f"{figure.name}.png"
         if table.exists() and picture.exists():
@@ -95,7 +98,7 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
             if points["paper"].notna().any():
                 gaps = 100 * (points["accuracy"] - points["paper"])
                 table_shown["difference"] = [tables.NONE if pd.isna(gap) else f"{gap:+.2f}" for gap in gaps]
-            found.append(
+            figures.append(
                 {
                     "name": figure.name,
                     "title": figure.title,
@@ -109,11 +112,11 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
                     "runs": list(dict.fromkeys(" ".join(points["runs"]).split())),
                 }
             )
-    return found
+    return figures
 
 
 def _results_first(shown: pd.DataFrame) -> pd.DataFrame:
-    """A table of runs with its results before what was run, and without columns that hold nothing."""
+    """A table of runs: results first, then what was run, without columns that hold nothing."""
     full = [name for name in shown.columns if not shown[name].isin(["", tables.NONE]).all()]
     first = ["method", "scenario", *(name for name in full if is_number(shown[name]) and name != "tasks")]
     return shown[[*first, *(name for name in full if name not in first)]]
@@ -147,10 +150,10 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 def _flat(record: dict[str, Any], before: str = "") -> dict[str, str]:
     """Nested settings as one level of ``a.b`` keys and texts."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in record.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": _text(value)}
-    return found
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": _text(value)}
+    return flat
 
 
 def _text(value: Any) -> str:

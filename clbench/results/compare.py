@@ -3,6 +3,7 @@
 Runs of one stream seed meet the same tasks, so that what differs from seed to seed in both lines cancels in their differences.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,18 +15,23 @@ from scipy import stats
 from clbench import registry
 from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError, unknown
+from clbench.results.frames import SEEDS
+from clbench.results.lines import asked_about_all, lines_of
 from clbench.results.metrics import mean_t_interval
-from clbench.results.tables import asked_about_all, read_settings
 
 PAIR = ["stream", "data", "network", "tasks", "learned"]
 """What two lines must agree on to be compared, beside the seeds."""
-SEEDS = ["stream_seed", "initialisation_seed", "training_seed"]
+
+
+OUTER_COMMA = r",(?![^\[({]*[\])}])"
+"""A comma between settings, not one inside a value such as [400, 400]."""
 
 
 class Paired(NamedTuple):
     """Differences of n pairs: their mean with the half width of its 95 % t interval, Cohen's d_z, and the p-value of a paired t test.
 
-    d_z is the mean difference by the standard deviation of the differences (Cohen 1988). Of fewer than two pairs only the mean is known.
+    d_z is the mean difference divided by the standard deviation of the differences (Cohen 1988). With fewer than two pairs only the mean
+    is known.
     """
 
     n: int
@@ -38,8 +44,8 @@ class Paired(NamedTuple):
 def paired(first: ArrayLike, second: ArrayLike) -> Paired:
     """How ``first`` differs from ``second``, value by value.
 
-    >>> found = paired([0.94, 0.95, 0.93], [0.90, 0.92, 0.91])
-    >>> f"{found.difference:.3f} ± {found.half_width:.3f}, d = {found.effect:.2f}, p = {found.p_value:.3f}, n = {found.n}"
+    >>> gain = paired([0.94, 0.95, 0.93], [0.90, 0.92, 0.91])
+    >>> f"{gain.difference:.3f} ± {gain.half_width:.3f}, d = {gain.effect:.2f}, p = {gain.p_value:.3f}, n = {gain.n}"
     '0.030 ± 0.025, d = 3.00, p = 0.035, n = 3'
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
@@ -63,10 +69,10 @@ def compare(summary: pd.DataFrame, first: str, second: str, value: str = "accura
             f"{first} and {second} have no stream, network, number of tasks and seed in common: run both with the same."
         )
     rows = []
-    for place, part in both.groupby(PAIR, sort=False):
-        found = paired(part[f"{value}_first"], part[f"{value}_second"])
-        means = {"first": part[f"{value}_first"].mean(), "second": part[f"{value}_second"].mean()}
-        rows.append(dict(zip(PAIR, place, strict=True)) | means | found._asdict())
+    for place, pairs in both.groupby(PAIR, sort=False):
+        first_values, second_values = pairs[f"{value}_first"], pairs[f"{value}_second"]
+        means = {"first": first_values.mean(), "second": second_values.mean()}
+        rows.append(dict(zip(PAIR, place, strict=True)) | means | paired(first_values, second_values)._asdict())
     return pd.DataFrame(rows)
 
 
@@ -74,11 +80,11 @@ def unlike(summary: pd.DataFrame, texts: Sequence[str], value: str) -> str:
     """A sentence on what makes lines hard to compare: another precision of training, or other test images. Empty if nothing does."""
     facts = {}
     for text in texts:
-        rows = _rows(summary, text, value)
-        read = [read_settings(ask) | read_settings(learned) for ask, learned in zip(rows["ask"], rows["settings"], strict=True)]
+        settings = [line.settings for line in lines_of(_rows(summary, text, value))]
+        about = {" ".join(f"{key}={each[key]}" for key in ABOUT if key in each) or "all" for each in settings}
         facts[text] = {
-            "precision": " and ".join(sorted({each.get("precision", "") for each in read})),
-            "test images": " and ".join(sorted({" ".join(f"{k}={each[k]}" for k in ABOUT if k in each) or "all" for each in read})),
+            "precision": " and ".join(sorted({each.get("precision", "") for each in settings})),
+            "test images": " and ".join(sorted(about)),
         }
     apart = [what for what in ("precision", "test images") if len({facts[text][what] for text in texts}) > 1]
     told = "; ".join(f"{what}: " + ", ".join(f"{text} {facts[text][what]}" for text in texts) for what in apart)
@@ -99,19 +105,19 @@ def _rows(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     rows = summary[summary["method"] == method]
     if scenario:
         rows = rows[rows["scenario"] == registry.scenario(scenario).name]
-    parts = settings[0].split(",") if settings[0] else []
-    if plain := [part for part in parts if "=" not in part]:
-        raise UserError(f"{plain[0]!r} in {text} is no setting: a line is METHOD/SCENARIO/key=value,key=value.")
-    wanted = dict(part.split("=", 1) for part in parts)
-    facts = [read_settings(ask) | read_settings(learned) for ask, learned in zip(rows["ask"], rows["settings"], strict=True)]
+    pairs = re.split(OUTER_COMMA, settings[0]) if settings[0] else []
+    if plain := [pair for pair in pairs if "=" not in pair]:
+        raise UserError(f"{plain[0]!r} in {text} is not a setting: a line is METHOD/SCENARIO/key=value,key=value.")
+    wanted = dict(pair.split("=", 1) for pair in pairs)
+    known_settings = [line.settings for line in lines_of(rows)]
     for key in wanted:
-        if facts and not any(key in fact for fact in facts):
-            raise unknown(f"setting of {method}", key, sorted({name for fact in facts for name in fact}))
-    rows = rows[[all(fact.get(key) == wish for key, wish in wanted.items()) for fact in facts]]
+        if known_settings and not any(key in each for each in known_settings):
+            raise unknown(f"setting of {method}", key, sorted({name for each in known_settings for name in each}))
+    rows = rows[[all(_same(each.get(key), value) for key, value in wanted.items()) for each in known_settings]]
     if rows.empty:
         raise UserError(f"No run is {text}.")
     if wanted.keys().isdisjoint(ABOUT):
-        rows = asked_about_all(rows, [*PAIR, *SEEDS], rows["ask"])
+        rows = asked_about_all(rows, [*PAIR, *SEEDS], lines_of(rows))
     doubled = rows.duplicated([*PAIR, *SEEDS], keep=False)
     if doubled.any():
         raise UserError(
@@ -122,12 +128,14 @@ def _rows(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     return rows
 
 
+def _same(known: str | None, given: str) -> bool:
+    """Whether a setting has the value that a person gives, with or without blanks after its commas."""
+    return known is not None and known.replace(" ", "") == given.replace(" ", "")
+
+
 def _choices(rows: pd.DataFrame) -> str:
     """What rows of one place and seed differ in."""
-    facts = [
-        {"scenario": scenario} | read_settings(ask) | read_settings(learned)
-        for scenario, ask, learned in zip(rows["scenario"], rows["ask"], rows["settings"], strict=True)
-    ]
+    facts = [{"scenario": line.place["scenario"]} | line.settings for line in lines_of(rows)]
     keys = dict.fromkeys(key for fact in facts for key in fact)
     differing: dict[str, Sequence[str]] = {key: sorted({fact[key] for fact in facts if key in fact}) for key in keys}
     return "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items() if len(values) > 1)

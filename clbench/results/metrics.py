@@ -53,13 +53,13 @@ def average_accuracy_by_row(R: ArrayLike, learned: Sequence[int] | None = None) 
 
 
 def backward_transfer(R: ArrayLike, learned: Sequence[int] | None = None) -> float:
-    """BWT: how learning later tasks changed the accuracy on earlier ones; negative where it was lost.
+    """BWT: how learning later tasks changed the accuracy on earlier ones; negative if accuracy was lost.
 
     BWT = 1/(T - 1) sum_{j < T - 1} (R[last, j] - R[j, j]) (Lopez-Paz & Ranzato 2017).
 
-    Where R[j, j] was not measured, because there are fewer checkpoints than tasks, the first row at which task j had
-    been learned and was measured stands for it. Tasks that were first measured at the last row have no earlier
-    accuracy and do not count.
+    If R[j, j] was not measured, because there are fewer checkpoints than tasks, the first row at which task j had been
+    learned and was measured replaces it. Tasks that were first measured at the last row have no earlier accuracy and
+    do not count.
 
     >>> round(backward_transfer([[0.9, np.nan], [0.7, 0.8]]), 3)
     -0.2
@@ -73,35 +73,13 @@ def backward_transfer(R: ArrayLike, learned: Sequence[int] | None = None) -> flo
     return _mean(changes[first < len(R) - 1])
 
 
-def forward_transfer(R: ArrayLike, initial: ArrayLike, learned: Sequence[int] | None = None) -> float:
-    """FWT: what learning earlier tasks does for a task that is still to be learned.
-
-    FWT = 1/(T - 1) sum_{0 < j < T} (R[j - 1, j] - initial[j]), where initial[j] is the accuracy on task j at
-    initialisation, shape [tasks] (Lopez-Paz & Ranzato 2017). R[j - 1, j] is read from the row at which
-    exactly j tasks (0, ..., j - 1) had been learned. Tasks without that row, or not measured in it or at
-    initialisation, do not count; NaN where none is left.
-
-    >>> round(forward_transfer([[0.9, 0.3], [0.7, 0.8]], initial=[0.1, 0.1]), 3)
-    0.2
-    >>> forward_transfer([[0.9, np.nan], [0.7, 0.8]], initial=[0.1, 0.1])
-    nan
-    """
-    R, counts = _checked(R, learned)
-    start = np.asarray(initial, dtype=np.float64)
-    if start.shape != R.shape[1:]:
-        raise ValueError(f"initial needs one accuracy for each of {R.shape[1]} tasks; its shape is {start.shape}")
-    rows = np.flatnonzero(counts < R.shape[1])
-    tasks = counts[rows]  # with j tasks learned, task j is the next one
-    return _mean(R[rows, tasks] - start[tasks])
-
-
 def forgetting(R: ArrayLike, learned: Sequence[int] | None = None) -> float:
     """Forgetting: how far the accuracy on earlier tasks lies below the best that it ever was before.
 
     F = 1/(T - 1) sum_{j < T - 1} (max_{i < last} R[i, j] - R[last, j]) (Chaudhry et al. 2018). The maximum is over
-    earlier rows only, all of them, so forgetting is negative where the last row is the best.
+    earlier rows only, all of them, so forgetting is negative if the last row is the best.
 
-    Where there are fewer checkpoints than tasks, the maximum is over the earlier rows that were measured, and only
+    If there are fewer checkpoints than tasks, the maximum is over the earlier rows that were measured, and only
     tasks that had been learned at an earlier row count.
 
     >>> round(forgetting([[0.5, np.nan, np.nan], [0.9, 0.8, np.nan], [0.6, 0.9, 0.8]]), 3)
@@ -127,7 +105,7 @@ def anytime_accuracy(R: ArrayLike, learned: Sequence[int] | None = None) -> floa
 
 
 def task_inference_accuracy(T: ArrayLike | None, learned: Sequence[int] | None = None) -> float:
-    """How often the task was inferred rightly, on average over all learned tasks at the last checkpoint.
+    """How often the task was inferred correctly, on average over all learned tasks at the last checkpoint.
 
     1/n sum_{j < n} T[last, j], where T[i, j] is the share of the answers on task j at checkpoint i that named task j.
     NaN for a method that infers no task: T is None, or all its entries are None or NaN. What is averaged is the
@@ -166,13 +144,13 @@ def mean_t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def match_components(counts: ArrayLike) -> NDArray[np.int64]:
-    """Which task each of a learner's own components (masks, say) stands for, where it is never told the tasks.
+    """Which task each component of a learner (a mask, say) stands for, if the learner is never told the tasks.
 
     counts[t, c], integers of shape [tasks, components], says how often the true task was t and the learner inferred
     component c. The answer is the one-to-one matching of components to tasks that maximises the sum of the matched
     counts (the Hungarian method, Kuhn 1955): an array of shape [components] with a task each, or -1 for a component
-    without one. There are such where components outnumber tasks, and where a component shares no count with a task
-    that is left for it. Raises ``ValueError`` if counts is not a matrix of non-negative integers.
+    without one: if there are more components than tasks, or if no task is left that it shares a count with.
+    Raises ``ValueError`` if counts is not a matrix of non-negative integers.
 
     >>> match_components([[0, 9, 1], [8, 0, 3]]).tolist()
     [1, 0, -1]

@@ -9,20 +9,13 @@ import pandas as pd
 from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError, unknown
 from clbench.results import tables
+from clbench.results.columns import Column, find
+from clbench.results.formats import NONE, number
+from clbench.results.lines import asked_about_all, lines_of
 from clbench.results.renderers import RENDERERS, with_line_below, writing
 
-SHARES = ("accuracy", "task_accuracy", "forgetting")
-"""Values with an interval over seeds, shown in percent."""
-OTHERS = {
-    "decisions": tables.number,
-    "stored_bytes": tables.bytes_,
-    "progress_bytes": tables.bytes_,
-    "train_seconds": tables.seconds,
-    "eval_seconds": tables.seconds,
-    "components": tables.number,
-    "n": tables.number,
-}
-"""Other values, and how each is shown."""
+N = Column("n", "n", "the runs that a line is a mean over", "", lambda answers: 1.0, number)
+"""The one column that is of averages alone."""
 
 
 class Pivoted(NamedTuple):
@@ -30,7 +23,7 @@ class Pivoted(NamedTuple):
 
     numbers: pd.DataFrame
     text: pd.DataFrame
-    value: str
+    title: str
     below: str
     """What is to be said below it (``clbench.results.tables.below``)."""
 
@@ -39,12 +32,12 @@ class Pivoted(NamedTuple):
         from rich.console import Console
         from rich.table import Table
 
-        made = Table(*self.text.columns, title=self.value.replace("_", " ") + (" %" if self.value in SHARES else ""))
+        table = Table(*self.text.columns, title=self.title)
         for row in self.text.itertuples(index=False):
-            made.add_row(*row)
+            table.add_row(*row)
         console = Console()
         console = console if console.is_terminal else Console(width=tables.WIDE)
-        console.print(made)
+        console.print(table)
         if self.below:
             console.print(self.below, highlight=False)
 
@@ -64,17 +57,14 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     """``averages`` (a frame of ``clbench.results.frames.over_seeds``) with these facts as rows and columns, and ``value`` in the cells.
 
     Facts are method, scenario, stream, data, network, tasks, learned, and any setting of learning or asking (outputs, objective).
-    What was asked about some of the images (``images``, ``sample``) is left out where the same cell has a line about all. Raises a
-    ``UserError`` for what is no fact, and where several lines would fall into one cell: it names what tells them apart.
+    What was asked about some of the images (``images``, ``sample``) is left out if the same cell has a line about all. Raises a
+    ``UserError`` for an unknown fact, and if several lines fall into one cell: it names the facts that differ.
     """
-    if value not in (*SHARES, *OTHERS):
-        raise unknown("value", value, (*SHARES, *OTHERS))
+    column = N if value == N.name else find(value)
+    lines = lines_of(averages)
     facts = [
-        {name: str(row[name]) for name in ("scenario", "stream", "data", "network", "tasks", "learned")}
-        | {"method": row["method"] + tables.marks(row)}
-        | tables.read_settings(row["settings"])
-        | tables.read_settings(row["ask"])
-        for row in averages.to_dict("records")
+        {**line.place, "learned": str(learned), **line.learning, **line.ask}
+        for line, learned in zip(lines, averages["learned"], strict=True)
     ]
     known = dict.fromkeys(key for fact in facts for key in fact)
     for name in (*rows, *columns):
@@ -86,7 +76,7 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
     cells = pd.DataFrame([{name: fact.get(name, "") for name in known} for fact in facts])
     places = [*rows, *columns]
     if set(ABOUT).isdisjoint(places):
-        cells = tables.asked_about_all(cells, places, averages["ask"].reset_index(drop=True))
+        cells = asked_about_all(cells, places, lines)
         averages = averages.reset_index(drop=True).loc[cells.index]
     doubled = cells.duplicated(places, keep=False)
     if doubled.any():
@@ -95,13 +85,11 @@ def pivot(averages: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], v
         apart = [name for name in known if alike[name].nunique() > 1]
         raise UserError(f"{' '.join(filter(None, first))} has {len(alike)} lines: add {' or '.join(apart)} to --rows or --columns.")
     numbers = cells.assign(number=averages[value].to_numpy())
-    if value in SHARES:
-        text = [tables.percent(*pair) for pair in zip(averages[value], averages[f"{value}_interval"], strict=True)]
-    else:
-        text = [OTHERS[value](number) for number in averages[value]]
+    half_widths = averages.get(column.interval_name, [float("nan")] * len(averages))
+    text = [column.text(*pair) for pair in zip(averages[value], half_widths, strict=True)]
     spread = [
         frame.pivot(index=list(rows), columns=list(columns), values="number") for frame in (numbers, cells.assign(number=text))
     ]
     names = [" ".join(name) if isinstance(name, tuple) else str(name) for name in spread[0].columns]
     flat = [frame.set_axis(names, axis=1).reset_index() for frame in spread]
-    return Pivoted(flat[0], flat[1].fillna(tables.NONE), value, tables.below(averages))
+    return Pivoted(flat[0], flat[1].fillna(NONE), column.title, tables.below(averages))

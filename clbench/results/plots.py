@@ -19,30 +19,31 @@ from clbench.errors import UserError
 from clbench.registry import scenarios
 from clbench.results import renderers, style, tables
 from clbench.results.frames import frame, matrix
+from clbench.results.lines import LINE, describe, flat, labels, lines_of
 
 ANNOTATED = 10
 """Cells of a heat map show their numbers if it has no more rows and columns than this."""
 
 
 def plot_runs(runs: Sequence[Run], folder: str | Path) -> list[Path]:
-    """Draw all that is known of some runs into ``folder``: their accuracy curves in one plot, and of each run and ask the accuracy matrix
-    and, where tasks are inferred, the confusion of tasks. Returns the files; a .csv holds the points of the curves."""
+    """Draw everything about some runs into ``folder``: their accuracy curves in one plot, and for each run and ask the accuracy matrix
+    and, if tasks are inferred, the confusion of tasks. Returns the files; a .csv holds the points of the curves."""
     folder = Path(folder)
     scores = frame(runs)
     files = list(style.save(accuracy_by_tasks(scores), folder / "accuracy-by-tasks"))
     points = folder / "accuracy-by-tasks.csv"
     with renderers.writing(points):
-        tables.by_tasks(scores).to_csv(points, index=False)
+        flat(tables.by_tasks(scores)).to_csv(points, index=False)
     files.append(points)
     for run in runs:
         of_run = scores[scores["path"] == str(run.path)]
-        confused = run.table("confusion")
-        names, _ = tables.labels(of_run.drop_duplicates("ask"))
+        confusion = run.table("confusion")
+        names, _ = labels(of_run.drop_duplicates("ask"))
         asks = {ask.label: ask for ask in run.asks}
         for name, label in zip(names, of_run["ask"].unique(), strict=True):
             base = f"{run.path.name}-{re.sub('[^A-Za-z0-9.]+', '-', name)}"
             files += style.save(accuracy_matrix(of_run[of_run["ask"] == label]), folder / f"{base}-matrix")
-            if not confused.empty and (confused["ask"] == label).any():
+            if not confusion.empty and (confusion["ask"] == label).any():
                 files += style.save(task_confusion(run, asks[label]), folder / f"{base}-tasks")
     return files
 
@@ -58,19 +59,19 @@ def accuracy_by_tasks(scores: pd.DataFrame, *, classes: int | None = None, width
     points = tables.by_tasks(scores)
     if classes is not None:
         points = with_chance(points, classes)
-    lines = points.drop_duplicates(tables.LINE)
-    names, common = tables.labels(lines)
+    lines = points.drop_duplicates(LINE)
+    names, common = labels(lines)
     figure = style.new(width or (style.DOUBLE if len(names) > 8 else style.COLUMN), 2.1)
     axes = figure.add_subplot()
     for number, (name, line) in enumerate(zip(names, lines.to_dict("records"), strict=True)):
-        part = points[(points[tables.LINE] == [line[column] for column in tables.LINE]).all(axis=1)]
-        draw_line(axes, part, label=name, **style.line(number))
+        curve = points[(points[LINE] == [line[column] for column in LINE]).all(axis=1)]
+        draw_line(axes, curve, label=name, **style.line(number))
     if classes is not None:
         draw_chance(axes, points)
     style.accuracy_axis(axes, *accuracy_range(points))
     style.tasks_axis(axes, points["learned"].tolist())
     name_lines(figure, axes)
-    style.caption(figure, tables.describe(common, points["n"]))
+    style.caption(figure, describe(common, points["n"]))
     return figure
 
 
@@ -88,16 +89,15 @@ def accuracy_matrix(scores: pd.DataFrame, *, width: float = style.COLUMN) -> Fig
     axes.set_ylabel("tasks learned")
     number_axis(axes, "x", list(range(1, R.shape[1] + 1)))
     number_axis(axes, "y", learned)
-    _, common = tables.labels(scores.head(1))
-    style.caption(figure, f"{ask_title(scores['ask'].iloc[0])}: {tables.describe(common)} Run {scores['run'].iloc[0]}.")
+    style.caption(figure, f"{lines_of(scores)[0].caption} Run {scores['run'].iloc[0]}.")
     return figure
 
 
 @style.house
 def task_confusion(run: Run, ask: Ask, *, learned: int | None = None, width: float = style.COLUMN) -> Figure:
-    """How often images of each task (rows) were taken for each task (columns), as a heat map: shares of a row, which sum to 100 %.
+    """How often images of each task (rows) were assigned to each task (columns), as a heat map: shares of a row, which sum to 100 %.
 
-    After ``learned`` tasks (None: the last checkpoint). Where the learner is never told the tasks, the columns are its own components.
+    After ``learned`` tasks (None: the last checkpoint). If the learner is never told the tasks, the columns are its own components.
     """
     counts = run.table("confusion")
     counts = counts[counts["ask"] == ask.label] if not counts.empty else counts
@@ -108,14 +108,15 @@ def task_confusion(run: Run, ask: Ask, *, learned: int | None = None, width: flo
         )
     shares = confusion_shares(counts)
     figure, axes = heat_map(shares, width, "share of the task's images (%)")
-    own = not ask.scenario.task_given_in_training
-    axes.set_xlabel("component inferred (numbered by the learner)" if own else "task inferred")
+    told = ask.scenario.task_given_in_training
+    axes.set_xlabel("task inferred" if told else "component inferred (numbered by the learner)")
     axes.set_ylabel("true task")
     number_axis(axes, "x", list(range(1, shares.shape[1] + 1)))
     number_axis(axes, "y", list(range(1, shares.shape[0] + 1)))
-    _, common = tables.labels(frame([run]).query("ask == @ask.label").head(1))
+    scores = frame([run])
+    (line, *_) = lines_of(scores[scores["ask"] == ask.label])
     after = f"After {counts['learned'].iloc[0]} of {run.learn.tasks} tasks"
-    style.caption(figure, f"{ask_title(ask.label)}: {tables.describe(common)} {after}, run {run.learn.hash}.")
+    style.caption(figure, f"{line.caption} {after}, run {run.learn.hash}.")
     return figure
 
 
@@ -123,25 +124,25 @@ def task_confusion(run: Run, ask: Ask, *, learned: int | None = None, width: flo
 
 
 def with_chance(points: pd.DataFrame, classes: int) -> pd.DataFrame:
-    """Points with the accuracy of guessing (``chance``) at each: where labels are not shared, the task must be guessed too.
+    """Points with the accuracy of guessing (``chance``) at each: if labels are not shared, the task must be guessed too.
 
-    ``classes``: of a task, for all points; a column ``classes`` says it for each.
+    ``classes``: of a task, for all points; a column ``classes`` gives it for each.
     """
     shared = points["scenario"].map({name: scenario.labels_shared for name, scenario in scenarios().items()})
-    own = points.get("classes", classes)
-    return points.assign(chance=1 / (own * points["learned"].where(~shared.astype(bool), 1)))
+    of_task = points.get("classes", classes)
+    return points.assign(chance=1 / (of_task * points["learned"].where(~shared.astype(bool), 1)))
 
 
 def confusion_shares(counts: pd.DataFrame) -> npt.NDArray[np.float64]:
     """From rows (task, inferred, images) the shares [tasks, inferred] of each task's images; every row sums to 1."""
     square = 1 + int(max(counts["task"].max(), counts["inferred"].max()))
-    made = np.zeros((1 + int(counts["task"].max()), square))
-    np.add.at(made, (counts["task"].to_numpy(), counts["inferred"].to_numpy()), counts["images"].to_numpy())
-    return made / made.sum(axis=1, keepdims=True)
+    images = np.zeros((1 + int(counts["task"].max()), square))
+    np.add.at(images, (counts["task"].to_numpy(), counts["inferred"].to_numpy()), counts["images"].to_numpy())
+    return images / images.sum(axis=1, keepdims=True)
 
 
 def accuracy_range(points: pd.DataFrame) -> tuple[float, float]:
-    """Where the y axis of these points begins and ends: at 0, unless all lie high and no chance is to be shown."""
+    """Where the y axis of these points begins and ends: at 0, unless all lie high and chance is not shown."""
     widths = points["accuracy_interval"].fillna(0)
     low, high = float((points["accuracy"] - widths).min()), float((points["accuracy"] + widths).max())
     if low < 0.5 or "chance" in points:
@@ -155,7 +156,7 @@ def nice_below(low: float, high: float) -> float:
 
 
 def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, across: str = "learned", bars: bool = False, **kwargs: Any) -> None:
-    """Accuracy against tasks learned (or ``across``), with its interval where there is one: a band, or bars (always of a single point)."""
+    """Accuracy against tasks learned (or ``across``), with its interval if there is one: a band, or bars (always for a single point)."""
     points = points.sort_values(across)
     learned, accuracy, width = (points[c].to_numpy(float) for c in (across, "accuracy", "accuracy_interval"))
     axes.plot(learned, accuracy, label=label, markevery=max(1, len(points) // 8), **kwargs)
@@ -171,8 +172,8 @@ def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, across: str = "le
 def draw_chance(axes: Axes, points: pd.DataFrame) -> None:
     """The accuracy of guessing (the column ``chance``) against tasks learned; scenarios in which it is the same share a line."""
     levels: dict[tuple[tuple[int, float], ...], list[str]] = {}
-    for scenario, part in points.groupby("scenario", sort=False):
-        curve = part.drop_duplicates("learned").sort_values("learned")
+    for scenario, of_scenario in points.groupby("scenario", sort=False):
+        curve = of_scenario.drop_duplicates("learned").sort_values("learned")
         levels.setdefault(tuple(zip(curve["learned"], curve["chance"], strict=True)), []).append(str(scenario))
     for number, (level, names) in enumerate(levels.items()):
         learned, shares = zip(*level, strict=True)
@@ -207,7 +208,7 @@ def name_lines(figure: Figure, axes: Axes) -> None:
     ends = [float(np.asarray(line.get_ydata())[-1]) for line in lines]
     order = sorted(range(len(lines)), key=lambda i: (ends[i], -i))
     for i, height in zip(order, spread([ends[i] for i in order], gap, low, high), strict=True):
-        # A sample of the line with its marker stands before the name: colour alone would not do in grey.
+        # A sample of the line with its marker stands before the name: in grey, colour alone is not enough.
         (key,) = axes.plot([1.02, 1.06, 1.1], [height] * 3, transform=axes.get_yaxis_transform(), clip_on=False, markevery=[1])
         key.update_from(lines[i])
         key.set(transform=axes.get_yaxis_transform(), clip_on=False, markevery=[1], label="_key")
@@ -277,10 +278,3 @@ def number_axis(axes: Axes, which: str, numbers: Sequence[int]) -> None:
         # Tasks are counted from 1, so the tick of task 20 is at column 19.
         shown = sorted({max(0, int(tick) - 1) for tick in ticks if tick <= len(numbers)})
     axis.set_ticks(shown, [str(numbers[i]) for i in shown])
-
-
-def ask_title(label: str) -> str:
-    """An ask's label with its scenario set off: ``GNu (algorithm=one-shot, objective=H)``; group and evidence are told in words."""
-    scenario = label.partition(" ")[0]
-    told = [f"{k}={v}" for k, v in tables.read_settings(label).items() if k not in ("group", "evidence")]
-    return f"{scenario} ({', '.join(told)})" if told else scenario

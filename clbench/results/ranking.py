@@ -1,7 +1,7 @@
 """Many lines on many streams: mean ranks, Friedman's test, and Nemenyi's critical difference (Demšar, JMLR 2006).
 
 A block is a stream with its data, network and number of tasks, for one seed; only blocks on which all lines were run count. Seeds of one
-stream are not data sets that are independent of each other: the more streams, the more the tests are worth.
+stream are not independent data sets: the tests say more with more streams.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,18 @@ from scipy import stats
 
 from clbench.errors import UserError
 from clbench.results import style
-from clbench.results.compare import PAIR, SEEDS, line
+from clbench.results.columns import find
+from clbench.results.compare import PAIR, line
+from clbench.results.frames import SEEDS
 
 LEVEL = 0.05
-SMALLER_IS_BETTER = ("forgetting",)
 
 
 class Ranking(NamedTuple):
     """Lines with their mean ranks over ``blocks`` (1 is best), in that order.
 
-    Mean ranks that differ by less than the ``critical_difference`` do not differ at the level of 5 % (Nemenyi's test); ``p_value`` is of
-    Friedman's test that there is no difference at all (``friedman``).
+    Mean ranks that differ by less than the ``critical_difference`` do not differ at the level of 5 % (Nemenyi's test); ``p_value`` is that
+    of Friedman's test that there is no difference at all (``friedman``).
     """
 
     lines: tuple[str, ...]
@@ -39,7 +40,7 @@ class Ranking(NamedTuple):
 
 
 def critical_difference(lines: int, blocks: int) -> float:
-    """By how much mean ranks must differ: q sqrt(k (k + 1) / (6 N)), q being of the studentised range over sqrt 2.
+    """How much mean ranks must differ: q sqrt(k (k + 1) / (6 N)), with q the quantile of the studentised range divided by sqrt 2.
 
     >>> round(critical_difference(4, 14), 2)
     1.25
@@ -66,7 +67,7 @@ def rank(summary: pd.DataFrame, texts: Sequence[str], value: str = "accuracy") -
             "run them with the same."
         )
     values = blocks[list(texts)].to_numpy(float)
-    by_block = stats.rankdata(values if value in SMALLER_IS_BETTER else -values, axis=1)
+    by_block = stats.rankdata(-values if find(value).higher_is_better else values, axis=1)
     ranks = by_block.mean(axis=0)
     order = np.argsort(ranks, kind="stable")
     return Ranking(
@@ -75,9 +76,9 @@ def rank(summary: pd.DataFrame, texts: Sequence[str], value: str = "accuracy") -
 
 
 def friedman(by_block: npt.NDArray[np.float64]) -> float:
-    """The p-value of Friedman's test for ranks [blocks, lines], by permuting them within blocks: all ways if they are few, else 9,999.
+    """The p-value of Friedman's test for ranks [blocks, lines], by permutations within blocks: all if they are few, else 9,999.
 
-    Its usual chi-square distribution is far off where blocks are few.
+    The usual chi-square distribution is far off if blocks are few.
     """
 
     def spread(*ranks: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
@@ -91,12 +92,12 @@ def friedman(by_block: npt.NDArray[np.float64]) -> float:
 
 def cliques(ranking: Ranking) -> list[tuple[int, int]]:
     """The longest runs of lines, first and last, within which no two mean ranks differ by the critical difference."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for first in range(len(ranking.ranks)):
         last = int(np.searchsorted(ranking.ranks, ranking.ranks[first] + ranking.critical_difference, side="left")) - 1
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return found
+        if last > first and (not spans or last > spans[-1][1]):
+            spans.append((first, last))
+    return spans
 
 
 @style.house

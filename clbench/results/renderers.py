@@ -20,7 +20,7 @@ ESCAPED = {
     "×": r"$\times$",
 }
 ESCAPED |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-"""Signs that LaTeX reads otherwise."""
+"""Signs that mean something else to LaTeX."""
 
 
 def is_number(cells: Iterable[object]) -> bool:
@@ -70,7 +70,7 @@ RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {".md": markdown, ".tex": 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """For writing a file: its folder is made, and what the file system refuses becomes a ``UserError``."""
+    """Make the folder of a file that is written inside; an error of the file system becomes a ``UserError``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
