@@ -1,7 +1,5 @@
 """Runs on disk: interrupted ones go on as if nothing had happened, new questions need no training, nothing is done twice."""
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -462,66 +460,6 @@ def test_a_results_folder_that_cannot_be_written_is_named(where: str, tmp_path: 
     with pytest.raises(UserError, match=r"Nothing can be written to the results folder .*: name another with --results"):
         execute(job(), tmp_path / where)
     assert observed == []
-
-
-# The hash
-
-
-CHANGES: dict[str, Any] = {
-    "method": "other",
-    "version": 99,
-    "source": "abc",
-    "parameters": {"outputs": 21},
-    "scenario": {"task_given_in_training": False},
-    "stream": "rotated-mnist",
-    "stream_source": "abc",
-    "data": "mnist",
-    "data_version": 99,
-    "data_source": "abc",
-    "tasks": 4,
-    "network": "mlp-33",
-    "network_source": "abc",
-    "seeds": {"stream": 0, "initialisation": 0, "training": 1},
-    "updates": 16,
-    "batch_size": 17,
-    "precision": "bfloat16",
-}
-
-
-def test_every_part_of_the_learn_half_changes_the_hash() -> None:
-    learn = job(precision="float32").learn
-    assert set(CHANGES) | {"code"} == set(Learn.model_fields)
-    assert Learn(**learn.model_dump() | {"code": {"file.py": "abc"}}).hash == learn.hash  # the sources say it
-    changed = [Learn(**learn.model_dump() | {field: value}).hash for field, value in CHANGES.items()]
-    changed += [Learn(**learn.model_dump() | {"seeds": learn.seeds.model_dump() | {which: 7}}).hash for which in CHANGES["seeds"]]
-    hashes = {*changed, learn.hash}
-    assert len(hashes) == len(CHANGES) + 3 + 1
-    assert all(len(each) == 12 and set(each) <= set("0123456789abcdef") for each in hashes)
-
-
-def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> None:
-    same = [
-        job(),
-        job("gg"),
-        job("gns", ask={"objective": ["G", "H"], "images": 5}),
-        job(checkpoints=(2,)),
-        job(set={"learning_rate": "0.01", "outputs": "20"}),
-        job(set={"budget": 2500}),
-        job(data="mnist-5k"),
-        job(seeds=(5,), stream_seed=0, initialisation_seed=0, training_seed=0),
-    ]
-    assert len({each.learn.hash for each in same}) == 1
-    learn = job().learn
-    turned = dict(reversed(learn.model_dump().items()))
-    turned["parameters"] = dict(reversed(learn.parameters.items()))
-    assert Learn(**turned).hash == learn.hash
-
-
-def test_runs_keep_the_names_that_they_had_before_there_were_some_of_the_fields() -> None:
-    learn = job(data="mnist").learn
-    values = learn.model_dump(mode="json")
-    assert [values.pop(later) for later in ("data_version", "data_source", "network_source", "code")] == [1, None, None, {}]
-    assert learn.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 # What stands in the way
