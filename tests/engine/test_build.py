@@ -72,5 +72,5 @@ def test_what_cannot_be_built(tiny: None, monkeypatch: pytest.MonkeyPatch) -> No
         return StreamBuilder("short", lambda data, *, tasks, seed: Stream("short", stream.tasks[:1], 4, (1, 8, 8)), "")
 
     monkeypatch.setattr(registry, "stream", short)
-    with pytest.raises(UserError, match="The stream permuted-mnist made 1 tasks, not the 2 asked for"):
+    with pytest.raises(UserError, match="The stream permuted-mnist has 1 tasks, and the run needs 2"):
         build_stream(learn, None, CPU)

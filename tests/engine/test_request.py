@@ -96,8 +96,8 @@ def test_unknown_names(settings: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("scenario", "says"),
     [
-        ("nnu", "NNu is no scenario: labels that were never seen would give the new task away"),
-        ("NNu", "NNu is no scenario"),
+        ("nnu", "NNu is not a scenario: labels that are new would reveal the new task"),
+        ("NNu", "NNu is not a scenario"),
         ("ggs", "GGs and GGu are the same"),
         ("GGu", "GGs and GGu are the same"),
     ],
@@ -128,7 +128,7 @@ def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: 
         ({"updates": 0}, "updates must be at least 1, not 0."),
         (
             {"tasks": 10**9},
-            "1,000,000,000 tasks are too many, as a stream lies in memory with all its tasks: ask for at most 100,000.",
+            "1,000,000,000 tasks are too many, because a stream is in memory with all its tasks: ask for at most 100,000.",
         ),
         (
             {"updates": 10**12, "tasks": 2},
