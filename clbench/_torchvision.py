@@ -1,10 +1,9 @@
-"""The one door to torchvision: ``import_torchvision()`` returns the module, with or without its compiled operators.
+"""The only place that imports torchvision: ``import_torchvision()`` returns the module, with or without its compiled operators.
 
-torchvision 0.28 registers shape functions for its operators ``nms`` and ``qnms`` while it is imported. Beside a build
-of torch that its compiled library was not made for (a package index pairs the CUDA build of torchvision with a CPU
-build of torch), the library does not load, the operators do not exist, and the import fails with "operator
-torchvision::nms does not exist". clbench needs torchvision's data sets and models, never those operators, so it
-declares the two without an implementation and imports again.
+torchvision 0.28 registers shape functions for its operators ``nms`` and ``qnms`` while it is imported. Its compiled library does not load
+with a build of torch that it was not made for (a package index may pair the CUDA build of torchvision with a CPU build of torch). Then the
+operators do not exist, and the import fails with "operator torchvision::nms does not exist". clbench needs torchvision's data sets and
+models, never those operators, so it declares the two without an implementation and imports again.
 
 Importing torchvision takes a second or two: call this inside the function that needs it, not at the top of a module.
 """
@@ -22,15 +21,15 @@ _declared: list[Any] = []  # the torch.library.Library: its declarations live as
 
 
 def import_torchvision() -> ModuleType:
-    """torchvision, imported as usual where its operators load, else with ``nms`` and ``qnms`` declared first.
+    """torchvision, imported as usual if its operators load, else after ``nms`` and ``qnms`` are declared.
 
-    Any other failure of the import is raised as it is. Calling it again returns the same module.
+    Any other error of the import is raised unchanged. Calling it again returns the same module.
     """
     return with_torchvision(lambda: importlib.import_module("torchvision"))
 
 
 def with_torchvision(load: Callable[[], T]) -> T:
-    """What ``load`` returns, which may import torchvision: where its operators do not load, they are declared and it is called again."""
+    """The result of ``load``, which may import torchvision. It is called again, with the operators declared, if they do not load."""
     try:
         return load()
     except RuntimeError as error:

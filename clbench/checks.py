@@ -1,4 +1,4 @@
-"""Checks of numbers that a person gives: one sentence for the first that cannot be. A value of None was not given, and passes."""
+"""Checks of numbers in a request: a ``UserError`` for the first invalid one. None means that a value was not given, and is valid."""
 
 import math
 

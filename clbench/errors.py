@@ -1,4 +1,4 @@
-"""The one exception that a person caused and can mend, and the one warning: what a person should know about a result."""
+"""The one exception for bad input, and the one warning for what a person should know about a result."""
 
 import difflib
 import warnings
@@ -13,20 +13,21 @@ class UserError(ValueError):
 
 
 class Notice(UserWarning):
-    """What whoever reads a result must know: one sentence.
+    """What readers of a result must know: one sentence.
 
-    The command line prints it once on standard error; from Python it is an ordinary warning. Runs keep it (``clbench.engine.store.note``).
+    The command line prints it once on standard error; from Python it is an ordinary warning. Runs record it
+    (``clbench.engine.store.add_notes``).
     """
 
 
 def tell(sentences: Iterable[str]) -> None:
-    """Warn of each of the sentences with a ``Notice``."""
+    """Give each sentence as a warning, a ``Notice``."""
     for sentence in sentences:
         warnings.warn(sentence, Notice, stacklevel=2)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is none of the ``known`` ones: it names the nearest of them, and all."""
+    """The error for a name that is not one of ``known``: it suggests the nearest of them, and lists all."""
     names = sorted(known)
     # Names are compared in lower case, so that SupSup and NNS find supsup and NNs.
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)

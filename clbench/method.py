@@ -1,4 +1,4 @@
-"""The contract of a continual learner: what it is told, what it must do, what it keeps."""
+"""The contract of a continual learner: what it gets, what it must do, what it stores."""
 
 import abc
 import inspect
@@ -16,20 +16,20 @@ from clbench.stream import Split
 
 
 class Brief(NamedTuple):
-    """All that a method is told before it learns."""
+    """Everything that a method is told before it learns."""
 
     scenario: Scenario
     network: Callable[[int], nn.Module]
-    """A fresh backbone with that many outputs; the same one at every call."""
+    """Builds a network with that many outputs; the same initial one at every call."""
     input_shape: tuple[int, ...]
     classes: int
-    """Labels that a task has (the largest, where tasks differ)."""
+    """The number of labels of a task (of the largest one, if tasks differ)."""
     seed: int
     device: torch.device = torch.device("cpu")
     precision: torch.dtype = torch.float32
     """The type in which matrix products may be computed in training: float32 or bfloat16."""
     compiled: bool = False
-    """Whether there is so much to train that compiling the training step pays (``clbench.training.Step``)."""
+    """Whether training is long enough for a compiled training step to pay (``clbench.training.Step``)."""
 
 
 class Prediction(NamedTuple):
@@ -52,110 +52,111 @@ class Recipe:
 
 
 class Method(abc.ABC):
-    """A continual learner. One file in ``methods/``, or anywhere, with a subclass of this is all that it takes to add one.
+    """A continual learner. To add one, write one file with a subclass of this, in ``methods/`` or anywhere.
 
-    A subclass declares ``name``, the ``scenarios`` that it can serve, and typed keyword parameters (with defaults) of ``__init__`` and
-    ``predict``: ``--set``, ``--ask`` and ``clbench show`` read them from the signatures. Its module's docstring gives the formula, the
-    citation, deviations, and what it stores. All its randomness comes from generators seeded from ``brief.seed`` (``clbench.seeding``).
+    A subclass declares its ``name``, the ``scenarios`` that it serves, and typed keyword parameters (with defaults) of ``__init__`` and
+    ``predict``, which ``--set``, ``--ask`` and ``clbench show`` read from the signatures. The docstring of its module gives the formula,
+    the citation, deviations, and what it stores. All its random numbers come from generators seeded by ``brief.seed``
+    (``clbench.seeding``).
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Part of a run's hash: raise it when a mended bug changes results."""
+    """A part of a run's hash: raise it when a bug fix changes results."""
     scenarios: ClassVar[frozenset[Scenario]]
     citation: ClassVar[str] = ""
     learning_depends_on: ClassVar[frozenset[str]] = frozenset(
         {"task_given_in_training", "task_given_in_inference", "labels_shared"}
     )
-    """The questions of the scenario whose answers change what is learned. Scenarios that agree on them share one training."""
+    """The questions of the taxonomy whose answers change what is learned. Scenarios that agree on them share one training."""
     recipes: ClassVar[Sequence[Recipe]] = ()
     """Published parameters; the first whose patterns match applies."""
     transductive: ClassVar[bool] = False
-    """True if ``predict`` uses all the inputs of a call to decide about each of them: every result then says so."""
+    """True if ``predict`` uses all inputs of a call to decide about each of them: every result then says so."""
     acts_against_forgetting: ClassVar[bool] = True
-    """False for naive fine-tuning and lower bounds; of all others ``clbench check`` demands less forgetting than naive fine-tuning's."""
+    """False for naive fine-tuning and lower bounds. ``clbench check`` requires all others to forget less than naive fine-tuning."""
     price: ClassVar[float] = 0.03
-    """How far its accuracy on a task just learned may lie below naive fine-tuning's in ``clbench check``: more on a frozen trunk, say."""
+    """How far below naive fine-tuning its accuracy on a task just learned may be in ``clbench check``: more with a frozen trunk, say."""
     trial_network: ClassVar[str | None] = None
-    """A network that it needs something of (normalised activations, say): ``clbench check`` judges it and naive fine-tuning on that."""
+    """The network on which ``clbench check`` compares it with naive fine-tuning, if it needs a special one."""
     trains_at_end: ClassVar[bool] = False
-    """True if the data that ``end_task`` gets change ``learned`` (joint training, class means); otherwise it may only measure."""
+    """True if ``end_task`` learns from its data (joint training, class means); otherwise it may only measure on them."""
 
     def __init__(self, brief: Brief) -> None:
         self.brief = brief
 
     def begin_task(self, task: int, updates: int) -> None:
-        """Task number ``task`` begins and brings ``updates`` batches. Called only where the task is given in training."""
+        """Task number ``task`` begins, with ``updates`` batches. Called only if the task is given in training."""
 
     @property
     def tasks_at_once(self) -> int:
-        """How many tasks it can learn at a time, with the result of one after another (else 1). Needs the task in training.
+        """The number of tasks that it can learn together with the same result as one after another, else 1. Needs the task in training.
 
-        Such tasks begin by ``begin_tasks`` and bring batches to ``observe_tasks``; then ``end_task`` is called for one after another, and
-        after each the state is to be that after this task.
+        Such tasks begin with ``begin_tasks``, and their batches go to ``observe_tasks``. Then ``end_task`` is called for each in turn,
+        after which the state must be that after this task.
         """
         return 1
 
     def begin_tasks(self, tasks: range, updates: int) -> None:
-        """These ``tasks_at_once`` tasks begin and bring ``updates`` batches each."""
-        raise UserError(f"{self.name} declares more than one of tasks_at_once and does not define this method.")
+        """These ``tasks_at_once`` tasks begin, with ``updates`` batches each."""
+        raise UserError(f"{self.name} has tasks_at_once above 1: it must define begin_tasks and observe_tasks.")
 
     def observe_tasks(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         """Learn from a batch of each of t tasks: inputs [t, b, *input_shape], labels [t, b]. Returns losses [t], detached, or None."""
-        raise UserError(f"{self.name} declares more than one of tasks_at_once and does not define this method.")
+        raise UserError(f"{self.name} has tasks_at_once above 1: it must define begin_tasks and observe_tasks.")
 
     @abc.abstractmethod
     def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         """Learn from one batch: inputs [b, *input_shape], labels int64 [b]. Returns the batch's loss (a scalar, detached) or None."""
 
     def end_task(self, data: Split) -> None:
-        """The task ends; ``data`` is its training split again, without augmentation (for a Fisher matrix or exemplars).
+        """The task ends; ``data`` is its training split once more, without augmentation (for a Fisher matrix or exemplars).
 
-        Called only where the task is given in training.
+        Called only if the task is given in training.
         """
 
     @abc.abstractmethod
     def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
         """Answer for the test inputs [n, *input_shape] of one task; ``task`` is given only in GG.
 
-        Called with all of a task's test inputs at once, in inference mode of the caller's: a method that needs gradients enables them.
-        Must leave no trace in what is learned.
+        Called once for all test inputs of a task, under ``torch.no_grad``: a method that needs gradients enables them. It must not change
+        what is learned.
         """
 
     def shared_pass(self, **parameters: Any) -> str | None:
-        """A name for what ``predict`` with these parameters has in common with other asks, or None: it is answered by itself.
+        """The name of the computation that ``predict`` with these parameters can share with other asks; None if there is none.
 
-        Asks without a task that have a name in common are put together, to ``predict_together``.
+        Asks with the same name, and without a given task, go to ``predict_together``.
         """
         return None
 
     def predict_together(self, inputs: Tensor, asks: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Prediction]:
-        """Answer several asks of one ``shared_pass`` as ``predict`` would answer each: (how many of the first inputs, its parameters)."""
+        """Answer several asks of one ``shared_pass`` as ``predict`` would: each is the number of its first inputs, and its parameters."""
         return [self.predict(inputs[:count], **parameters) for count, parameters in asks]
 
     def decisions(self, images: int, **parameters: Any) -> int:
-        """How many times ``predict`` with these parameters decides about a task for so many ``images`` of one: once for each ``group``."""
+        """The number of decisions about the task for so many images in ``predict`` with these parameters: one for each ``group``."""
         return -(-images // int(parameters.get("group", 1)))
 
     def check_ask(self, **parameters: Any) -> None:
-        """Raise a ``UserError`` if ``predict`` could not answer, for lack of what was learned with these parameters, say.
+        """Raise a ``UserError`` if ``predict`` cannot answer with these parameters, because of how the method was set up, say.
 
-        Called before anything is learned, with those keyword parameters of each ask that are not None.
+        Called before anything is learned, with the keyword parameters of each ask that are not None.
         """
 
     @classmethod
     def ask_version(cls, **parameters: Any) -> int:
-        """The version of the answers to an ask with these parameters: raise it when a mended bug changes them and not what is learned.
+        """The version of the answers to an ask with these parameters: raise it when a bug fix changes answers and not what is learned.
 
-        What was learned is kept; the ask is put again, and stands beside what the earlier version answered, under another name.
+        Runs then keep what they learned and are asked again; the new answers are stored beside those of the earlier version.
         """
         return 1
 
     def check_tasks(self, tasks: int) -> None:
-        """Raise a ``UserError`` if it cannot learn so many tasks. Called before anything is learned."""
+        """Raise a ``UserError`` if the method cannot learn so many tasks. Called before anything is learned."""
 
     def notes(self, tasks: int, updates: int) -> Sequence[str]:
-        """Sentences that whoever reads the results of so many tasks and updates a task must know. Runs keep and say them.
+        """Sentences that readers of results with so many tasks, and updates for each, must know. Runs record them.
 
         Called before anything is learned.
         """
@@ -163,52 +164,52 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def learned(self) -> dict[str, Tensor]:
-        """Enough to predict on every task so far. The size of a file of these tensors is the method's stored bytes."""
+        """All that it needs to predict on every task so far. The size of a file of these tensors is the method's stored bytes."""
 
     def progress(self) -> dict[str, Tensor]:
-        """What more is needed to go on learning after the present task."""
+        """What it needs, beyond ``learned``, to resume learning after the current task."""
         return {}
 
     @abc.abstractmethod
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
-        """Take up the state of ``learned`` (to predict) and, if given, of ``progress`` (to go on learning), in a fresh method."""
+        """Restore, in a fresh method, the state of ``learned`` (to predict) and, if given, of ``progress`` (to resume learning)."""
 
     @classmethod
     def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:
-        """The state ``learned`` as it was after the first ``tasks`` tasks, or None if that cannot be had from a later one.
+        """The state ``learned`` as it was after the first ``tasks`` tasks; None if a later state does not hold it.
 
-        Methods that keep separate state for each task can answer questions about any earlier checkpoint from their last state. Called
-        only where the task was given in training.
+        Methods with separate state for each task can be asked at any earlier checkpoint, from their last state. Called only if the task was
+        given in training.
         """
         return None
 
     @property
     def components(self) -> int | None:
-        """How many task-specific components (masks, contexts, heads) are kept now; None for a method without any."""
+        """The number of task-specific components (masks, contexts, heads) that are stored now; None for a method without any."""
         return None
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """Tensors that from now on must not change by a bit, themselves and not copies: a random or finished trunk, a finished mask.
+        """Tensors that must never change from now on, not copies of them: a random or finished trunk, a finished mask.
 
-        More may be added as tasks end; none may go. ``clbench check`` compares them.
+        Tensors may be added when tasks end, none may be removed. ``clbench check`` compares them bit by bit.
         """
         return {}
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of diagnostics since the last call, by the name of the CSV file that they are appended to."""
+        """Rows of diagnostics since the last call, by the name of the CSV table to which they are appended."""
         return {}
 
     @classmethod
     def recipe(cls, stream: str, network: str, scenario: str) -> Recipe:
         """The published parameters for a stream, a network and a scenario: the first recipe whose patterns match, or an empty one."""
-        asked = (stream, network, scenario)
-        matching = (r for r in cls.recipes if all(map(fnmatch, asked, (r.stream, r.network, r.scenario))))
+        names = (stream, network, scenario)
+        matching = (r for r in cls.recipes if all(map(fnmatch, names, (r.stream, r.network, r.scenario))))
         return next(matching, Recipe(stream, network, scenario=scenario))
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A keyword parameter of a method's ``__init__`` or ``predict``: its name, type as written, and default."""
+    """A keyword parameter of a method's ``__init__`` or ``predict``: its name, annotation and default."""
 
     name: str
     annotation: Any

@@ -1,7 +1,7 @@
-"""Names of methods, scenarios and streams, found where they lie: the zoo, installed packages, or a single file.
+"""Methods, scenarios and streams by name: those of clbench, of installed packages, or of a single file.
 
-The harness imports no method and no stream by name. A module of ``clbench.methods`` is asked for its subclasses of ``Method``, one of
-``clbench.scenarios`` for its ``STREAMS``; other packages add theirs through the entry-point groups ``clbench.methods``,
+clbench imports no method and no stream by name. A module of ``clbench.methods`` provides its subclasses of ``Method``, one of
+``clbench.scenarios`` its ``STREAMS``; other packages add theirs through the entry-point groups ``clbench.methods``,
 ``clbench.streams`` and ``clbench.metrics``; ``./file.py:Name`` names an object in a file, and ``library:Name`` one of another library
 (``clbench.interop``).
 """
@@ -27,27 +27,27 @@ from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
 
 OWN_DATA = "own"
-"""What is recorded as the data set of a function that brings its own images."""
+"""The recorded name of the data of a stream function that has its own images."""
 
 INVALID_SCENARIOS = {
-    "nnu": "NNu is no scenario: labels that were never seen would give the new task away (the labels trick), "
+    "nnu": "NNu is not a scenario: labels that are new would reveal the new task (the labels trick), "
     "so with unshared labels the task is in fact given in training. Use GNu, or NNs.",
-    "ggs": "GGs and GGu are the same, for the given task tells shared labels apart: use GG.",
-    "ggu": "GGs and GGu are the same, for the given task tells shared labels apart: use GG.",
+    "ggs": "GGs and GGu are the same, because the task is given: use GG.",
+    "ggu": "GGs and GGu are the same, because the task is given: use GG.",
 }
 
 
 @cache
 def methods() -> dict[str, type[Method]]:
-    """Every method that can be named, by name."""
-    found = {method.name: method for module in _modules("clbench.methods") for method in _methods_of(module)}
-    return found | {entry.name: _checked_method(entry.load(), entry.name) for entry in entry_points(group="clbench.methods")}
+    """Every method that has a name, by name."""
+    own = {method.name: method for module in _modules("clbench.methods") for method in _methods_of(module)}
+    return own | {entry.name: _checked_method(entry.load(), entry.name) for entry in entry_points(group="clbench.methods")}
 
 
 def method(name: str) -> type[Method]:
-    """The method called ``name``, the class of ``path.py:Class``, or what another library has by ``library:Name``."""
-    if found := library(name):
-        return found[0].method(found[1])
+    """The method called ``name``, the class of ``path.py:Class``, or the one of another library with ``library:Name``."""
+    if named := library(name):
+        return named[0].method(named[1])
     if _is_path(name):
         return _checked_method(_from_file(name), name)
     if name not in methods():
@@ -64,7 +64,7 @@ def scenario(name: str) -> Scenario:
     """The scenario called ``name``, in upper or lower case."""
     if name.lower() in INVALID_SCENARIOS:
         raise UserError(INVALID_SCENARIOS[name.lower()])
-    by_name = {known.lower(): found for known, found in scenarios().items()}
+    by_name = {known.lower(): scenario for known, scenario in scenarios().items()}
     if name.lower() not in by_name:
         raise unknown("scenario", name, scenarios())
     return by_name[name.lower()]
@@ -72,17 +72,17 @@ def scenario(name: str) -> Scenario:
 
 @cache
 def streams() -> dict[str, StreamBuilder]:
-    """Every stream that can be named, by name."""
-    found = [builder for module in _modules("clbench.scenarios") for builder in getattr(module, "STREAMS", ())]
-    return {builder.name: builder for builder in found} | {
+    """Every stream that has a name, by name."""
+    own = [builder for module in _modules("clbench.scenarios") for builder in getattr(module, "STREAMS", ())]
+    return {builder.name: builder for builder in own} | {
         entry.name: _as_builder(entry.load(), entry.name) for entry in entry_points(group="clbench.streams")
     }
 
 
 def stream(name: str) -> StreamBuilder:
-    """The stream called ``name``, the builder or function of ``path.py:name``, or what another library has by ``library:Name``."""
-    if found := library(name):
-        return found[0].stream(found[1])
+    """The stream called ``name``, the builder or function of ``path.py:name``, or the one of another library with ``library:Name``."""
+    if named := library(name):
+        return named[0].stream(named[1])
     if _is_path(name):
         return _as_builder(_from_file(name), name)
     if name not in streams():
@@ -117,31 +117,31 @@ def library(name: str) -> tuple[ModuleType, str] | None:
 
 
 def code(name: str) -> dict[str, str]:
-    """Digests of the code of a method or stream that is not clbench's: another one must not reuse old results.
+    """Digests of the code of a method or stream from outside clbench: changed code must not reuse old results.
 
-    Those of the file that ``path.py:Name`` lies in and of what it imports (``clbench.sources``), or the release of a ``library`` or of
-    the package that an entry point is in. Empty for other names.
+    For ``path.py:Name``, the digests of the file and of what it imports (``clbench.sources``); for a ``library``, or an entry point, the
+    release of the package. Empty for other names.
     """
-    if found := library(name):
-        return {name.partition(":")[0]: found[0].release()}
+    if named := library(name):
+        return {name.partition(":")[0]: named[0].release()}
     if _is_path(name):
         return sources.of_file(_file_of(name).as_posix(), _file_of(name))
     return sources.of_dotted(_entries()[name]) if name in _entries() else {}
 
 
 def source_digest(name: str) -> str | None:
-    """One digest of ``code``; None where there is none."""
+    """One digest of all of ``code``; None if that is empty."""
     return sources.digest(code(name))
 
 
 @cache
 def _entries() -> dict[str, str]:
-    """Where the methods and streams of other packages lie, ``package.module:object``, by name."""
+    """The methods and streams of other packages by name, as ``package.module:object``."""
     return {entry.name: entry.value for group in ("clbench.methods", "clbench.streams") for entry in entry_points(group=group)}
 
 
 def normal_name(name: str) -> str:
-    """A name as it stands in a spec: a path without ``./`` and the like, so that one file has one name in one folder."""
+    """A name in the form in which runs record it: a path without ``./`` and the like, so that a file has one name."""
     if not _is_path(name):
         return name
     path, _, attribute = name.rpartition(":")
@@ -170,7 +170,7 @@ def _is_path(name: str) -> bool:
 def _file_of(name: str) -> Path:
     path, _, attribute = name.rpartition(":")
     if not attribute or not path:
-        raise UserError(f"{name!r} names no object in the file: write {name}:Name.")
+        raise UserError(f"{name!r} names no object in a file: write {name}:Name.")
     if not Path(path).is_file():
         raise UserError(f"There is no file {path}: {name!r} must name an existing file and an object in it, ./file.py:Name.")
     return Path(path)
@@ -178,9 +178,9 @@ def _file_of(name: str) -> Path:
 
 def _from_file(name: str) -> Any:
     file, (_, _, attribute) = _file_of(name), name.rpartition(":")
-    found = code(name)
-    sources.refresh(found)
-    module = _load(file.resolve(), str(sources.digest(found)))
+    digests = code(name)
+    sources.refresh(digests)
+    module = _load(file.resolve(), str(sources.digest(digests)))
     if not hasattr(module, attribute):
         raise UserError(f"The file {file} has no {attribute!r}: name one of the objects that it defines.")
     return getattr(module, attribute)
@@ -188,47 +188,47 @@ def _from_file(name: str) -> Any:
 
 @cache
 def _load(file: Path, digest: str) -> ModuleType:
-    """The module in ``file``; ``digest`` is in the key of the cache: one that was edited, or needs one that was, is loaded anew."""
+    """The module in ``file``. ``digest`` is in the key of the cache: it changes after an edit of the module or of what it imports."""
     module = ModuleType(f"clbench_file_{file.stem}_{digest}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
     try:
-        # Compiled from the text: an import would take stale bytecode for a file edited twice within a second.
+        # Compiled from the text: an import would use stale bytecode for a file that was edited twice within a second.
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except UserError:
         raise
-    except Exception as error:  # importing runs other people's code: anything may come
+    except Exception as error:  # importing runs other people's code, which may raise anything
         raise UserError(f"The file {file} cannot be imported: {type(error).__name__}: {error}.") from error
     return module
 
 
-def _checked_method(found: Any, name: str) -> type[Method]:
-    if not (inspect.isclass(found) and issubclass(found, Method)):
-        raise UserError(f"{name!r} is no method: it must be a subclass of clbench.Method.")
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+def _checked_method(value: Any, name: str) -> type[Method]:
+    if not (inspect.isclass(value) and issubclass(value, Method)):
+        raise UserError(f"{name!r} is not a method: it must be a subclass of clbench.Method.")
+    if inspect.isabstract(value):
+        missing = ", ".join(sorted(value.__abstractmethods__))
         raise UserError(f"The method {name!r} is incomplete: it must define {missing}.")
     for attribute in ("name", "scenarios"):
-        if not hasattr(found, attribute):
+        if not hasattr(value, attribute):
             raise UserError(f"The method {name!r} must declare {attribute!r} in its class.")
-    return found
+    return value
 
 
-def _as_builder(found: Any, name: str) -> StreamBuilder:
-    """A builder, or a plain function as one under the given name: ``(data, *, tasks, seed) -> Stream``, or without ``data``."""
-    if isinstance(found, StreamBuilder):
-        return replace(found, build=_checked_stream(found.build, name))
-    if not callable(found):
-        raise UserError(f"{name!r} is no stream: it must be a function (data, *, tasks, seed) that returns a clbench.Stream.")
-    summary = (inspect.getdoc(found) or "").partition("\n")[0]
-    if _takes(found, tasks=1, seed=0) is None:  # it brings its own images
-        return StreamBuilder(name, _checked_stream(lambda _, **named: found(**named), name), summary, data=(), full_data=OWN_DATA)
-    if problem := _takes(found, None, tasks=1, seed=0):
-        raise UserError(f"{name!r} is no stream ({problem}): it must be a function (data, *, tasks, seed).")
-    return StreamBuilder(name, _checked_stream(found, name), summary)
+def _as_builder(value: Any, name: str) -> StreamBuilder:
+    """A builder, or a builder of that name for a function ``(data, *, tasks, seed) -> Stream``, with or without ``data``."""
+    if isinstance(value, StreamBuilder):
+        return replace(value, build=_checked_stream(value.build, name))
+    if not callable(value):
+        raise UserError(f"{name!r} is not a stream: it must be a function (data, *, tasks, seed) that returns a clbench.Stream.")
+    summary = (inspect.getdoc(value) or "").partition("\n")[0]
+    if _problem_with(value, tasks=1, seed=0) is None:  # it has its own images
+        return StreamBuilder(name, _checked_stream(lambda _, **named: value(**named), name), summary, data=(), full_data=OWN_DATA)
+    if problem := _problem_with(value, None, tasks=1, seed=0):
+        raise UserError(f"{name!r} is not a stream ({problem}): it must be a function (data, *, tasks, seed).")
+    return StreamBuilder(name, _checked_stream(value, name), summary)
 
 
-def _takes(function: Callable[..., Any], *positional: Any, **named: Any) -> str | None:
+def _problem_with(function: Callable[..., Any], *positional: Any, **named: Any) -> str | None:
     """Why ``function`` does not take these arguments; None if it does."""
     try:
         inspect.signature(function).bind(*positional, **named)
@@ -238,20 +238,20 @@ def _takes(function: Callable[..., Any], *positional: Any, **named: Any) -> str 
 
 
 def _checked_stream(build: Callable[..., Any], name: str) -> Callable[..., Stream]:
-    """``build``, with a sentence for whatever goes wrong in it, and for data sets that a run would name and it does not use."""
+    """``build``, with a ``UserError`` for any error in it, and for data sets that a run would name but the stream does not use."""
 
-    def built(*given: Any, tasks: int, seed: int) -> Stream:
-        given = tuple(watched(each) if isinstance(each, Dataset) else each for each in given)
+    def checked_build(*arguments: Any, tasks: int, seed: int) -> Stream:
+        arguments = tuple(watched(each) if isinstance(each, Dataset) else each for each in arguments)
         with sources.naming(f"The stream {name}"):
-            stream = build(*given, tasks=tasks, seed=seed)
+            stream = build(*arguments, tasks=tasks, seed=seed)
         if not isinstance(stream, Stream):
             raise UserError(f"{name!r} must return a clbench.Stream, not a {type(stream).__name__}.")
-        for each in given:
+        for each in arguments:
             if isinstance(each, Watched) and not each.used:
                 raise UserError(
                     f"The stream {name} uses no image of {each.name}, the data set that its runs would name: "
-                    "take the parameter for data out of its function if it brings its own."
+                    "remove the parameter for data from its function if it has its own images."
                 )
         return stream
 
-    return built
+    return checked_build

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a learner is told, and how its answers are scored.
+    """What information a learner gets, and how its answers are scored.
 
     The name follows from three questions: is the task given (G) or not (N) in training; given or not in inference; and are the
     labels shared (s) or unshared (u) across tasks. With the task given in both, sharing makes no difference (a model that predicts
     shared labels predicts unshared ones with the given task), so GG needs no third letter.
 
-    ``examples`` are the methods and task names that Table 1 lists; they take no part in comparison.
+    ``examples`` are the methods and task names that Table 1 lists; they are ignored in comparisons.
     """
 
     name: str

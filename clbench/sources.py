@@ -1,9 +1,9 @@
-"""Other people's code by digest: a file or a dotted name, with every module that it imports from outside installed packages.
+"""Digests of other people's code: of a file or a dotted name, and of every module that it imports from outside installed packages.
 
-Imports are read from the text, those inside functions too, and nothing is imported to find them. An installed package counts by its
-release (``torchvision 0.21.0``); the standard library and clbench itself do not count.
+Import statements are read from the text, also those inside functions; nothing is imported to find them. An installed package is represented
+by its release (``torchvision 0.21.0``); the standard library and clbench itself are left out.
 
-What is found is a mapping of names to digests: the file or module itself first, then the modules that it needs. ``digest`` makes one of it.
+Functions return digests by name: first the file or module itself, then the modules that it needs. ``digest`` combines them into one.
 """
 
 import ast
@@ -31,22 +31,22 @@ _HERE = Path(__file__).parent
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
 _imported: dict[str, str] = {}
-"""The digest of each module that was imported from outside installed packages, when it was."""
+"""The digest that each module from outside installed packages had when it was imported."""
 
 
 def of_file(name: str, file: Path) -> dict[str, str]:
     """The digests of a file, under ``name``, and of the modules that it needs."""
-    _look_anew()
+    _forget_files()
     needed = _closure(_imports(_text(file), ""))
     return {name: _of(file)} | {module: _of(path) for module, path in sorted(needed.items())}
 
 
 def of_dotted(name: str) -> dict[str, str]:
-    """The digests of the module of ``package.module:object`` and of those that it needs; for an installed package its release.
+    """The digests of the module of ``package.module:object`` and of the modules that it needs; for an installed package its release.
 
-    Empty for clbench's own, and for what cannot be found or read.
+    Empty for clbench itself, and for what cannot be found or read.
     """
-    _look_anew()
+    _forget_files()
     module = _module_of(name)
     if module is None:
         return _without_file(name)
@@ -58,35 +58,35 @@ def of_dotted(name: str) -> dict[str, str]:
     return _of_module(module)
 
 
-def digest(found: Mapping[str, str]) -> str | None:
-    """One digest of them all; of a file that needs no module its own. None if there are none."""
-    own, *others = found.items() if found else [("", None)]
+def digest(digests: Mapping[str, str]) -> str | None:
+    """One digest of all ``digests``; the only one as it is. None if there are none."""
+    first, *others = digests.items() if digests else [("", None)]
     if not others:
-        return own[1]
-    return _short(json.dumps([own[1], others]).encode())
+        return first[1]
+    return _short(json.dumps([first[1], others]).encode())
 
 
-def refresh(found: Mapping[str, str]) -> None:
-    """Have modules of ``found`` imported anew the next time if one of them was edited since it was imported."""
-    _look_anew()
-    specs = {name: spec for name in found if (spec := _find(name)) is not None and not _is_installed(name, spec)}
-    changed = any(_imported.get(name, found[name]) != found[name] for name in specs)
+def refresh(digests: Mapping[str, str]) -> None:
+    """Make Python import the modules of ``digests`` again if one of them was edited since it was imported."""
+    _forget_files()
+    specs = {name: spec for name in digests if (spec := _find(name)) is not None and not _is_installed(name, spec)}
+    changed = any(_imported.get(name, digests[name]) != digests[name] for name in specs)
     changed |= any(name in sys.modules and _touched(spec) for name, spec in specs.items() if name not in _imported)
-    # With one of them all: whatever imports an edited module holds it.
+    # If one was edited, all are removed: a module that imports it holds the old one.
     for name in {*_imported, *specs} if changed else specs.keys() - _imported.keys() - sys.modules.keys():
         sys.modules.pop(name, None)
-        # Python tells bytecode from stale bytecode by whole seconds only.
+        # Python detects stale bytecode by whole seconds only.
         if (spec := _find(name)) is not None and spec.cached is not None:
             with suppress(OSError):
                 Path(spec.cached).unlink(missing_ok=True)
     if changed:
         _imported.clear()
-    _imported.update({name: found[name] for name in specs})
+    _imported.update({name: digests[name] for name in specs})
 
 
 @contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Turn any error of other people's code into one sentence: ``what`` failed, in which line of which file, and why."""
+    """Turn any error of other people's code into a ``UserError``: ``what`` failed, in which line of which file, and why."""
     try:
         yield
     except UserError:
@@ -94,10 +94,10 @@ def naming(what: str) -> Iterator[None]:
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         files = [Path(frame.filename) for frame in frames]
-        own = [
+        outside = [
             frame for frame, file in zip(frames, files, strict=True) if not (_lies_in_package(file) or file.is_relative_to(_HERE))
         ]
-        place = (own or frames)[-1]
+        place = (outside or frames)[-1]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{what} failed in line {place.lineno} of {place.filename} ({reason}): correct it there.") from error
 
@@ -108,12 +108,12 @@ def _lies_in_package(file: Path) -> bool:
 
 
 def _touched(spec: ModuleSpec) -> bool:
-    """Whether a module's file was changed in this process's time: otherwise what somebody else imported is what lies there."""
+    """Whether a module's file was changed since this process began. If not, an imported module is the one in the file."""
     return spec.origin is not None and Path(spec.origin).stat().st_ctime >= psutil.Process().create_time()
 
 
 def _of_module(name: str) -> dict[str, str]:
-    """The digests of an importable module of no installed package, and of those that it needs."""
+    """The digests of an importable module outside installed packages, and of the modules that it needs."""
     spec = _find(name)
     if _is_installed(name, spec) or spec is None:
         return {}
@@ -122,8 +122,8 @@ def _of_module(name: str) -> dict[str, str]:
 
 
 def _without_file(name: str) -> dict[str, str]:
-    """The digest of what is in memory only, such as a script's or a notebook's own function."""
-    with suppress(Exception):  # an object of any kind, which may have no text
+    """The digest of code that is in memory only, such as a function of a script or a notebook."""
+    with suppress(Exception):  # an object of any kind, which may have no source text
         module = name.partition(":")[0]
         file = getattr(sys.modules[module], "__file__", None)
         if file:
@@ -133,8 +133,8 @@ def _without_file(name: str) -> dict[str, str]:
 
 
 def _closure(names: Iterable[str]) -> dict[str, Path]:
-    """The files of the modules of these names, of the packages that they are in, and of all that those import, by module."""
-    found: dict[str, Path] = {}
+    """The files of these modules, of their packages, and of all that they import, by module."""
+    files: dict[str, Path] = {}
     seen: set[str] = set()
     pending = list(names)
     while pending:
@@ -146,10 +146,10 @@ def _closure(names: Iterable[str]) -> dict[str, Path]:
                 continue
             seen.add(module)
             if spec.origin is not None and Path(spec.origin).is_file():
-                found[module] = Path(spec.origin)
+                files[module] = Path(spec.origin)
                 package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-                pending += _imports(_text(found[module]), package)
-    return found
+                pending += _imports(_text(files[module]), package)
+    return files
 
 
 def _prefixes(name: str) -> Iterator[str]:
@@ -160,31 +160,31 @@ def _prefixes(name: str) -> Iterator[str]:
 
 @lru_cache(maxsize=1024)
 def _imports(text: bytes, package: str) -> tuple[str, ...]:
-    """The dotted names in the import statements of a module of ``package``: modules, or objects in one."""
+    """The dotted names in the import statements of a module of ``package``: modules, or objects in modules."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError):  # an extension module, or a file that Python will refuse in its own words
+    except (SyntaxError, ValueError):  # an extension module, or a file that Python itself will refuse
         return ()
-    found: list[str] = []
+    names: list[str] = []
     for node in nodes:
         match node:
-            case ast.Import(names=names):
-                found += [each.name for each in names]
-            case ast.ImportFrom(module=module, names=names, level=level):
+            case ast.Import(names=aliases):
+                names += [alias.name for alias in aliases]
+            case ast.ImportFrom(module=module, names=aliases, level=level):
                 with suppress(ImportError):  # a relative import without a package
                     base = importlib.util.resolve_name("." * level + (module or ""), package)
-                    found += [base, *(f"{base}.{each.name}" for each in names)]
+                    names += [base, *(f"{base}.{alias.name}" for alias in aliases)]
             case ast.Call(
                 func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 with suppress(ImportError):
-                    found.append(importlib.util.resolve_name(name, package))
-    return tuple(found)
+                    names.append(importlib.util.resolve_name(name, package))
+    return tuple(names)
 
 
 def _module_of(name: str) -> str | None:
-    """The module in ``package.module:object`` or ``package.module.object``, None if there is none."""
+    """The module in ``package.module:object`` or ``package.module.object``; None if there is none."""
     module = None
     for each in _prefixes(name.partition(":")[0]):
         if _find(each) is None:
@@ -195,7 +195,7 @@ def _module_of(name: str) -> str | None:
 
 @cache
 def _find(name: str) -> ModuleSpec | None:
-    """Where a module would be imported from. ``importlib.util.find_spec`` would import the package that it is in."""
+    """The spec of a module, without an import: ``importlib.util.find_spec`` would import the package of the module."""
     parent, _, _ = name.rpartition(".")
     path = None
     if parent:
@@ -211,7 +211,7 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 def _is_installed(name: str, spec: ModuleSpec | None) -> bool:
-    """Whether a module is the standard library's, an installed package's or clbench's."""
+    """Whether a module belongs to the standard library, an installed package or clbench."""
     if name.partition(".")[0] == "clbench" or spec is None:
         return name.partition(".")[0] == "clbench"
     if spec.origin is None:  # a package without an __init__.py
@@ -230,8 +230,8 @@ def _text(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _look_anew() -> None:
-    """What is found and read is kept for one call from outside: modules of a project import each other again and again."""
+def _forget_files() -> None:
+    """Clear the caches of found and read files, which serve for one call: modules of a project import each other many times."""
     importlib.invalidate_caches()
     _find.cache_clear()
     _text.cache_clear()

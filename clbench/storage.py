@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clbench.errors import UserError
 
-# safetensors' names of the types that learned state has, in the order that it gives them.
+# The types of learned state by their names in safetensors, in the order of safetensors.
 _TYPES = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -33,19 +33,19 @@ def save(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file that ``save`` wrote, on the CPU. A ``UserError`` names a damaged or missing one."""
+    """The named tensors of a file that ``save`` wrote, on the CPU. A ``UserError`` if it is damaged or missing."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"The file {path} is damaged or gone ({error}): do its run again with --overwrite always.") from None
+        raise UserError(f"The file {path} is damaged or missing ({error}): do its run again with --overwrite always.") from None
 
 
 def file_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """The size in bytes of the file that ``save`` would write, reckoned without writing it.
+    """The size in bytes of the file that ``save`` would write, computed without writing it.
 
-    A safetensors file is 8 bytes, a JSON header padded to a multiple of 8, and the data.
+    A safetensors file consists of 8 bytes, a JSON header padded to a multiple of 8 bytes, and the data.
     """
-    # The data lie by type, the last of them first, then by name; the header names each tensor with its offsets.
+    # Tensors are sorted by type, from the last type to the first, then by name. The header has the offsets of each.
     kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
     header, offset = {}, 0
     for name in sorted(tensors, key=lambda name: (-_RANKS[kinds[name]], name)):

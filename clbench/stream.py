@@ -9,25 +9,24 @@ from torch import Tensor
 from clbench.errors import UserError
 
 ROWS_AHEAD = 2**20
-"""So many rows of batches are drawn at a time, 8 MB: those of millions of batches would fill the memory."""
-
+"""Number of rows that are drawn together (8 MB), because the rows of millions of batches would fill the memory."""
 
 MOST_TASKS = 100_000
-"""Of so many tasks the permutations alone take 0.6 GB, at 784 pixels each; the paper has 2,500."""
+"""The limit: the permutations of so many tasks, with 784 pixels each, take 0.6 GB. The paper has 2,500."""
 
 
 def unchanged(images: Tensor) -> Tensor:
-    """The identity view: a fresh copy, so that a learner can neither recognise nor spoil the data by its memory."""
+    """The identity view: a fresh copy, so that a learner can neither recognise images by their memory nor change the data."""
     return images.clone()
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images of one task. Tasks share ``images``; what is their own is the ``view`` of them.
+    """Labelled images of one task. Tasks share ``images``, and each has its own ``view`` of them.
 
-    ``images``: [n, *input_shape], float32 (or bytes, of which the ``view`` makes float32); ``labels``: int64, [n], counted from 0 within
+    ``images``: [n, *input_shape], float32 (or bytes, which the ``view`` converts to float32); ``labels``: int64 [n], counted from 0 within
     the task; ``view`` maps a batch of images to a batch of inputs of the same shape in fresh memory (a permutation of pixels, a rotation).
-    ``augment`` (training only) is applied to what a learner trains on, never to what it is asked about nor to ``whole``.
+    ``augment`` is applied to training batches only, not in ``whole``.
     """
 
     images: Tensor
@@ -43,9 +42,9 @@ class Split:
         return self.view(self.images[:limit]), self.labels[:limit].clone()
 
     def order(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """The rows of each batch, int64 [batch_size]: shuffled passes over the data, laid end to end, ``ROWS_AHEAD`` drawn at a time.
+        """The rows of each batch, int64 [batch_size]: shuffled passes over the data, one after another, ``ROWS_AHEAD`` drawn together.
 
-        A batch that is larger than the split repeats images, each as often as any other or once more.
+        A batch that is larger than the split repeats images: each equally often, or once more.
         """
         left = torch.empty(0, dtype=torch.int64)
         while updates:
@@ -58,9 +57,9 @@ class Split:
             updates -= whole
 
     def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, laid end to end."""
+        """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, one after another."""
         rows_draws = generator
-        if self.augment:  # augmentation is drawn after all the rows
+        if self.augment:  # random numbers for augmentation come after those for all rows
             rows_draws = torch.Generator().set_state(generator.get_state())
             for _ in self.order(updates, batch_size, generator):
                 pass
@@ -71,7 +70,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One task: what to learn from, what is asked, and a name for people (a learner never sees it)."""
+    """One task: images to learn from, images to ask about, and a name for people, which a learner never sees."""
 
     train: Split
     test: Split
@@ -87,7 +86,7 @@ class Stream:
     classes: int
     input_shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
-    """Sentences that whoever reads results on it must know. Runs keep and say them."""
+    """Sentences that readers of results on it must know. Runs record them and give them as warnings."""
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -99,14 +98,14 @@ class Stream:
         return iter(self.tasks)
 
     def to(self, device: torch.device) -> "Stream":
-        """The stream with its images and labels on ``device``; images that tasks share are moved once."""
+        """The stream with its images and labels on ``device``; tensors that tasks share are moved once."""
         moved: dict[int, Tensor] = {}
 
         def move(tensor: Tensor) -> Tensor:
             return moved.setdefault(id(tensor), tensor.to(device))
 
-        def split(part: Split) -> Split:
-            return replace(part, images=move(part.images), labels=move(part.labels))
+        def split(half: Split) -> Split:
+            return replace(half, images=move(half.images), labels=move(half.labels))
 
         tasks = [replace(task, train=split(task.train), test=split(task.test)) for task in self.tasks]
         return replace(self, tasks=tasks)
@@ -117,10 +116,10 @@ class StreamBuilder:
     """How a named stream is made: ``build(*datasets, tasks=…, seed=…)`` gives a ``Stream``.
 
     ``data`` names the data sets that it can be built from, the default first; several sets in one stream are joined by ``+``.
-    ``full_data`` is the one of the paper's protocol. A builder without ``data`` brings its own, which ``full_data`` names: it is called
-    with the data root instead of data sets, or, with ``any_folder``, with the folder below it that ``--data`` names. ``most_tasks`` is
-    the number of tasks that it has (None: any number), and ``usual_tasks`` how many are made of them unless a number is given (None: all,
-    or as many as the budget says). ``fixed`` says, where the seed changes nothing, why that is and what to use instead.
+    ``full_data`` is the data set of the paper's protocol. A builder without ``data`` has its own, named by ``full_data``: it gets the data
+    root instead of data sets, or, with ``any_folder``, the folder below it that ``--data`` names. ``most_tasks`` is the number of tasks
+    that it has (None: any number), and ``usual_tasks`` the number that is used if none is given (None: all, or that of the budget). If the
+    seed changes nothing, ``fixed`` says why, and what to use instead.
     """
 
     name: str
@@ -141,6 +140,6 @@ class StreamBuilder:
             raise UserError(f"The stream {self.name} has {self.most_tasks} tasks: ask for at most that many, not {tasks}.")
         if tasks > MOST_TASKS:
             raise UserError(
-                f"{tasks:,} tasks are too many, as a stream lies in memory with all its tasks: ask for at most {MOST_TASKS:,}."
+                f"{tasks:,} tasks are too many, because a stream is in memory with all its tasks: ask for at most {MOST_TASKS:,}."
             )
         return tasks

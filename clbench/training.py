@@ -1,7 +1,7 @@
-"""One training step for every method: forward, backward and the optimiser's update in a single function, compiled where that pays.
+"""One training step for every method: forward, backward and the optimiser's update in a single function, compiled if that pays.
 
-A method gives a pure loss of its trained tensors; what it trains may be weights, scores of a mask or rank-one vectors. The compiled step
-and the plain one do the same arithmetic in another order of operations, so that their results differ by rounding alone.
+A method provides its loss as a pure function of its trained tensors, which may be weights, scores of a mask or rank-one vectors. The
+compiled and the plain step do the same arithmetic in a different order of operations, so that their results differ by rounding only.
 """
 
 from __future__ import annotations  # as text: torch.compile cannot evaluate the annotations of an inner function
@@ -22,26 +22,26 @@ from clbench.networks import Work, channels_last
 
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors, dict[str, Any], Tensor, Tensor], tuple[Tensor, Tensors]]
-"""(trained, given, inputs, labels) -> (the loss, whatever else the forward pass computed, such as batch-norm statistics).
+"""(trained, given, inputs, labels) -> (the loss, other results of the forward pass, such as batch-norm statistics).
 
-``given`` is a dictionary of tensors, or of such dictionaries, that the loss needs and does not train.
+``given`` is a dictionary of tensors, or of such dictionaries, which the loss needs and does not train.
 """
 Effective = Callable[[Tensors, dict[str, Any]], Tensors]
-"""(trained, given) -> what the forward pass uses in the place of the trained tensors, such as masked weights, in types of its choice."""
+"""(trained, given) -> the tensors that the forward pass uses instead of the trained ones, such as masked weights, of any type."""
 Rule = Callable[[Tensor, Tensor, Tensors, Tensor, Tensor], None]
 """(parameter, gradient, slots, step number from 1, factor of the learning rate): updates parameter and slots in place."""
 
 COMPILE_SECONDS = 12
-"""What compiling a step costs, about, and a second more for each parameter tensor."""
+"""The time to compile a step, roughly, with one second more for each parameter tensor."""
 SAVED_SECONDS = 5e-9
-"""What a compiled step saves on a CPU, about, for each parameter and update."""
+"""The time that a compiled step saves on a CPU, roughly, for each parameter and update."""
 SAVED_BY_OUTPUT = 5e-10
-"""What it saves, about, for each number that a layer puts out: normalisation and activations are computed in one go."""
+"""The time that it saves, roughly, for each output value of a layer, because it merges normalisation and activations."""
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """An update rule and the names of the tensors that it keeps for each parameter, all 0 at first."""
+    """An update rule, and the names of its state tensors for each parameter, which begin at 0."""
 
     slots: tuple[str, ...]
     rule: Rule
@@ -102,16 +102,16 @@ def sgd(learning_rate: float, *, momentum: float = 0.0, weight_decay: float = 0.
 OPTIMISERS: dict[str, Callable[..., Optimiser]] = {"rmsprop": rmsprop, "adam": adam, "sgd": sgd}
 
 WARM_UP = 0.05
-"""The share of a task's updates in which the learning rate rises, where it does: the paper's 5 of 100 epochs."""
+"""The share of a task's updates in which the learning rate rises, if it does: the paper's 5 of 100 epochs."""
 
 
 def constant(done: float) -> float:
-    """The factor of a learning rate that stays what it is."""
+    """The factor of a constant learning rate."""
     return 1.0
 
 
 def cosine(done: float) -> float:
-    """The factor of a learning rate that falls to 0 along half a cosine, when so much of a task's updates is done, from 0 to 1."""
+    """The factor of a learning rate that falls to 0 along half a cosine; ``done`` is the share of the task's updates so far, 0 to 1."""
     return (1 + math.cos(math.pi * done)) / 2
 
 
@@ -144,37 +144,37 @@ def compiler_found() -> bool:
 
 
 def compiling_pays(updates: int, work: Work, batch_size: int) -> bool:
-    """Whether ``updates`` steps on a network gain more by a compiled step than compiling costs, if it can be done.
+    """Whether a compiled step saves more time in ``updates`` steps than compiling takes, and a compiler is there.
 
-    Depends on the work to be done and not on a measurement: equal runs must make equal decisions.
+    This depends on the amount of work, not on a measurement: equal runs must decide equally.
     """
     saved = work.parameters * SAVED_SECONDS + batch_size * work.outputs * SAVED_BY_OUTPUT
     return compiler_found() and updates * saved > COMPILE_SECONDS + work.tensors
 
 
 def product_type(device: torch.device) -> torch.dtype:
-    """The fastest type for matrix products on ``device``: bfloat16 where the processor multiplies it, else float32."""
+    """The fastest type for matrix products on ``device``: bfloat16 if the processor multiplies it in hardware, else float32."""
     if device.type != "cpu":
         return torch.bfloat16
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    features = torch.cpu.get_capabilities()
+    return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
 
 
 @cache
 def _scalar(value: float, device: torch.device) -> Tensor:
-    """A number as a tensor, so that a compiled step is not compiled anew for another number."""
+    """A number as a tensor, so that a compiled step is not compiled again for another number."""
     return torch.tensor(value, device=device)
 
 
 class Step:
     """A training step: ``step(trained, given, state, inputs, labels)`` updates ``trained`` and ``state`` in place.
 
-    Returns the loss before the update, detached, and what else the loss function computed. Matrix products are computed in
-    ``precision``, everything else in float32. With ``effective``, the loss is a function of what that makes of the trained tensors:
-    a step ends by making it for the next one, so that trained tensors are read and written once a step.
+    Returns the loss before the update, detached, and the other results of the loss function. Matrix products are computed in
+    ``precision``, everything else in float32. With ``effective``, the loss is a function of the tensors that ``effective`` computes from
+    the trained ones. Each step ends with computing them for the next one, so that trained tensors are read and written once in a step.
 
-    With ``own``, it is a step of several tasks at a time, and none has a part in another's: trained tensors, inputs and labels have a
-    leading dimension of tasks, as have those of ``given`` that ``own`` names, and so has all that is returned.
+    With ``own``, it is a step of several independent tasks together: trained tensors, inputs, labels and results have a leading dimension
+    of tasks, and so have the tensors of ``given`` that ``own`` names.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Step:
             one = grad_and_value(value, has_aux=True)
             if own is None:
                 return one(*arguments)
-            # By task inside, gradients inside that: the other way round the weights' gradients come transposed, and updates are slow.
+            # vmap outside, gradient inside: the other way round the gradients of weights come transposed, and updates are slow.
             by_task = {name: 0 if name in own else None for name in arguments[1]}
             return vmap(one, in_dims=(0, by_task, 0, 0))(*arguments)
 
@@ -225,7 +225,7 @@ class Step:
             return loss_value, rest
 
         if compiled:
-            # A last layer that grows with the tasks is compiled anew at each growth; PyTorch would give up at the eighth.
+            # A last layer that grows with the tasks is compiled again for each size; PyTorch would give up at the eighth.
             torch._dynamo.config.recompile_limit = 1000
         self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
         self._effective = effective
@@ -241,23 +241,23 @@ class Step:
 
 
 class TrainingState:
-    """What an optimiser keeps between the steps of one training: a count, and its slots for each trained tensor."""
+    """The optimiser's state between the steps of one training: a count, and its slots for each trained tensor."""
 
     def __init__(self, optimiser: Optimiser, trained: Tensors) -> None:
         device = next(iter(trained.values())).device if trained else None
         self.count = torch.zeros((), device=device)
         self.slots = optimiser.fresh(trained)
-        self.effective: Tensors | None = None  # made by the first step, follows from the trained tensors
+        self.effective: Tensors | None = None  # computed by the first step, from the trained tensors
 
     def tensors(self) -> Tensors:
-        """The state by name, to be kept on disk."""
-        named = {f"{name}.{slot}": tensor for name, kept in self.slots.items() for slot, tensor in kept.items()}
+        """The state by name, to be saved on disk."""
+        named = {f"{name}.{slot}": tensor for name, slots in self.slots.items() for slot, tensor in slots.items()}
         return named | {"count": self.count}
 
     def restore(self, tensors: Tensors) -> None:
-        """Take up what ``tensors`` gave."""
+        """Restore the state that ``tensors`` returned."""
         self.effective = None
         self.count.copy_(tensors["count"])
-        for name, kept in self.slots.items():
-            for slot, tensor in kept.items():
+        for name, slots in self.slots.items():
+            for slot, tensor in slots.items():
                 tensor.copy_(tensors[f"{name}.{slot}"])

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from clbench.layers import weights
 from clbench.method import Brief, Method, Prediction
-from clbench.networks import bare_twin, head_names, in_parts
+from clbench.networks import bare_twin, head_names, in_parts, weights
 from clbench.scenarios import GG
 from clbench.seeding import derive
 from clbench.stream import Split

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from clbench.layers import weights
 from clbench.method import Brief
+from clbench.networks import weights
 from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import Tensors, rmsprop

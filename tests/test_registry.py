@@ -165,7 +165,7 @@ def test_other_packages_add_methods_and_streams(monkeypatch: pytest.MonkeyPatch)
         assert registry.stream("elsewhere").summary == "One line."
         added["clbench.methods"][0].value = int
         registry.methods.cache_clear()
-        with pytest.raises(UserError, match="'other' is no method"):
+        with pytest.raises(UserError, match="'other' is not a method"):
             registry.methods()
     finally:
         registry.methods.cache_clear()
@@ -191,12 +191,12 @@ def test_a_relative_path_is_meant_from_where_one_is(method_file: Path, monkeypat
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("{file}", "names no object in the file: write .*my_method.py:Name"),
-        ("{file}:", "names no object in the file"),
+        ("{file}", "names no object in a file: write .*my_method.py:Name"),
+        ("{file}:", "names no object in a file"),
         ("{file}x.py:Constant", "There is no file .*x.py"),
         ("{file}:Constat", "The file .*my_method.py has no 'Constat'"),
-        ("{file}:NOTHING", "is no method: it must be a subclass of clbench.Method"),
-        ("{file}:torch", "is no method"),
+        ("{file}:NOTHING", "is not a method: it must be a subclass of clbench.Method"),
+        ("{file}:torch", "is not a method"),
         ("{file}:Unfinished", "is incomplete: it must define learned, observe, predict, restore"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_stream_of_one_file(stream_file: Path, make_data: Make) -> None:
     assert registry.stream(f"{stream_file}:built").most_tasks == 2
     with pytest.raises(UserError, match=r"must return a clbench\.Stream, not a list"):
         registry.stream(f"{stream_file}:wrong").build(make_data(), tasks=2, seed=0)
-    with pytest.raises(UserError, match="is no stream: it must be a function"):
+    with pytest.raises(UserError, match="is not a stream: it must be a function"):
         registry.stream(f"{stream_file}:NOTHING")
 
 
@@ -274,5 +274,5 @@ def test_a_method_whose_predict_has_parameters_need_not_check_them(method_file: 
 def test_a_function_that_makes_no_stream(tmp_path: Path) -> None:
     file = tmp_path / "wrong.py"
     file.write_text("def shift(images, by):\n    return images\n")
-    with pytest.raises(UserError, match=r"is no stream \(.*\): it must be a function \(data, \*, tasks, seed\)"):
+    with pytest.raises(UserError, match=r"is not a stream \(.*\): it must be a function \(data, \*, tasks, seed\)"):
         registry.stream(f"{file}:shift")

@@ -112,7 +112,7 @@ def test_an_installed_package_counts_by_its_release() -> None:
     assert sources.of_dotted("torch.nn:Linear") == {"torch": f"torch {torch.__version__}"}
     assert sources.digest(sources.of_dotted("torch.nn.Linear")) == f"torch {torch.__version__}"
     assert sources.of_dotted("os.path:join") == {}
-    assert networks.code("clbench.resnets:resnet_50") == {}
+    assert networks.code("clbench.networks.resnets:resnet_50") == {}
     assert networks.code("lenet-300-100") == {}
 
 

@@ -161,9 +161,9 @@ def table(
 
 def _complete(results: Path) -> "list[Run]":
     """All complete runs in the folder; a ``UserError`` if there is none."""
-    from clbench.engine.store import Run
+    from clbench.engine.store import runs_in
 
-    runs = [run for run in (Run(p.parent) for p in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    runs = [run for run in runs_in(results) if run.complete]
     if not runs:
         raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
     return runs

@@ -167,7 +167,7 @@ def _describe(name: str) -> dict[str, Any]:
 
 def _parameters_of(network: str) -> dict[str, Rows]:
     """A network's parameters for digits or, if it is not for those, images in colour, and which of them are masked; with 10 outputs."""
-    from clbench import layers, networks
+    from clbench import networks
 
     if network == networks.KNOWN[-1]:  # stands for all dotted names
         return {}
@@ -175,7 +175,7 @@ def _parameters_of(network: str) -> dict[str, Rows]:
         module = networks.seeded(networks.resolve(network, (1, 28, 28)), 10, 0)
     except UserError:
         module = networks.seeded(networks.resolve(network, (3, 224, 224)), 10, 0)
-    weights = layers.weights(module)
+    weights = networks.weights(module)
     rows = [
         {
             "parameter": name,

@@ -1,8 +1,7 @@
-"""Data sets: found under one data root in torchvision's layout, verified by checksum, never downloaded unasked.
+"""Data sets: files below one data root in torchvision's layout, verified by checksum, downloaded only on request.
 
-``load("mnist-5k")`` gives a ``Dataset``; ``status``, ``get`` and ``add`` are what ``clbench data`` calls. A new data
-set is a ``Source`` (its files' checksums, its licence, a function that reads it) in the module of its family, a
-neighbour of ``mnist.py``, and is named once in ``catalogue.py``.
+``load("mnist-5k")`` gives a ``Dataset``; ``clbench data`` calls ``status``, ``get`` and ``add``. To add a data set, write a ``Source`` (its
+files with checksums, its licence, a function that reads it) in a module beside ``mnist.py``, and list it in ``catalogue.py``.
 """
 
 from clbench.data.catalogue import SOURCES, Added, Status, add, data_root, get, load, status

@@ -1,4 +1,4 @@
-"""The data sets that clbench knows: load one, see what is there, download one, add files from a folder."""
+"""The data sets that clbench knows: load one, check which are there, download one, add files from a folder."""
 
 import difflib
 import hashlib
@@ -21,12 +21,12 @@ from clbench.data.source import DamagedData, File, MissingData, Source, opened
 from clbench.errors import UserError
 
 SOURCES: dict[str, Source] = {source.name: source for source in (MNIST_5K, MNIST, FASHION_MNIST, CIFAR_10, CIFAR_100)}
-"""Every data set by name. A new one is a ``Source``, in the file of its family, and a name here."""
+"""Every data set by name."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a data set can be read. ``problem`` is the sentence that says why not (empty where it can)."""
+    """Whether a data set can be read. ``problem`` is a sentence that says why not (empty if it can)."""
 
     source: Source
     state: Literal["present", "missing", "damaged"]
@@ -37,7 +37,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Added:
-    """A verified file that is in its place: the data set it belongs to, where it was found and where it now lies."""
+    """A verified file in its place: its data set, where it was found, and where it is now."""
 
     name: str
     origin: Path
@@ -47,7 +47,7 @@ class Added:
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """The folder that holds the data: ``root``, else the variable CLBENCH_DATA, else clbench/data in the cache folder.
 
-    The cache folder is the variable XDG_CACHE_HOME, or ``~/.cache`` where that is not set.
+    The cache folder is the variable XDG_CACHE_HOME, or ``~/.cache`` if that is not set.
     """
     if root := root or os.environ.get("CLBENCH_DATA"):
         return Path(root).expanduser()
@@ -64,20 +64,20 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def status(root: str | os.PathLike[str] | None = None) -> list[Status]:
-    """What is there of every data set, verified by checksum."""
+    """The status of every data set, verified by checksum."""
     return [_status(source, data_root(root)) for source in SOURCES.values()]
 
 
 def get(name: str, root: str | os.PathLike[str] | None = None) -> Status:
-    """Download a data set through torchvision, unless it is there; a damaged one is replaced.
+    """Download a data set with torchvision, unless it is there; a damaged one is replaced.
 
-    Raises ``UserError`` for an unknown name and where the download or the writing fails, and its kinds ``MissingData``
-    and ``DamagedData`` for a data set that is not downloaded but comes with a Python package.
+    Raises a ``UserError`` for an unknown name and if the download or the writing fails, and its kinds ``MissingData`` and ``DamagedData``
+    for a data set that comes with a Python package instead of a download.
     """
     source, root = _find(name), data_root(root)
-    found = _status(source, root)
-    if found.state == "present":
-        return found
+    status = _status(source, root)
+    if status.state == "present":
+        return status
     if source.torchvision:
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
@@ -89,12 +89,11 @@ def get(name: str, root: str | os.PathLike[str] | None = None) -> Status:
 
 
 def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Added]:
-    """Copy the files of known data sets from ``folder`` into the data root; returns those that are in their place now.
+    """Copy the files of known data sets from ``folder`` into the data root; returns all that are in their place now.
 
-    Files are looked for by name in ``folder`` and below it, compressed or not, and recognised by the checksum of their content, so that
-    it does not matter how they are laid out, nor what compressed them; in the data root they lie uncompressed. ``folder`` may be a file.
-    Raises ``DamagedData`` for files that have the name of a known one and another content (after all others have been added), and
-    ``UserError`` where nothing known was found.
+    Files are searched by name in ``folder`` and below it, compressed or not, and recognised by the checksum of their content, in any layout
+    and with any compression; in the data root they are uncompressed. ``folder`` may also be a file. Raises ``DamagedData`` for files that
+    have the name of a known file and other content (after all others are added), and ``UserError`` if no file is known.
     """
     folder, root = Path(folder).expanduser(), data_root(root)
     if not folder.exists():
@@ -142,7 +141,7 @@ def _find(name: str) -> Source:
 
 
 def _status(source: Source, root: Path) -> Status:
-    """What is there of a data set."""
+    """The status of a data set."""
     state: Literal["present", "missing", "damaged"] = "present"
     problem = ""
     try:
@@ -155,13 +154,13 @@ def _status(source: Source, root: Path) -> Status:
 
 
 def _download(source: Source, folder: str) -> None:
-    """Have torchvision download a data set into an empty folder."""
+    """Let torchvision download a data set into an empty folder."""
     try:
         getattr(import_torchvision().datasets, source.torchvision)(folder, download=True)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[-1]
         raise UserError(
-            f"cannot download {source.name}: {reason}; without a network, bring its files from elsewhere and add them "
+            f"cannot download {source.name}: {reason}; without a network, copy its files from another machine and add them "
             f"with `clbench data add FOLDER`"
         ) from error
 
@@ -176,7 +175,7 @@ def _md5(path: Path) -> str:
 
 
 def _place(origin: Path, path: Path, md5: str) -> None:
-    """Copy a file to its place, uncompressed and whole or not at all, unless it is there."""
+    """Copy a file to its place, uncompressed, completely or not at all, unless it is there."""
     if path.is_file() and _md5(path) == md5:
         return
     with _writing(path):
@@ -189,7 +188,7 @@ def _place(origin: Path, path: Path, md5: str) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a sentence."""
+    """Turn an error of the file system into a ``UserError``."""
     try:
         yield
     except OSError as error:

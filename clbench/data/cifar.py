@@ -1,9 +1,8 @@
 """CIFAR-10 and CIFAR-100: 50,000 and 10,000 colour images of 32 x 32 pixels, as Python pickles.
 
-A pickle may name any function to be called when it is read. These are read by an unpickler that knows how arrays, strings and
-containers are made and nothing else, so that nothing of a file is ever executed by clbench (torchvision, which downloads them, reads them
-with an ordinary one once their checksums agree). The checksums are those of torchvision's own tables
-(a test compares them).
+A pickle can call any function when it is read. clbench reads these files with an unpickler that makes arrays, strings and containers and
+nothing else, so that it never executes anything in a file. (torchvision, which downloads the files, reads them with an ordinary unpickler
+after their checksums agree.) The checksums are those of torchvision's own tables; a test compares them.
 """
 
 import _codecs
@@ -20,54 +19,53 @@ from clbench.data.source import DamagedData, File, Source
 
 SIDE = 32
 
-
 ARRAY = object()
-"""In the place of the class of arrays, which would make one of any memory if it were called."""
+"""Replaces the class of arrays, which would make an array of any memory if a file called it."""
 
 
 def _array(kind: object, shape: object, code: object) -> np.ndarray:
-    """An empty array, into which its bytes are read next."""
+    """An empty array, which is filled with its bytes next."""
     if kind is not ARRAY:
-        raise DamagedData("makes an array of something else, which was not loaded")
+        raise DamagedData("makes an object that is no array, and was not loaded")
     return np.empty(0, np.uint8)
 
 
 def _bytes(name: str, *_: object) -> np.dtype:
     """The type of bytes."""
     if name not in ("u1", "|u1", "uint8"):
-        raise DamagedData(f"holds an array of type {name}, which was not loaded")
+        raise DamagedData(f"holds an array of type {name}, and was not loaded")
     return np.dtype(np.uint8)
 
 
 class _Plain(pickle.Unpickler):
-    """Makes arrays of bytes, strings and containers, and refuses all else by name."""
+    """Makes arrays of bytes, strings and containers, and refuses everything else by name."""
 
     def find_class(self, module: str, name: str) -> Any:
         known: dict[str, Any] = {"ndarray": ARRAY, "dtype": _bytes, "_reconstruct": _array, "encode": _codecs.encode}
         if name not in known or module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs"):
-            raise DamagedData(f"holds a foreign object, {module}.{name}, which was not loaded")
+            raise DamagedData(f"holds a foreign object, {module}.{name}, and was not loaded")
         return known[name]
 
 
 def parse(content: bytes, what: str) -> dict[str, Any]:
-    """The dictionary in a pickle, nothing being executed; ``DamagedData`` says what is wrong with ``what`` if it is no such file."""
+    """The dictionary in a pickle, without executing anything. ``DamagedData`` says what is wrong with ``what`` if it is no such file."""
     try:
-        found = _Plain(io.BytesIO(content), encoding="latin1").load()
+        table = _Plain(io.BytesIO(content), encoding="latin1").load()
     except DamagedData as error:
         raise DamagedData(f"{what} {error}: replace the file.") from None
     except Exception as error:  # a damaged pickle raises anything
         raise DamagedData(f"{what} is no file of this data set ({type(error).__name__}: {error}): replace the file.") from None
-    if not isinstance(found, dict) or not isinstance(found.get("data"), np.ndarray):
+    if not isinstance(table, dict) or not isinstance(table.get("data"), np.ndarray):
         raise DamagedData(f"{what} holds no table of images: replace the file.")
-    return found
+    return table
 
 
 def read(source: Source, root: Path) -> Dataset:
-    """The data set whose ``files`` are those for training and, the last, the one for testing."""
+    """The data set of ``files``, of which the last is for testing and the others are for training."""
     labels = "fine_labels" if source.classes == 100 else "labels"
-    parts = [parse(content, file.path) for file, content in zip(source.files, source.contents(root), strict=True)]
-    images = [torch.from_numpy(part["data"]).view(-1, 3, SIDE, SIDE) for part in parts]
-    truths = [torch.tensor(part[labels]) for part in parts]
+    tables = [parse(content, file.path) for file, content in zip(source.files, source.contents(root), strict=True)]
+    images = [torch.from_numpy(table["data"]).view(-1, 3, SIDE, SIDE) for table in tables]
+    truths = [torch.tensor(table[labels]) for table in tables]
     return Dataset(
         source.name,
         torch.cat(images[:-1]),

@@ -17,7 +17,7 @@ def normalised(mean: tuple[float, ...], std: tuple[float, ...], images: Tensor) 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, split for training and testing once and for all.
+    """Labelled images, with a fixed split for training and testing.
 
     Images are uint8 tensors ``[n, channels, height, width]`` as published (0 to 255), labels are int64 tensors
     ``[n]`` from 0 to ``classes - 1``. ``mean`` and ``std`` hold a number per channel, for pixels scaled to 0..1;
@@ -34,7 +34,7 @@ class Dataset:
     std: tuple[float, ...]
 
     def inputs(self, images: Tensor) -> Tensor:
-        """What a network is fed: ``(images / 255 - mean) / std`` by channel, in float32.
+        """The inputs of a network: ``(images / 255 - mean) / std`` by channel, in float32.
 
         ``images`` is a uint8 tensor ``[..., channels, height, width]``; the result is a new tensor of that shape on the
         same device.
@@ -43,7 +43,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of a SHA-256 over the four tensors: they change with any pixel, label or split."""
+        """16 hexadecimal digits of a SHA-256 over the four tensors, which change with any pixel, label or split."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -52,7 +52,7 @@ class Dataset:
 
 
 class Watched(Dataset):
-    """A data set that knows whether anything asked for its images or labels."""
+    """A data set that records whether its images or labels were used."""
 
     used = False
 
@@ -62,9 +62,9 @@ class Watched(Dataset):
         return super().__getattribute__(name)
 
 
-Watched.__name__ = Dataset.__name__  # for errors in people's functions, which are given a Dataset
+Watched.__name__ = Dataset.__name__  # for errors in other people's functions, which get a Dataset
 
 
 def watched(data: Dataset) -> Watched:
-    """The same data set, watched from now on."""
+    """The same data set, which records its use from now on."""
     return Watched(**{field.name: getattr(data, field.name) for field in fields(data)})

@@ -1,9 +1,9 @@
-"""Trees of image files, as of ImageNet: ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``, read when they are needed.
+"""Folders of image files in the layout of ImageNet, ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``, read when they are needed.
 
-Tiny-ImageNet's own tree, with all of ``val`` in one folder and the classes in a list beside it, is read as it is published.
+Tiny-ImageNet's own layout, with all of ``val`` in one folder and a list of the classes beside it, is read as it is published.
 
-Images of any size are brought to one, in several processes: for testing the shorter side is scaled to 256/224 of it and the middle is cut
-out, for training a random part is scaled and mirrored at random (torchvision's usual transforms for ImageNet).
+Several processes transform images of any size to one size. For testing, the shorter side is scaled to 256/224 of it and the middle is cut
+out; for training, a random part is scaled, and mirrored at random (torchvision's usual transforms for ImageNet).
 """
 
 import hashlib
@@ -24,59 +24,59 @@ from clbench.errors import UserError
 from clbench.stream import Split
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
-PARTS = ("train", "val")
+HALVES = ("train", "val")
 LIST = "val_annotations.txt"
-"""Tiny-ImageNet's list: a line an image, the file's name, its class and a box around it, with tabs between them."""
+"""Tiny-ImageNet's list. Each line is for one image: file name, class and bounding box, separated by tabs."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORKERS = 4
-"""At most so many processes read images, and no more than there are processors."""
+"""The maximal number of processes that read images; never more than there are processors."""
 AT_A_TIME = 64
-"""Images that a process reads for testing before it hands them over."""
+"""Number of test images that a process reads as one batch."""
 
 
 def tree(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     """The training and the test files of each class, in order; a ``UserError`` says what is missing."""
-    parts = []
-    for name in PARTS:
+    halves = []
+    for name in HALVES:
         if not (folder / name).is_dir():
             raise MissingData(
-                f"There is no folder {folder / name}: a tree of images needs train/CLASS/ and val/CLASS/ with image files in them."
+                f"There is no folder {folder / name}: a folder of images needs train/CLASS/ and val/CLASS/ with image files in them."
             )
-        parts.append(_by_class(folder / name))
-    train, test = parts
+        halves.append(_by_class(folder / name))
+    train, test = halves
     if train.keys() != test.keys():
-        (odd, *_) = sorted(train.keys() ^ test.keys())
-        lacking = "val" if odd in train else "train"
-        raise UserError(f"The class {odd} of {folder} has no images in {lacking}/: every class needs some in both.")
+        (unmatched, *_) = sorted(train.keys() ^ test.keys())
+        empty = "val" if unmatched in train else "train"
+        raise UserError(f"The class {unmatched} of {folder} has no images in {empty}/: every class needs some in both.")
     return {name: (train[name], test[name]) for name in train}
 
 
-def _by_class(part: Path) -> dict[str, list[Path]]:
-    """The image files of each class of a half of a tree, in order: by its list where it has one, else by folders."""
-    found: dict[str, list[Path]] = {}
-    if (part / LIST).exists():
-        for line in (part / LIST).read_text().splitlines():
+def _by_class(half: Path) -> dict[str, list[Path]]:
+    """The image files of each class of a half, in order: by its list if it has one, else by folders."""
+    files: dict[str, list[Path]] = {}
+    if (half / LIST).exists():
+        for line in (half / LIST).read_text().splitlines():
             file, _, rest = line.partition("\t")
-            found.setdefault(rest.partition("\t")[0], []).append(part / "images" / file)
-        return {name: sorted(found[name]) for name in sorted(found)}
-    for each in sorted(path for path in part.iterdir() if path.is_dir() and not _hidden(path, part)):
-        files = sorted(path for path in each.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, part))
-        if files:
-            found[each.name] = files
-    return found
+            files.setdefault(rest.partition("\t")[0], []).append(half / "images" / file)
+        return {name: sorted(files[name]) for name in sorted(files)}
+    for folder in sorted(path for path in half.iterdir() if path.is_dir() and not _hidden(path, half)):
+        images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, half))
+        if images:
+            files[folder.name] = images
+    return files
 
 
-def _hidden(path: Path, part: Path) -> bool:
-    """Whether the name of ``path``, or of a folder between it and ``part``, begins with a dot, as what file managers and editors leave."""
-    return any(name.startswith(".") for name in path.relative_to(part).parts)
+def _hidden(path: Path, half: Path) -> bool:
+    """Whether ``path``, or a folder between it and ``half``, begins with a dot, like the files that file managers and editors leave."""
+    return any(name.startswith(".") for name in path.relative_to(half).parts)
 
 
 def manifest(folder: Path) -> str | None:
-    """A digest of the image files of a tree, by their names in it, sizes and times of change. None if there is no such folder."""
+    """A digest of the names, sizes and times of change of the image files below a folder. None if there is no such folder."""
     if not folder.is_dir():
         return None
     root = os.fspath(folder)
-    files = sorted(file for part in PARTS for file in _statuses(os.path.join(root, part)))
+    files = sorted(file for half in HALVES for file in _statuses(os.path.join(root, half)))
     lines = (f"{path.removeprefix(root).replace(os.sep, '/')} {size} {time}\n" for path, size, time in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
@@ -98,7 +98,7 @@ def _statuses(folder: str) -> Iterator[tuple[str, int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Image files in the place of a tensor of images: ``len``, a slice or rows of it, and the device that they are to be on."""
+    """Image files that replace a tensor of images: they have a length, slices and rows, and the device for the inputs."""
 
     paths: Sequence[Path]
     side: int
@@ -108,11 +108,11 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, rows: slice | Tensor) -> "ImageFiles":
-        chosen = self.paths[rows] if isinstance(rows, slice) else [self.paths[row] for row in rows.tolist()]
-        return replace(self, paths=chosen)
+        paths = self.paths[rows] if isinstance(rows, slice) else [self.paths[row] for row in rows.tolist()]
+        return replace(self, paths=paths)
 
     def to(self, device: torch.device) -> "ImageFiles":
-        """The same files, to be read to ``device``."""
+        """The same files, with inputs on ``device``."""
         return replace(self, device=device)
 
 
@@ -121,23 +121,23 @@ class FileSplit(Split):
     """Labelled image files of one task: a ``Split`` whose images are read when they are needed."""
 
     def whole(self, limit: int | None = None) -> tuple[Tensor, Tensor]:
-        """All inputs, as for testing, and labels in a fixed order; the first ``limit`` of them."""
+        """All inputs (the first ``limit``), transformed as for testing, and their labels, in a fixed order."""
         files: Any = self.images[:limit]
         chunks = [list(range(first, min(first + AT_A_TIME, len(files)))) for first in range(0, len(files), AT_A_TIME)]
         inputs = list(_read(files, [[(row, None) for row in chunk] for chunk in chunks]))
         return torch.cat(inputs), self.labels[:limit].clone()
 
     def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """As ``Split.batches``, each image a random part of itself."""
+        """As ``Split.batches``, with a random part of each image."""
         rows = torch.stack(list(self.order(updates, batch_size, generator)))
         seeds = torch.randint(2**62, rows.shape, generator=generator)
-        wanted = [list(zip(some.tolist(), own.tolist(), strict=True)) for some, own in zip(rows, seeds, strict=True)]
-        for some, inputs in zip(rows, _read(self.images, wanted), strict=True):
-            yield inputs, self.labels[some.to(self.labels.device)]
+        requests = [list(zip(*(tensor.tolist() for tensor in batch), strict=True)) for batch in zip(rows, seeds, strict=True)]
+        for batch_rows, inputs in zip(rows, _read(self.images, requests), strict=True):
+            yield inputs, self.labels[batch_rows.to(self.labels.device)]
 
 
 class _Decoded(Dataset):
-    """Inputs by (row, seed of the random part, or None for the middle); a sentence where a file cannot be read."""
+    """Inputs by (row, seed of the random part, or None for the middle); an error message if a file cannot be read."""
 
     def __init__(self, files: ImageFiles) -> None:
         transforms = import_torchvision().transforms
@@ -148,10 +148,10 @@ class _Decoded(Dataset):
         )
         self.part = transforms.Compose([transforms.RandomResizedCrop(files.side), transforms.RandomHorizontalFlip(), *last])
 
-    def __getitem__(self, wanted: tuple[int, int | None]) -> Tensor | str:
+    def __getitem__(self, request: tuple[int, int | None]) -> Tensor | str:
         from PIL import Image
 
-        row, seed = wanted
+        row, seed = request
         try:
             with Image.open(self.files.paths[row]) as picture:
                 image = as_rgb(picture)
@@ -167,9 +167,9 @@ class _Decoded(Dataset):
 
 
 def as_rgb(picture: Any) -> Any:
-    """A picture of Pillow's with three channels of 8 bits; a ``UserError`` where it is not known how bright its values are.
+    """A picture of Pillow with three channels of 8 bits; a ``UserError`` if the range of its values is unknown.
 
-    Grey values of 16 bits are scaled to 8, where Pillow would cut them off at 255. Transparency is left out, as torchvision does.
+    Grey values of 16 bits are scaled to 8 bits (Pillow would cut them off at 255). Transparency is dropped, as in torchvision.
     """
     from PIL import Image
 
@@ -181,12 +181,12 @@ def as_rgb(picture: Any) -> Any:
     return picture.convert("RGB")
 
 
-def _read(files: Any, wanted: list[list[tuple[int, int | None]]]) -> Iterator[Tensor]:
-    """The inputs [n, 3, side, side] of each list of rows, read ahead by other processes."""
-    total = sum(map(len, wanted))
-    workers = min(WORKERS, os.cpu_count() or 1, len(wanted)) if total > AT_A_TIME else 0
+def _read(files: Any, batches: list[list[tuple[int, int | None]]]) -> Iterator[Tensor]:
+    """The inputs [n, 3, side, side] of each batch of rows and seeds, read ahead by other processes."""
+    total = sum(map(len, batches))
+    workers = min(WORKERS, os.cpu_count() or 1, len(batches)) if total > AT_A_TIME else 0
     loader = DataLoader(
-        _Decoded(files), batch_sampler=wanted, num_workers=workers, collate_fn=_gathered, generator=torch.Generator()
+        _Decoded(files), batch_sampler=batches, num_workers=workers, collate_fn=_gathered, generator=torch.Generator()
     )
     for inputs in loader:
         if isinstance(inputs, str):
@@ -195,15 +195,15 @@ def _read(files: Any, wanted: list[list[tuple[int, int | None]]]) -> Iterator[Te
 
 
 def _gathered(samples: list[Tensor | str]) -> Tensor | str:
-    """A batch of inputs, or the first sentence about a file that could not be read."""
+    """A batch of inputs, or the first error message about a file that cannot be read."""
     problem = next((sample for sample in samples if isinstance(sample, str)), None)
     return problem or torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
 
 
 def file_split(files: Sequence[Path], labels: Sequence[int], side: int) -> FileSplit:
     """Image files as a split."""
-    return FileSplit(ImageFiles(files, side), torch.tensor(labels), _as_they_are)  # type: ignore[arg-type]
+    return FileSplit(ImageFiles(files, side), torch.tensor(labels), _identity)  # type: ignore[arg-type]
 
 
-def _as_they_are(images: Any) -> Any:
+def _identity(images: Any) -> Any:
     return images

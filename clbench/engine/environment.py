@@ -1,4 +1,4 @@
-"""What a run is done with: versions, git commit, machine."""
+"""The software and the machine of a run."""
 
 import platform
 import subprocess
@@ -11,12 +11,12 @@ from clbench.engine import processor
 
 
 def environment() -> dict[str, Any]:
-    """What a run is done with: versions, git commit (and whether the tree was changed), machine, and how its cores are used now."""
-    return _lasting() | processor.record()
+    """Versions of packages, git commit (and whether files were changed since), machine, and the present use of its cores."""
+    return _fixed() | processor.record()
 
 
 @cache
-def _lasting() -> dict[str, Any]:
+def _fixed() -> dict[str, Any]:
     packages = {}
     for name in ("clbench", "torch", "torchvision", "numpy", "pandas", "scipy"):
         try:
@@ -34,10 +34,10 @@ def _lasting() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout that clbench lies in; None where it lies in none."""
+    """The output of git in the checkout of clbench; None if there is none."""
     try:
-        where = Path(__file__).parent
-        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        folder = Path(__file__).parent
+        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+        return result.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

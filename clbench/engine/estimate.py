@@ -1,4 +1,4 @@
-"""What a run would cost, measured on a few updates of it."""
+"""The cost of a run, estimated from a few of its updates."""
 
 import time
 from collections import deque
@@ -25,7 +25,7 @@ PROBED_IMAGES = 512
 
 @dataclass(frozen=True)
 class Estimate:
-    """Predicted seconds to train and to answer, peak resident memory, and the bytes of the state at the end."""
+    """Predicted seconds to train and to answer, peak resident memory, and bytes of the state at the end."""
 
     run: str
     train_seconds: float
@@ -35,23 +35,23 @@ class Estimate:
     progress_bytes: float
 
     def record(self) -> dict[str, Any]:
-        """The estimate as JSON knows it."""
+        """The estimate for JSON."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """The estimate in words."""
+        """The estimate as a part of a sentence."""
         return (
             f"about {_duration(self.train_seconds)} to train and {_duration(self.eval_seconds)} to answer, "
             f"{self.memory_bytes / 1e9:.2f} GB of memory, {self.stored_bytes / 1e6:.2f} MB stored to predict "
-            f"and {self.progress_bytes / 1e6:.2f} MB more to go on"
+            f"and {self.progress_bytes / 1e6:.2f} MB more to resume"
         )
 
 
 def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     """Predict a job's cost from a few updates of its first tasks and a few answers.
 
-    Time to train and bytes are taken to grow with the number of tasks as they do over the first two, the time of an answer with the
-    number of tasks learned likewise. Asks that will share a pass are counted each by itself.
+    Training time, bytes, and the time of an answer are extrapolated linearly from the first two tasks. Asks that will share a pass are
+    counted separately.
     """
     learn = job.learn
     stream = build_stream(learn, data_root, device)
@@ -60,8 +60,8 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
     tell((*job.notes, *stream.notes, *method.notes(learn.tasks, learn.updates)))
     probe = Schedule(min(PROBED_UPDATES, learn.updates), learn.batch_size, learn.seeds.training)
     probed = range(min(PROBED_TASKS, learn.tasks))
-    once = replace(probe, updates=1)
-    deque(teach_together(method, stream, probed, once), maxlen=0)  # what happens once (allocation, compilation) is not counted
+    warm_up = replace(probe, updates=1)
+    deque(teach_together(method, stream, probed, warm_up), maxlen=0)  # allocation and compilation happen once and are not counted
     method = build_method(learn, job.scenario, stream, device)
     seconds, answers, stored, progress = [], [], [], []
     for taught in teach_together(method, stream, probed, probe):
@@ -70,14 +70,14 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
         stored.append(taught.stored_bytes)
         progress.append(storage.file_bytes(method.progress()))
     per_task = float(np.mean(seconds)) * learn.updates / probe.updates
-    stored_at_end = _grown(stored, learn.tasks)
+    stored_at_end = _extrapolated(stored, learn.tasks)
     return Estimate(
         run=learn.hash,
         train_seconds=per_task * learn.tasks,
-        eval_seconds=float(sum(c * _grown([sum(a) for a in answers], c) for c in job.checkpoints)),
+        eval_seconds=float(sum(c * _extrapolated([sum(a) for a in answers], c) for c in job.checkpoints)),
         memory_bytes=psutil.Process().memory_info().rss + stored_at_end,
         stored_bytes=stored_at_end,
-        progress_bytes=_grown(progress, learn.tasks),
+        progress_bytes=_extrapolated(progress, learn.tasks),
     )
 
 
@@ -91,8 +91,8 @@ def _answer_seconds(method: Method, stream: Stream, ask: Ask, index: int) -> flo
     return (time.perf_counter() - began) / (index + 1) * images / min(images, PROBED_IMAGES)
 
 
-def _grown(values: list[float] | list[int], tasks: int) -> float:
-    """The value after ``tasks`` tasks on the straight line through those after 1 and 2."""
+def _extrapolated(values: list[float] | list[int], tasks: int) -> float:
+    """The value after ``tasks`` tasks, on the straight line through the values after 1 and 2."""
     slope = max(0.0, float(values[-1] - values[0])) / max(1, len(values) - 1)
     return float(values[0]) + slope * (tasks - 1)
 

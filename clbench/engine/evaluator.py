@@ -1,8 +1,8 @@
 """The one loop: teach a method every task of a stream once, and ask it any number of questions at chosen checkpoints.
 
-The taxonomy is enforced by construction. Where the task is not given in inference, ``predict`` gets none, and the tasks are asked in
-an order that the learner cannot know; where it is not given in training, the learner sees batches and nothing else. Every ask is put
-to a copy of the learner, so that asking leaves no trace and an ask that gives the task tells nothing to one that withholds it.
+The taxonomy is enforced by construction. If the task is not given in inference, ``predict`` gets no task, and the tasks are asked about in
+an order that the learner cannot know. If it is not given in training, the learner sees batches and nothing else. Every ask is put to a copy
+of the learner: asking leaves no trace, and an ask that gives the task reveals nothing to an ask that does not.
 """
 
 import copy
@@ -28,24 +28,24 @@ from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
 
 LOSSES_PER_TASK = 10
-"""Training losses are kept as this many means a task."""
+"""Number of mean training losses that are recorded for each task."""
 
 MATCHING_IMAGES = 1024
-"""So many training images of each task say which of a learner's own components stands for it."""
+"""Number of training images of each task that decide which of a learner's own components stands for the task."""
 
 ABOUT = ("images", "sample")
-"""The settings of an ask that say which test images it is about."""
+"""The settings of an ask that select its test images."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A question put to what was learned: a scenario's inference side, and keyword parameters of the method's ``predict``.
+    """A question to a trained method: the inference side of a scenario, and keyword parameters of the method's ``predict``.
 
-    ``images``: how many test images of each task are asked about, from the first on (None: all of them). ``sample``: instead, that many of
-    each, others of each task: all of them in turn, so that tasks that share images are not all asked about the same few. ``version``: that
-    of the method's answers (``Method.ask_version``): what an earlier version answered was another question.
+    ``images``: the number of test images of each task, from the first on (None: all). ``sample``: instead, that many images, different ones
+    for each task, taken in turn from all of them, so that tasks that share images are not all asked about the same few. ``version``: the
+    version of the method's answers (``Method.ask_version``); an ask to an earlier version is another ask.
     """
 
     scenario: Scenario
@@ -56,12 +56,12 @@ class Ask:
 
     @property
     def label(self) -> str:
-        """The ask in one line, the same for equal asks: the key of its rows in a run's tables."""
+        """The ask in one line, equal for equal asks: the key of its rows in a run's tables."""
         return " ".join([self.scenario.name, *(f"{key}={value}" for key, value in self.settings.items())])
 
     @property
     def settings(self) -> dict[str, str]:
-        """All that it says but its scenario, as texts in the order of their names. What it leaves out is left out."""
+        """All that it says except its scenario, as texts ordered by name. What is not set is left out."""
         about = {key: getattr(self, key) for key in ABOUT if getattr(self, key) is not None}
         given = {**self.parameters, **about, **({} if self.version == 1 else {"version": self.version})}
         return {key: str(given[key]) for key in sorted(given)}
@@ -71,7 +71,7 @@ class Ask:
 class Schedule:
     """How a task is taught: ``updates`` batches of exactly ``batch_size`` images, in an order drawn from ``seed``.
 
-    ``on_divergence``: whether teaching stops where training diverges, with a ``Diverged``, or goes on and marks the task.
+    ``on_divergence``: if training diverges, ``stop`` raises a ``Diverged``, and ``mark`` continues and marks the task.
     """
 
     updates: int
@@ -82,10 +82,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Taught:
-    """A task was taught: the number of tasks learned so far, the seconds it took, and the mean losses of each tenth of it.
+    """The event that a task was taught: the number of tasks learned so far, its seconds, and the mean loss of each tenth of its updates.
 
-    Of tasks that were taught at a time each counts an equal share of the seconds. ``stored_bytes``: the size of what was learned so far, as
-    a file; ``diverged``: where the task's training did, if so.
+    Tasks that are taught together share their seconds equally. ``stored_bytes``: the size in bytes of a file with everything learned so
+    far; ``diverged``: where the training of the task diverged, or None.
     """
 
     learned: int
@@ -99,10 +99,10 @@ class Taught:
 class Score:
     """The answers to one ask about one task after ``learned`` tasks. Accuracies run from 0 to 1.
 
-    ``task_accuracy`` is None where no task is inferred, and so is ``decisions``, how often it was decided (``Method.decisions``).
-    ``inferred`` counts the images by the task (in NNs: by the component of the learner) that was inferred for them; in NNs
-    ``task_accuracy`` counts the component that most training images of the task go to, no two tasks having the same. ``seconds`` is the
-    time that the answer took, or an equal share of it where several asks were answered in one pass (``Method.shared_pass``).
+    ``task_accuracy`` and ``decisions`` (the number of decisions about the task, ``Method.decisions``) are None if no task is inferred.
+    ``inferred`` counts images by their inferred task; in NNs, by the component of the learner. There, ``task_accuracy`` counts as correct
+    the component to which most training images of the task go, a different one for each task. ``seconds`` is the time of the answer, or an
+    equal share of it if several asks were answered in one pass (``Method.shared_pass``).
     """
 
     learned: int
@@ -121,46 +121,46 @@ def evaluate(
 ) -> Iterator[Taught | Score]:
     """Teach ``method`` every task of ``stream`` in turn; at each checkpoint put every ask to it on all tasks so far.
 
-    ``checkpoints`` are numbers of tasks learned. ``start`` tasks are taken as learned already (a restored method goes on from there).
-    Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task). Between the tasks of a group that is taught at a
-    time (``Method.tasks_at_once``) the method can be asked, but not be restored to go on.
+    ``checkpoints`` are numbers of tasks learned. ``start``: the number of tasks that the method has learned already (a restored method).
+    Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task). Between the tasks of a group that is taught
+    together (``Method.tasks_at_once``) the method can be asked, but training cannot be resumed there.
     """
     stream = checked(stream)
     at_once = tasks_at_once(method)
     learned = start
     while learned < len(stream):
-        # By whole groups from the first task on, wherever this begins: what is learned depends neither on that nor on checkpoints.
+        # Groups are counted from the first task, so that results depend neither on ``start`` nor on checkpoints.
         group = range(learned, min(learned + at_once - learned % at_once, len(stream)))
         for taught in teach_together(method, stream, group, schedule):
             yield taught
             learned = taught.learned
             if learned in checkpoints:
-                for together in passes(method, asks):
-                    yield from examine(method, stream, together, learned)
+                for asks_of_pass in passes(method, asks):
+                    yield from examine(method, stream, asks_of_pass, learned)
 
 
 def tasks_at_once(method: Method) -> int:
-    """How many tasks are taught at a time: one, unless the scenario gives the task in training."""
+    """The number of tasks that are taught together: one, unless the scenario gives the task in training."""
     return method.tasks_at_once if method.brief.scenario.task_given_in_training else 1
 
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
-    """Teach one task; its beginning, number and end are told only where the scenario gives the task in training."""
-    told = method.brief.scenario.task_given_in_training
+    """Teach one task. The method learns its number, beginning and end only if the scenario gives the task in training."""
+    task_given = method.brief.scenario.task_given_in_training
     losses = Losses((index,), method.brief.classes, stop=schedule.on_divergence == "stop")
     began = time.perf_counter()
-    if told:
+    if task_given:
         method.begin_task(index, schedule.updates)
     for inputs, labels in _batches(task, index, schedule):
         losses.add(method.observe(inputs, labels))
-    losses.look()
-    if told:
+    losses.check()
+    if task_given:
         method.end_task(replace(task.train, augment=None))
     return _taught(method, index, time.perf_counter() - began, losses)
 
 
 def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:
-    """Teach the tasks of ``group``, at a time if they are as many as the method takes; they end one after another."""
+    """Teach the tasks of ``group``: together if their number is ``tasks_at_once``, else one by one. They end one after another."""
     if not len(group) == tasks_at_once(method) > 1:
         for index in group:
             yield teach(method, stream[index], index, schedule)
@@ -169,9 +169,9 @@ def teach_together(method: Method, stream: Stream, group: range, schedule: Sched
     method.begin_tasks(group, schedule.updates)
     losses = Losses(group, method.brief.classes, stop=schedule.on_divergence == "stop")
     for batch in zip(*(_batches(stream[index], index, schedule) for index in group), strict=True):
-        inputs, labels = (torch.stack(parts) for parts in zip(*batch, strict=True))
+        inputs, labels = (torch.stack(tensors) for tensors in zip(*batch, strict=True))
         losses.add(method.observe_tasks(inputs, labels))
-    losses.look()
+    losses.check()
     share = (time.perf_counter() - began) / len(group)
     for index in group:
         began = time.perf_counter()
@@ -180,43 +180,43 @@ def teach_together(method: Method, stream: Stream, group: range, schedule: Sched
 
 
 def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taught:
-    learned = method.learned()  # once, for both: it may be a copy of much
-    losses.look_at(learned, index)
+    learned = method.learned()  # called once, because it may copy large tensors
+    losses.check_learned(learned, index)
     size = storage.file_bytes(learned)
-    return Taught(index + 1, seconds, losses.means(index, LOSSES_PER_TASK), size, losses.found.get(index))
+    return Taught(index + 1, seconds, losses.means(index, LOSSES_PER_TASK), size, losses.divergences.get(index))
 
 
 def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of a task; a ``UserError`` if a split with an order of its own brings others than the schedule says."""
-    brought = 0
+    """The batches of a task; a ``UserError`` if a split with its own order does not give the batches of the schedule."""
+    batches = 0
     for inputs, labels in task.train.batches(schedule.updates, schedule.batch_size, generator(schedule.seed, "batches", index)):
-        brought += 1
-        if not len(inputs) == len(labels) == schedule.batch_size or brought > schedule.updates:
+        batches += 1
+        if not len(inputs) == len(labels) == schedule.batch_size or batches > schedule.updates:
             raise UserError(
-                f"Batch {brought} of the task {task.name} has {len(inputs)} images and {len(labels)} labels, where {schedule.updates} "
-                f"batches of {schedule.batch_size} were asked for: correct the order or batches of its training split."
+                f"Batch {batches} of the task {task.name} has {len(inputs)} images and {len(labels)} labels, and the run needs "
+                f"{schedule.updates} batches of {schedule.batch_size}: correct the order or batches of its training split."
             )
         yield inputs, labels
-    if brought != schedule.updates:
+    if batches != schedule.updates:
         raise UserError(
-            f"The task {task.name} brought {brought} batches, not the {schedule.updates} asked for: correct the order or batches of its "
+            f"The task {task.name} gave {batches} batches, and the run needs {schedule.updates}: correct the order or batches of its "
             "training split."
         )
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
-    """The asks in parts that are put at once: those that share a pass (``Method.shared_pass``) and their images, and others alone."""
-    parts: dict[Any, list[Ask]] = {}
+    """The asks by pass: those that share a pass (``Method.shared_pass``) and their images together, every other alone."""
+    groups: dict[Any, list[Ask]] = {}
     for number, ask in enumerate(asks):
         name = None if ask.scenario.task_given_in_inference else method.shared_pass(**ask.parameters)
-        parts.setdefault(number if name is None else (name, ask.sample), []).append(ask)
-    return [tuple(part) for part in parts.values()]
+        groups.setdefault(number if name is None else (name, ask.sample), []).append(ask)
+    return [tuple(group) for group in groups.values()]
 
 
 def examine(method: Method, stream: Stream, asks: Sequence[Ask], learned: int) -> list[Score]:
-    """Put asks that share a pass to a copy of ``method`` on each of the first ``learned`` tasks, in an order unknown to it.
+    """Put asks that share a pass to a copy of ``method``, on each of the first ``learned`` tasks, in an order unknown to it.
 
-    The scores come by ask and then by task. The time of the pass is shared equally.
+    The scores are ordered by ask, then by task. The asks share the time of the pass equally.
     """
     by_task = _of_each_task(method, learned, lambda examinee, task: _scores(examinee, stream[task], task, asks, learned))
     return [
@@ -227,18 +227,18 @@ def examine(method: Method, stream: Stream, asks: Sequence[Ask], learned: int) -
 
 
 def _with_task_accuracy(method: Method, stream: Stream, ask: Ask, scores: Sequence[Score]) -> Sequence[Score]:
-    """One ask's scores of all tasks so far; where the learner numbers its components itself, those are matched to tasks."""
+    """The scores of one ask on all tasks so far. If the learner numbers its components itself, they are matched to tasks."""
     if ask.scenario.task_given_in_training or not any(score.inferred for score in scores):
         return scores
-    # Which component stands for which task is read off other images, about which another copy is asked in another order: a call of
-    # ``predict`` is about one task, so that a learner that merely numbered its calls would have a component for each task.
+    # Other images decide which component stands for which task, and another copy is asked about them in another order: each call of
+    # ``predict`` is about one task, so a learner that only numbered its calls would otherwise have one component for each task.
     images = min(ask.images or ask.sample or MATCHING_IMAGES, MATCHING_IMAGES)
     seen = _of_each_task(method, len(scores), lambda examinee, task: _components(examinee, stream[task], ask, images))
     return _with_matched_tasks(scores, seen)
 
 
 def _of_each_task(method: Method, learned: int, question: Callable[[Method, int], Answer]) -> list[Answer]:
-    """What ``question`` gives for a copy of ``method`` and each task, put in an order unknown to the copy; in task order."""
+    """The answers of a copy of ``method`` to ``question`` about each task, in task order. It is asked in an order unknown to it."""
     examinee = copy.deepcopy(method)
     order = list(range(learned))
     random.SystemRandom().shuffle(order)
@@ -247,10 +247,10 @@ def _of_each_task(method: Method, learned: int, question: Callable[[Method, int]
 
 
 def _scores(method: Method, task: Task, index: int, asks: Sequence[Ask], learned: int) -> list[Score]:
-    """How well one task is answered for, by ask."""
-    everything = any(ask.images is None for ask in asks)
+    """The scores of one task, by ask."""
+    all_images = any(ask.images is None for ask in asks)
     test = _asked_about(task.test, index, asks[0].sample)
-    inputs, labels = test.whole(None if everything else max(ask.images or 0 for ask in asks))
+    inputs, labels = test.whole(None if all_images else max(ask.images or 0 for ask in asks))
     given = index if asks[0].scenario.task_given_in_inference else None
     began = time.perf_counter()
     predictions = _predict(method, inputs, given, asks)
@@ -262,7 +262,7 @@ def _scores(method: Method, task: Task, index: int, asks: Sequence[Ask], learned
 
 
 def _asked_about(test: Split, index: int, sample: int | None) -> Split:
-    """The test images of task ``index`` that asks are about: all, or a sample that begins where that of the task before ends."""
+    """The test images of task ``index``: all, or a sample that begins where the sample of the previous task ends."""
     if sample is None:
         return test
     rows = (index * sample + torch.arange(min(sample, len(test)), device=test.labels.device)) % len(test)
@@ -270,19 +270,19 @@ def _asked_about(test: Split, index: int, sample: int | None) -> Split:
 
 
 def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, index: int, learned: int, seconds: float) -> Score:
-    right = prediction.labels.to(labels.device) == labels
+    correct = prediction.labels.to(labels.device) == labels
     inferred = None if ask.scenario.task_given_in_inference else prediction.tasks
-    # A given task tells shared labels apart: then unshared ones are scored alike (section 2).
+    # If the task is given, shared and unshared labels are scored in the same way (section 2).
     if not ask.scenario.labels_shared and not ask.scenario.task_given_in_inference:
         if inferred is None:
             raise UserError(f"{method.name} infers no task, but {ask.scenario.name} asks for one: a Prediction needs tasks there.")
-        right &= inferred.to(labels.device) == index
+        correct &= inferred.to(labels.device) == index
     counts = _counts(inferred)
     return Score(
         learned=learned,
         task=index,
         ask=ask,
-        accuracy=right.double().mean().item(),
+        accuracy=correct.double().mean().item(),
         task_accuracy=None if inferred is None else counts.get(index, 0) / len(labels),
         images=len(labels),
         decisions=None if inferred is None else method.decisions(len(labels), **ask.parameters),
@@ -292,16 +292,16 @@ def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, ind
 
 
 def _components(method: Method, task: Task, ask: Ask, images: int) -> dict[int, int]:
-    """How many of the first training images of ``task`` go to each component of the learner."""
+    """The number of images that go to each component of the learner, of the first training images of ``task``."""
     inputs, _ = task.train.whole(images)
     (prediction,) = _predict(method, inputs, None, [replace(ask, images=None, sample=None)])
     return _counts(prediction.tasks)
 
 
 def _predict(method: Method, inputs: Tensor, given: int | None, asks: Sequence[Ask]) -> list[Prediction]:
-    """The method's answers to asks that share a pass, if they are answers; a ``UserError`` if not."""
+    """The method's answers to asks that share a pass, checked; a ``UserError`` if they are not valid."""
     counts = [len(inputs) if ask.images is None else min(ask.images, len(inputs)) for ask in asks]
-    # Fork the global generator: a method that draws from it while predicting must not change what is learned later.
+    # Fork the global generator: a method that draws from it in ``predict`` must not change what is learned later.
     with torch.random.fork_rng(), torch.no_grad():
         if len(asks) == 1:
             predictions = [method.predict(inputs[: counts[0]], given, **asks[0].parameters)]
@@ -325,7 +325,7 @@ def _check(method: Method, prediction: Prediction, count: int) -> None:
 
 
 def _counts(inferred: Tensor | None) -> dict[int, int]:
-    """How often each task, or component, was inferred."""
+    """The number of times that each task, or component, was inferred."""
     if inferred is None:
         return {}
     return {int(which): int(count) for which, count in zip(*np.unique(inferred.cpu().numpy(), return_counts=True), strict=True)}
@@ -334,8 +334,8 @@ def _counts(inferred: Tensor | None) -> dict[int, int]:
 def _with_matched_tasks(scores: Sequence[Score], seen: Sequence[Mapping[int, int]]) -> list[Score]:
     """Task accuracies for a learner that numbers its components itself: each task is matched to at most one component.
 
-    The matching is the one-to-one assignment with the most images in place, as for clusterings. ``seen`` counts, for each task, the
-    images that it is read off by component.
+    The matching is the one-to-one assignment with the most matching images, as for clusterings. ``seen`` has, for each task, the number of
+    images by component that decide the matching.
     """
     components = sorted({component for counts in seen for component in counts})
     matrix = np.array([[counts.get(component, 0) for component in components] for counts in seen], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The learn half of a spec: all that decides what is learned, and budgets. Its hash names the run."""
+"""The learn half of a run: everything that decides what is learned. Its hash names the run. And budgets."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from clbench.scenario import Scenario
 
 
 class Budget(BaseModel, frozen=True):
-    """How much a run may cost: tasks (where the stream leaves the number open), updates a task, and whether it uses the full data."""
+    """How much a run may cost: tasks (if the stream can have any number), updates for each task, and whether it uses the full data."""
 
     tasks: int
     updates: int
@@ -27,11 +27,11 @@ BUDGETS: dict[BudgetName, Budget] = {
 }
 
 MOST_UPDATES = 10**9
-"""Of all tasks together: so many take 12 days at a thousand a second, and their losses 4 GB."""
+"""The limit for all tasks together: at 1000 updates a second they take 12 days, and their losses 4 GB."""
 
 
 class Seeds(Strict):
-    """One seed for the tasks of the stream, one for the method's random draws, one for the order of the batches."""
+    """The seeds of the tasks of the stream, of the method's random numbers, and of the order of the batches."""
 
     stream: int
     initialisation: int
@@ -39,15 +39,15 @@ class Seeds(Strict):
 
 
 class Learn(Strict):
-    """The learn half of a spec: all that decides what is learned. Its hash names the run's folder."""
+    """The learn half of a run: everything that decides what is learned. Its hash names the run's folder."""
 
     method: str
     version: int
     source: str | None = None
-    """Digest of the file that the method lies in, where it is given by path, and of the modules that it imports."""
+    """Digest of the method's file, if it is given by path, and of the modules that it imports."""
     parameters: dict[str, Any]
     scenario: dict[str, bool]
-    """The scenario's questions that the method's learning depends on, with their answers."""
+    """The questions of the taxonomy on which the method's learning depends, with the scenario's answers."""
     stream: str
     stream_source: str | None = None
     data: str
@@ -57,34 +57,34 @@ class Learn(Strict):
     tasks: int
     network: str
     network_source: str | None = None
-    """Digest of the module of a dotted name and of those that it imports, or the release of the package that it is in."""
+    """Digest of the module of a dotted name and of the modules that it imports, or the release of its package."""
     seeds: Seeds
     updates: int
     batch_size: int
     precision: Literal["float32", "bfloat16"]
     code: dict[str, str] = Field(default_factory=dict)
-    """The digests that the three sources are made of, by file or module: they say which one changed. Not in the hash."""
+    """The digests of the three sources, by file or module, which tell what changed. Not in the hash."""
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits: equal for equal learn halves, and for no others."""
-        # Fields that came later are left out while they say nothing, so that earlier runs keep their names.
-        later = {"data_version": 1, "data_source": None, "network_source": None}
-        silent = {name for name, default in later.items() if getattr(self, name) == default}
-        text = json.dumps(self.model_dump(mode="json", exclude={"code", *silent}), sort_keys=True)
+        """Twelve hexadecimal digits, equal for equal learn halves only."""
+        # Later fields are left out at their default, so that earlier runs keep their names.
+        later_fields = {"data_version": 1, "data_source": None, "network_source": None}
+        at_default = {name for name, default in later_fields.items() if getattr(self, name) == default}
+        text = json.dumps(self.model_dump(mode="json", exclude={"code", *at_default}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def agrees_with(self, scenario: Scenario) -> bool:
-        """Whether what was learned can be asked under ``scenario``: the answers that learning depended on are the same."""
+        """Whether the method would have learned the same in ``scenario``, so that it can be asked under it."""
         return all(getattr(scenario, question) == answer for question, answer in self.scenario.items())
 
 
 class Job(BaseModel, frozen=True, arbitrary_types_allowed=True):
-    """One run to be done: what to learn, the scenario it is learned in, and what to ask at which numbers of tasks learned."""
+    """One run to do: what to learn, in which scenario, and what to ask at which numbers of tasks learned."""
 
     learn: Learn
     scenario: Scenario
     asks: tuple[Ask, ...]
     checkpoints: tuple[int, ...]
     notes: tuple[str, ...] = ()
-    """What the request did not say and whoever reads the results must know: one sentence each."""
+    """Sentences that readers of the results must know."""

@@ -1,7 +1,7 @@
 """The processor: which of its cores this process may use, with how many threads, and how threads wait for each other.
 
-PyTorch's OpenMP threads spin while they wait. Beside another busy process they then spin away the time of the thread that they wait for,
-which makes a training step ten times as slow or more; threads that sleep lose hardly anything. OpenMP reads the setting once, as it is
+PyTorch's OpenMP threads spin while they wait. If another process is busy, they take processor time from the thread that they wait for,
+which makes a training step ten times as slow or more. Threads that sleep lose hardly any time. OpenMP reads the setting once, when it is
 loaded: ``wait_passively`` is called before PyTorch is imported.
 """
 
@@ -14,52 +14,52 @@ from pathlib import Path
 from typing import Any
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""For every OpenMP library, and for Intel's and LLVM's, whose threads else spin for 200 ms all the same."""
+"""The first is for every OpenMP library, the second for Intel's and LLVM's, whose threads otherwise still spin for 200 ms."""
 NAMES = (*PASSIVE, "GOMP_SPINCOUNT")
-"""Any of these, set by the user, is left as it is, and no other is set."""
+"""If the user has set any of these, none is changed."""
 SMALL_STEP = 5e7
-"""A training step of fewer multiplications than this is fastest on one thread: waiting for a second takes longer than its share."""
+"""A training step with fewer multiplications is fastest on one thread: waiting for a second one takes longer than its share of work."""
 FAN_IN = 10
-"""Each number that a layer puts out takes that many multiplications at least: what counts where weights are used many times."""
+"""Each output value of a layer takes at least so many multiplications: this dominates if weights are used many times."""
 
-_found = {name: os.environ[name] for name in NAMES if name in os.environ}
-_late = "torch" in sys.modules
+_set_by_user = {name: os.environ[name] for name in NAMES if name in os.environ}
+_torch_imported_before = "torch" in sys.modules
 
 
 def wait_passively() -> None:
-    """Have OpenMP's threads sleep while they wait, unless the user has said how they wait, or PyTorch has been imported."""
-    if not _found and not _late:
+    """Make OpenMP's threads sleep while they wait, unless the user has set how they wait, or PyTorch is imported already."""
+    if not _set_by_user and not _torch_imported_before:
         os.environ.update(PASSIVE)
 
 
 def waiting() -> str:
-    """How threads wait, and who said so."""
-    if _found:
-        return f"as set: {', '.join(f'{name}={value}' for name, value in _found.items())}"
-    return "active, as PyTorch was imported before clbench" if _late else "passive"
+    """How threads wait, and what decided it."""
+    if _set_by_user:
+        return f"as set: {', '.join(f'{name}={value}' for name, value in _set_by_user.items())}"
+    return "active, as PyTorch was imported before clbench" if _torch_imported_before else "passive"
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: those it may run on, and no more than its control groups allow it the time of."""
+    """The number of cores that this process may use, by its affinity and by the limits of its control groups."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return math.ceil(min(allowed, cgroup_cores()))
 
 
 def cgroup_cores(table: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """The time of so many cores is what control groups (version 1 or 2) allow; infinity where they set no limit."""
+    """The limit that control groups (version 1 or 2) set, in cores; infinity if they set none."""
     limits = [math.inf]
     try:
         lines = [line.split(":", 2) for line in table.read_text().splitlines()]
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return math.inf
-    for _, controllers, place in lines:
+    for _, controllers, group in lines:
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 has one hierarchy, named by no controller; in version 1 it is that of the controller cpu.
+        # Version 2 has one hierarchy, without a name of a controller; version 1 has one for the controller cpu.
         top = root / controllers if controllers else root
-        own = top / place.lstrip("/")
-        # In a container the place is often that outside of it: its own limit then stands at the top.
-        for folder in {top, own, *(parent for parent in own.parents if parent.is_relative_to(top))}:
+        inner = top / group.lstrip("/")
+        # In a container, the path of the group is often the one outside the container, and its limit is at the top.
+        for folder in {top, inner, *(parent for parent in inner.parents if parent.is_relative_to(top))}:
             limits.append(_limit(folder))
     return min(limits)
 
@@ -76,23 +76,23 @@ def _limit(folder: Path) -> float:
 
 
 def threads_for(parameters: int, outputs: int, batch_size: int) -> int:
-    """How many threads are to train a network of so many parameters whose layers put out so many numbers for one input.
+    """The number of threads to train a network with so many parameters, whose layers have so many output values for one input.
 
-    As many as PyTorch would use, if there are the cores, and one if a step is small. ``OMP_NUM_THREADS``, or ``torch.set_num_threads`` of
-    fewer threads, is respected.
+    One if a step is small, else as many as PyTorch would use, and no more than there are cores. ``OMP_NUM_THREADS`` and a smaller
+    ``torch.set_num_threads`` are respected.
     """
     import torch
 
     threads = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ:
         return threads
-    multiplications = 3 * batch_size * max(parameters, FAN_IN * outputs)  # forward, and twice as much backward
+    multiplications = 3 * batch_size * max(parameters, FAN_IN * outputs)  # forward, and twice as many backward
     return 1 if multiplications < SMALL_STEP else min(threads, usable_cores())
 
 
 @contextlib.contextmanager
 def using(threads: int) -> Iterator[None]:
-    """PyTorch with so many threads, and afterwards with as many as before."""
+    """Use so many threads of PyTorch; afterwards as many as before."""
     import torch
 
     before = torch.get_num_threads()
@@ -104,7 +104,7 @@ def using(threads: int) -> Iterator[None]:
 
 
 def record() -> dict[str, Any]:
-    """Cores, threads and how they wait, as they stand in ``run.json``."""
+    """Cores, threads and how they wait, for ``run.json``."""
     import torch
 
     return {"cores": os.cpu_count(), "usable_cores": usable_cores(), "threads": torch.get_num_threads(), "waiting": waiting()}

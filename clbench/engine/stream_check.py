@@ -1,6 +1,6 @@
-"""Whether a stream is what it says: looked at when it is built, before anything is learned from it.
+"""Check a stream when it is built, before anything is learned from it.
 
-Tensors that tasks share are looked at once, and each task's view only at a sample of images, so that thousands of tasks cost little.
+Tensors that tasks share are checked once, and the view of each task only on a sample of images, so that thousands of tasks cost little.
 """
 
 import hashlib
@@ -16,51 +16,51 @@ from clbench.sources import naming
 from clbench.stream import Split, Stream, Task
 
 SAMPLE = 4
-"""So many images of each half of a task, evenly spread, are looked at as their view shows them."""
+"""Number of images of each half of a task, evenly spread, that are checked through the view."""
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def checked(stream: Stream) -> Stream:
-    """``stream`` with labels as int64 and floating-point images as float32, and a note where tasks recur.
+    """``stream`` with labels as int64 and floating-point images as float32, and a note if tasks recur.
 
-    Raises a ``UserError`` for a stream without tasks, a half without images, labels that are no whole numbers from 0 below ``classes``,
-    and inputs that are not float32, not of ``input_shape`` or not finite. Of image files (``ImageFiles``) only the labels are looked at.
+    Raises a ``UserError`` for a stream without tasks, a half without images, labels that are not whole numbers from 0 to ``classes`` - 1,
+    and inputs that are not float32, not of ``input_shape`` or not finite. Of image files (``ImageFiles``) only the labels are checked.
     """
     if not len(stream):
         raise UserError(f"The stream {stream.name} has no tasks: give it at least one.")
     # A view that draws from the global generator must not shift what is drawn while learning.
     with torch.random.fork_rng():
-        tasks, again = _looked_at(stream)
-    return replace(stream, tasks=tasks, notes=(*stream.notes, *_recurring(again, len(tasks))))
+        tasks, recurring = _checked_tasks(stream)
+    return replace(stream, tasks=tasks, notes=(*stream.notes, *_recurring(recurring, len(tasks))))
 
 
-def _looked_at(stream: Stream) -> tuple[list[Task], dict[int, int]]:
-    """The checked tasks, and of each that recurs the number of its first appearance."""
+def _checked_tasks(stream: Stream) -> tuple[list[Task], dict[int, int]]:
+    """The checked tasks, and the number of the first appearance of each task that recurs."""
     labels, images, digests = _once(_as_labels), _once(_as_images), _once(_digest)
-    tasks, seen, again = list[Task](), dict[Any, int](), dict[int, int]()
+    tasks, first_seen, recurring = list[Task](), dict[Any, int](), dict[int, int]()
     for index, task in enumerate(stream):
         halves, content = [], []
         for what, split in (("training", task.train), ("test", task.test)):
             where = f"of task {index} ({task.name})"
             _check_sizes(split, what, where)
             split = replace(split, labels=labels(split.labels, stream.classes, f"{what} labels {where}"))
-            shown: Any = id(split.images)  # files: the same ones only if they are the same object
+            identity: Any = id(split.images)  # image files are the same only if they are the same object
             if isinstance(split.images, Tensor):
-                converted, odd = images(split.images)
+                converted, not_finite = images(split.images)
                 split = replace(split, images=converted)
-                shown = _digest(_sample(split, odd, stream.input_shape, what, where))
+                identity = _digest(_sample(split, not_finite, stream.input_shape, what, where))
             halves.append(split)
-            content.append((shown, digests(split.labels)))
+            content.append((identity, digests(split.labels)))
         tasks.append(replace(task, train=halves[0], test=halves[1]))
-        first = seen.setdefault(tuple(content), index)
+        first = first_seen.setdefault(tuple(content), index)
         if first < index:
-            again[index] = first
-    return tasks, again
+            recurring[index] = first
+    return tasks, recurring
 
 
 def small_tasks(stream: Stream, batch_size: int) -> tuple[str, ...]:
-    """A note on tasks with fewer training images than a batch, which repeats them (``Split.order``); none if there are no such tasks."""
+    """A note on tasks with fewer training images than a batch, whose batches repeat images (``Split.order``); none if there are none."""
     sizes = [len(task.train) for task in stream]
     small = [index for index, size in enumerate(sizes) if size < batch_size]
     if not small:
@@ -72,25 +72,25 @@ def small_tasks(stream: Stream, batch_size: int) -> tuple[str, ...]:
     )
 
 
-def _once(function: Callable[..., Found]) -> Callable[..., Found]:
-    """``function`` of a tensor and whatever else, called once for each tensor."""
-    known: dict[int, tuple[Tensor, Found]] = {}
+def _once(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function`` of a tensor and further arguments, called once for each tensor."""
+    known: dict[int, tuple[Tensor, Result]] = {}
 
-    def call(tensor: Tensor, *rest: Any) -> Found:
+    def call(tensor: Tensor, *rest: Any) -> Result:
         if id(tensor) not in known:
-            known[id(tensor)] = (tensor, function(tensor, *rest))  # the tensor is kept, so that no other has its id
+            known[id(tensor)] = (tensor, function(tensor, *rest))  # the tensor is kept, so that no other gets its id
         return known[id(tensor)][1]
 
     return call
 
 
 def _check_sizes(split: Split, what: str, where: str) -> None:
-    for part in ("labels", "images") if type(split) is Split else ("labels",):  # other kinds bring images of their own
-        found = getattr(split, part)
-        if not isinstance(found, Tensor):
-            raise UserError(f"The {what} {part} {where} are of type {type(found).__name__}: make a tensor of them.")
+    for field in ("labels", "images") if type(split) is Split else ("labels",):  # subclasses have other kinds of images
+        value = getattr(split, field)
+        if not isinstance(value, Tensor):
+            raise UserError(f"The {what} {field} {where} are of type {type(value).__name__}: make a tensor of them.")
     if not len(split):
-        raise UserError(f"There are no {what} images {where}: give it some, or leave the task out.")
+        raise UserError(f"There are no {what} images {where}: add images, or remove the task.")
     if len(split.images) != len(split.labels):
         raise UserError(
             f"There are {len(split.images)} {what} images and {len(split.labels)} {what} labels {where}: give each image one label."
@@ -110,18 +110,18 @@ def _as_labels(labels: Tensor, classes: int, name: str) -> Tensor:
 
 
 def _as_images(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Floating-point images as float32, and the rows of some that hold a value which is not finite."""
+    """Floating-point images as float32, and the rows of some images that hold a value which is not finite."""
     if not images.dtype.is_floating_point:
         return images, torch.empty(0, dtype=torch.int64)
     images = images.float()
-    # The least and the greatest of all values tell whether any is NaN or infinite, and need no memory.
+    # If any value is NaN or infinite, the least or the greatest is; finding these needs no memory.
     finite = not images.numel() or bool(torch.isfinite(torch.stack(images.aminmax())).all())
     return images, torch.empty(0, dtype=torch.int64) if finite else (~images.isfinite().flatten(1).all(1)).nonzero()[:SAMPLE, 0]
 
 
-def _sample(split: Split, odd: Tensor, shape: tuple[int, ...], what: str, where: str) -> Tensor:
-    """A sample of a half's inputs, the rows ``odd`` among them, if they are what a network takes."""
-    rows = torch.cat([odd, torch.linspace(0, len(split) - 1, min(len(split), SAMPLE)).long().to(odd.device)])
+def _sample(split: Split, not_finite: Tensor, shape: tuple[int, ...], what: str, where: str) -> Tensor:
+    """A sample of the inputs of a half, the rows ``not_finite`` among them; a ``UserError`` if a network cannot take them."""
+    rows = torch.cat([not_finite, torch.linspace(0, len(split) - 1, min(len(split), SAMPLE)).long().to(not_finite.device)])
     with naming(f"The view of the {what} images {where}"):
         inputs = split.view(split.images[rows.to(split.images.device)])
     if not isinstance(inputs, Tensor) or inputs.dtype != torch.float32:
@@ -130,12 +130,12 @@ def _sample(split: Split, odd: Tensor, shape: tuple[int, ...], what: str, where:
     if inputs.shape != (len(rows), *shape):
         raise UserError(
             f"The {what} inputs {where} have the shape {tuple(inputs.shape[1:])}, and the stream's input_shape is {tuple(shape)}: "
-            "make them one."
+            "make them equal."
         )
     finite = inputs.isfinite().flatten(1).all(1)
     if not finite.all():
         row = int(rows[int(finite.int().argmin())])
-        raise UserError(f"Image {row} of the {what} images {where} has a value that is NaN or infinite: mend it or remove it.")
+        raise UserError(f"Image {row} of the {what} images {where} has a value that is NaN or infinite: correct or remove it.")
     return inputs
 
 
@@ -147,13 +147,13 @@ def _digest(tensor: Tensor) -> bytes:
     return hashlib.blake2b(tensor.detach().cpu().numpy().tobytes(), digest_size=16).digest()
 
 
-def _recurring(again: dict[int, int], tasks: int) -> tuple[str, ...]:
-    """A note on tasks that recur: ``again`` has the first appearance of each."""
-    if not again:
+def _recurring(recurring: dict[int, int], tasks: int) -> tuple[str, ...]:
+    """A note on tasks that recur: ``recurring`` has the first appearance of each."""
+    if not recurring:
         return ()
-    index, first = next(iter(again.items()))
-    more = f" (and {len(again) - 1} more of the {tasks} tasks are earlier ones again)" if len(again) > 1 else ""
+    index, first = next(iter(recurring.items()))
+    more = f" (and {len(recurring) - 1} more of the {tasks} tasks repeat earlier ones)" if len(recurring) > 1 else ""
     return (
-        f"Task {index} is task {first} again{more}, by all labels and a sample of images: what recurs counts as another task, "
-        "and no learner can tell the two apart.",
+        f"Task {index} is task {first} again{more}, by all labels and a sample of images: it counts as another task, "
+        "and no learner can distinguish the two.",
     )

@@ -1,7 +1,7 @@
-"""Other libraries' methods and streams, which have names of the form ``library:Name``.
+"""Methods and streams of other libraries, by names of the form ``library:Name``.
 
-A library is a module of this package with its name, which has the functions ``method(name)``, ``stream(name)``, ``is_stream(name)``
-and ``release()``. It imports the library itself only when one of these is called: clbench does without it.
+Each library has a module of its name here, with the functions ``method(name)``, ``stream(name)``, ``is_stream(name)`` and ``release()``. It
+imports the library only when one of these is called: clbench itself does not need it.
 """
 
 LIBRARIES = ("avalanche",)

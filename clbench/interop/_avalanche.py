@@ -1,6 +1,6 @@
-"""The one door to Avalanche: whatever clbench uses of it is imported here, quietly, and from here everywhere else.
+"""The only place that imports Avalanche, without its warnings; all other modules import from here.
 
-Importing this module takes seconds, and raises a ``UserError`` where Avalanche is not installed.
+Importing this module takes seconds, and raises a ``UserError`` if Avalanche is not installed.
 """
 
 import io
@@ -20,7 +20,7 @@ from clbench.seeding import derive
 
 try:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about packages that it can do without
+        warnings.simplefilter("ignore")  # about packages that it does not need
         import_torchvision()
         from avalanche.benchmarks import DatasetExperience, classic
         from avalanche.benchmarks.utils import (
@@ -70,17 +70,17 @@ __all__ = [
 
 @contextmanager
 def undisturbed(seed: int, *purpose: object) -> Iterator[None]:
-    """Let Avalanche draw from the global generators of PyTorch, NumPy and Python: seeded for ``purpose``, and afterwards as they were.
+    """Seed the global generators of PyTorch, NumPy and Python for ``purpose`` while Avalanche runs, and restore them afterwards.
 
-    What it prints and its warnings are kept back.
+    Its output and its warnings are suppressed.
     """
-    ours = derive(seed, *purpose)
+    our_seed = derive(seed, *purpose)
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    # Warnings are recorded to no end, because ignoring them does not keep back those that Avalanche insists on.
+    # Warnings are recorded and dropped, because a filter that ignores them does not suppress those that Avalanche forces.
     with torch.random.fork_rng(), redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True):
-        torch.manual_seed(ours)
-        random.seed(ours)
-        np.random.seed(ours % 2**32)  # noqa: NPY002
+        torch.manual_seed(our_seed)
+        random.seed(our_seed)
+        np.random.seed(our_seed % 2**32)  # noqa: NPY002
         try:
             yield
         finally:
@@ -89,10 +89,12 @@ def undisturbed(seed: int, *purpose: object) -> Iterator[None]:
 
 
 def gathered(dataset: Any) -> tuple[Tensor, Tensor]:
-    """All inputs and labels of a data set of Avalanche's, float32 and int64, through its evaluation transform."""
+    """All inputs (float32, after the evaluation transform) and labels (int64) of one of Avalanche's data sets."""
     to_tensor = import_torchvision().transforms.functional.to_tensor
     rows = [row[:2] for row in dataset.eval()]
     inputs = [image if isinstance(image, Tensor) else to_tensor(image) for image, _ in rows]
     if len({image.shape for image in inputs}) != 1:
-        raise UserError("The inputs of a data set of Avalanche's differ in shape, or there are none: clbench needs them all alike.")
+        raise UserError(
+            "The inputs of an Avalanche data set differ in shape, or there are none: clbench needs inputs of one shape."
+        )
     return torch.stack(inputs).float(), torch.tensor([int(label) for _, label in rows])

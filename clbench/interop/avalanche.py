@@ -1,6 +1,6 @@
-"""Avalanche, both ways: its benchmarks as streams, its supervised strategies as methods; SupSup as a strategy of Avalanche's.
+"""Avalanche in both directions: its benchmarks as streams, its supervised strategies as methods, and SupSup as a strategy for Avalanche.
 
-The parts are in ``avalanche_stream``, ``avalanche_method`` and ``avalanche_strategy``. Avalanche is imported when it is first asked for.
+These are in ``avalanche_stream``, ``avalanche_method`` and ``avalanche_strategy``. Avalanche is imported at its first use.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ def stream(name: str) -> "StreamBuilder":
 
 
 def is_stream(name: str) -> bool:
-    """Whether ``name``, without what stands behind it, is one of Avalanche's benchmarks."""
+    """Whether ``name``, without its parameters, is one of Avalanche's benchmarks."""
     return name.partition(":")[0] in import_module("clbench.interop.avalanche_stream").benchmarks()
 
 

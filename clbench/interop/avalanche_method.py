@@ -1,17 +1,17 @@
 """Avalanche's supervised strategies as methods (``--method avalanche:GEM --set patterns_per_exp=256``).
 
-A strategy gets a task's data when the task ends, as one experience, and then trains as it likes: in batches of the run's size, for as
-many updates as the schedule has, or for ``train_epochs`` epochs where that is given. Its other parameters are those of Avalanche's class.
-Where the scenario does not give the task in training nothing ends, and a strategy is refused.
+A strategy gets the data of a task when the task ends, as one experience, and then trains in its own way: in batches of the run's size, for
+the updates of the schedule, or for ``train_epochs`` epochs if that is given. Its other parameters are those of Avalanche's class. Scenarios
+that do not give the task in training are refused, because there no task ends.
 
-The network's last layer, which must be linear and come last, becomes what Avalanche has for the scenario: in GG a
-``MultiHeadClassifier``, told the number of the task as its task label; in GNu an ``IncrementalClassifier`` with an output for every class
-of every task so far, or, for strategies that cannot grow, a layer of a fixed number of ``outputs``; in GNs it stays as it is. Avalanche's
-two have biases, whatever the network has.
+The network's last layer must be linear. It is replaced by Avalanche's layer for the scenario: in GG a ``MultiHeadClassifier``, which gets
+the number of the task as its task label; in GNu an ``IncrementalClassifier`` with an output for every class of every task so far, or, for
+strategies that cannot grow, a layer with a fixed number of ``outputs``. In GNs it stays. Avalanche's two layers have biases, whether the
+network has biases or not.
 
-Stores the strategy's model, whose answers in evaluation mode are the predictions. ``progress`` tells how much else a strategy holds
-(exemplars, importances, older models, the optimiser's state), but none of it can be put back into Avalanche's objects: a run that was
-interrupted has to begin again.
+Stores the strategy's model, whose answers in evaluation mode are the predictions. ``progress`` reports how much else a strategy holds
+(exemplars, importances, older models, the optimiser's state), but these cannot be put back into Avalanche's objects: an interrupted run has
+to begin again.
 """
 
 import copy
@@ -42,14 +42,14 @@ from clbench.stream import Split
 OPTIMISERS: dict[str, Any] = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 IMAGES_AT_A_TIME = 1000
-"""So many test images are asked about in one forward pass."""
+"""Number of test images in one forward pass."""
 
 OURS = frozenset(
     {"model", "feature_extractor", "classifier", "cwr_layer_name", "last_layer_name", "input_size", "optimizer", "criterion"}
     | {"buffer_transform", "device", "plugins", "evaluator", "eval_every", "peval_mode"}
     | {"train_mb_size", "train_epochs", "train_passes", "eval_mb_size"}
 )
-"""Parameters of strategies that are not a person's to set here."""
+"""Parameters of strategies that clbench sets itself."""
 
 REFUSED = {
     "AETraining": "trains an autoencoder, which gives no answers",
@@ -63,18 +63,18 @@ REFUSED = {
     "BiC": "answers with more than its model",
     "CoPE": "answers with more than its model",
     "StreamingLDA": "answers with more than its model",
-    "ER_AML": "waits for ever once its memory has fewer images of a class than a batch",
+    "ER_AML": "never ends if its memory has fewer images of a class than a batch",
     "JointTraining": "learns all tasks at once: Cumulative does so task by task",
     "OnlineNaive": "is Naive under an older name",
 }
-"""Strategies that cannot be methods, with the reason."""
+"""Strategies that are refused, with the reason."""
 
 SINGLE_HEAD = {name: {GNS, GNU} for name in ("DER", "FeatureReplay", "GenerativeReplay", "GSS_greedy")}
 ONLY = SINGLE_HEAD | {"CWRStar": {GNU}, "ICaRL": {GNU}, "LFL": {GNS}}
-"""The scenarios of strategies that are not made for all three."""
+"""The scenarios of strategies that do not serve all three."""
 
 CANNOT_GROW = frozenset({"DER", "ICaRL"})
-"""Strategies that need all outputs from the beginning."""
+"""Strategies that need all outputs at the beginning."""
 
 WARNINGS = {
     "SynapticIntelligence": "is plain fine-tuning on the CPU: its stored weights are the live ones, so that every importance is 0 "
@@ -82,15 +82,15 @@ WARNINGS = {
     "EWC": "squares the gradients of batch means: its importances depend on the size of a batch (measured: at 128 a tenth of those at 1), "
     "and so does what ewc_lambda means. clbench's own is the method ewc",
 }
-"""What is known to be wrong with a strategy."""
+"""Known defects of strategies."""
 
 
 @cache
 def strategies() -> dict[str, type]:
     """Avalanche's supervised strategies, by name."""
     templates = (avalanche.SupervisedTemplate, avalanche.SupervisedMetaLearningTemplate)
-    found = {name: value for name, value in vars(avalanche.supervised).items() if inspect.isclass(value)}
-    return {name: value for name, value in found.items() if issubclass(value, templates)}
+    classes = {name: value for name, value in vars(avalanche.supervised).items() if inspect.isclass(value)}
+    return {name: value for name, value in classes.items() if issubclass(value, templates)}
 
 
 @cache
@@ -109,8 +109,10 @@ def method(name: str) -> type["AvalancheMethod"]:
     named = [p for p in common if p.kind is not inspect.Parameter.VAR_KEYWORD]
     settable = list(_settable(strategy))
     vars(__init__)["__signature__"] = inspect.Signature([*named, *settable])
-    said = dict(re.findall(r":param (\w+):\s*(.*?)\s*(?=\n:|\Z)", inspect.getdoc(vars(strategy)["__init__"]) or "", re.DOTALL))
-    notes = [f"``{p.name}``: {' '.join(said[p.name].split())}" for p in settable if p.name in said]
+    descriptions = dict(
+        re.findall(r":param (\w+):\s*(.*?)\s*(?=\n:|\Z)", inspect.getdoc(vars(strategy)["__init__"]) or "", re.DOTALL)
+    )
+    notes = [f"``{p.name}``: {' '.join(descriptions[p.name].split())}" for p in settable if p.name in descriptions]
     __init__.__doc__ = "\n".join([inspect.getdoc(AvalancheMethod.__init__) or "", *notes])
     only = {"scenarios": frozenset(ONLY[name])} if name in ONLY else {}
     members = {"name": f"avalanche:{name}", "strategy_class": strategy, "__init__": __init__, "__doc__": inspect.getdoc(strategy)}
@@ -118,7 +120,7 @@ def method(name: str) -> type["AvalancheMethod"]:
 
 
 def _settable(strategy: type) -> Iterator[inspect.Parameter]:
-    """The parameters of a strategy that a person can set, being of plain types, as keyword parameters."""
+    """The parameters of a strategy that a user can set, because they have plain types, as keyword parameters."""
     for parameter in inspect.signature(strategy).parameters.values():
         if parameter.name in OURS or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
@@ -147,16 +149,16 @@ class AvalancheMethod(Method):
         outputs: int | None = None,
         **given: Any,
     ) -> None:
-        """``optimiser`` with PyTorch's defaults but for the ``learning_rate``; ``train_epochs``: epochs a task (unless given, as many
-        updates as the run's schedule has); ``outputs``: in GNu, outputs for the classes of all tasks to come (unless given, they grow
-        with the tasks). The others are the strategy's own.
+        """``optimiser``: with PyTorch's defaults and the ``learning_rate``; ``train_epochs``: epochs for each task (if not given, the
+        updates of the run's schedule); ``outputs``: in GNu, the number of outputs for the classes of all tasks (if not given, it grows with
+        the tasks). The other parameters are those of the strategy.
         """
         super().__init__(brief)
         self.title = self.strategy_class.__name__
         above_zero(learning_rate=learning_rate)
         positive(train_epochs=train_epochs)
         if outputs is not None and (brief.scenario != GNU or outputs < brief.classes):
-            raise UserError(f"outputs={outputs} is no number of outputs for the classes of all tasks, which only GNu has.")
+            raise UserError(f"Invalid value outputs={outputs}: it is for the classes of all tasks, in GNu only.")
         if outputs is None and brief.scenario == GNU and self.title in CANNOT_GROW:
             raise UserError(
                 f"Avalanche's {self.title} cannot grow: give outputs={brief.classes} times the number of tasks (--set)."
@@ -169,7 +171,7 @@ class AvalancheMethod(Method):
         self.outputs = outputs
         self.given = given
         self.task = 0
-        self.classes: list[list[int]] = []  # of each task so far, as they are counted for the strategy
+        self.classes: list[list[int]] = []  # of each task so far, in the strategy's numbering
         self.limit = parts.UpdateLimit()
         self.batch_size = 1
         self.strategy = self._make_strategy()
@@ -177,7 +179,7 @@ class AvalancheMethod(Method):
     def _make_strategy(self) -> Any:
         """The strategy with a fresh model."""
         scenario, classes, device = self.brief.scenario, self.brief.classes, self.brief.device
-        with undisturbed(self.brief.seed, "avalanche"), self._explained("cannot be made"):
+        with undisturbed(self.brief.seed, "avalanche"), self._errors_named("cannot be made"):
             outputs = self.outputs or classes
             features, classifier = parts.without_last_layer(self.brief.network(outputs), outputs, self.brief.input_shape)
             if scenario == GG:
@@ -199,20 +201,20 @@ class AvalancheMethod(Method):
                 "eval_mb_size": IMAGES_AT_A_TIME,
                 "evaluator": avalanche.EvaluationPlugin(),
             }
-            takes = inspect.signature(self.strategy_class).parameters
-            if "criterion" in takes:  # a default is one object for all strategies, which may learn
-                default = takes["criterion"].default
+            accepted = inspect.signature(self.strategy_class).parameters
+            if "criterion" in accepted:  # a copy, because a default is one object for all strategies, and may have learned state
+                default = accepted["criterion"].default
                 provided["criterion"] = nn.CrossEntropyLoss() if default is inspect.Parameter.empty else copy.deepcopy(default)
-            return self.strategy_class(**{name: value for name, value in provided.items() if name in takes}, **self.given)
+            return self.strategy_class(**{name: value for name, value in provided.items() if name in accepted}, **self.given)
 
     @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Errors of Avalanche's, with which other parameters or another scenario may help, in one sentence."""
+    def _errors_named(self, what: str) -> Iterator[None]:
+        """Turn an error of Avalanche into a ``UserError``: other parameters or another scenario may help."""
         try:
             yield
         except UserError:
             raise
-        except Exception as error:  # other people's code: anything may come
+        except Exception as error:  # other people's code may raise anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise UserError(f"Avalanche's {self.title} {what}: {reason}.") from error
 
@@ -222,22 +224,22 @@ class AvalancheMethod(Method):
         self.task, self.limit.updates = task, updates
 
     def observe(self, inputs: Tensor, labels: Tensor) -> None:
-        """The strategy trains when the task ends: here only the size of a batch matters."""
+        """Record the size of a batch: the strategy trains when the task ends."""
         self.batch_size = len(labels)
 
     def end_task(self, data: Split) -> None:
         if self.task == 0:
-            self.strategy = self._make_strategy()  # made anew, because some take the size of a batch when they are made
+            self.strategy = self._make_strategy()  # again, because some strategies get the size of a batch when they are made
         self.limit.on = self.train_epochs is None
-        # Enough epochs for all updates: the limit ends the last of them.
+        # Enough epochs for all updates: the limit ends training during the last one.
         self.strategy.train_epochs = self.train_epochs or math.ceil(self.limit.updates * self.batch_size / len(data))
         with undisturbed(self.brief.seed, "avalanche", self.task):
             experience = self._experience(data)
-            with self._explained(f"failed on task {self.task} of {self.brief.scenario.name}"):
+            with self._errors_named(f"failed on task {self.task} of {self.brief.scenario.name}"):
                 self.strategy.train(experience, eval_streams=[])
 
     def _experience(self, data: Split) -> Any:
-        """The present task as an experience: its labels counted over all tasks in GNu, its task label told in GG alone."""
+        """The current task as an experience. In GNu its labels are counted over all tasks; only in GG it has a task label."""
         inputs, labels = data.whole()
         scenario, first = self.brief.scenario, self.brief.classes * self.task
         rows = parts.Rows(inputs.cpu(), (labels + first if scenario == GNU else labels).cpu())
@@ -259,7 +261,7 @@ class AvalancheMethod(Method):
     # State
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "AvalancheMethod":
-        """A copy to be examined: it answers like one that is restored. Not everything that a strategy holds can be copied."""
+        """A copy for questions, which answers like a restored one. Not everything that a strategy holds can be copied."""
         copied = type(self)(
             self.brief,
             optimiser=self.optimiser,
@@ -272,7 +274,7 @@ class AvalancheMethod(Method):
         return copied
 
     def learned(self) -> dict[str, Tensor]:
-        """The model, with whatever layers it has grown."""
+        """The model, with all layers that were added."""
         return dict(self.strategy.model.state_dict())
 
     def progress(self) -> dict[str, Tensor]:
@@ -280,15 +282,15 @@ class AvalancheMethod(Method):
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         if progress is not None:
-            raise UserError(f"Avalanche's {self.title} cannot go on where a run stopped: begin again with --overwrite always.")
+            raise UserError(f"Avalanche's {self.title} cannot resume an interrupted run: begin again with --overwrite always.")
         with undisturbed(self.brief.seed, "avalanche", "restored"):
             model = self.strategy.model.train()
             for units, mask in learned.items():
-                # A head, or all outputs, of which the mask of active units has the number and the width.
-                if found := re.search(r"active_units(?:_T(\d+))?$", units):
-                    grown = SimpleNamespace(task_labels=[int(found[1] or 0)], classes_in_this_experience=[len(mask) - 1])
-                    avalanche.avalanche_model_adaptation(model, grown)
-            if (means := learned.get("eval_classifier.class_means")) is not None:  # iCaRL's, for which there is no place at first
+                # The mask of active units has the number and the width of a head, or of all outputs.
+                if match := re.search(r"active_units(?:_T(\d+))?$", units):
+                    experience = SimpleNamespace(task_labels=[int(match[1] or 0)], classes_in_this_experience=[len(mask) - 1])
+                    avalanche.avalanche_model_adaptation(model, experience)
+            if (means := learned.get("eval_classifier.class_means")) is not None:  # iCaRL's; a fresh model has none
                 model.eval_classifier.load_state_dict({"class_means": means})
             model.load_state_dict(learned)
             model.to(self.brief.device)

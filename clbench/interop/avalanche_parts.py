@@ -1,4 +1,4 @@
-"""What a strategy of Avalanche's is made of and what it is given: networks, experiences, a limit of updates; and what it holds."""
+"""Parts for Avalanche's strategies: networks, experiences, a limit of updates, and the tensors that a strategy holds."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from clbench.networks import head_names
 
 
 class SingleHeadNetwork(nn.Module, avalanche.BaseModel):
-    """A trunk and a last layer, by the names that Avalanche gives them."""
+    """A trunk and a last layer, with Avalanche's names."""
 
     def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class SingleHeadNetwork(nn.Module, avalanche.BaseModel):
         self.classifier = classifier
 
     def get_features(self, inputs: Tensor) -> Tensor:
-        """What the last layer gets."""
+        """The inputs of the last layer."""
         return self.features(inputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class MultiHeadNetwork(avalanche.MultiTaskModule):
         self.classifier = classifier
 
     def forward(self, inputs: Tensor, task_labels: Tensor | None) -> Any:
-        """The outputs of each input's own head; without ``task_labels`` a dictionary of those of all heads."""
+        """The outputs of each input's own head; without ``task_labels``, a dictionary with the outputs of all heads."""
         return self.classifier(self.features(inputs), task_labels)
 
 
@@ -60,7 +60,7 @@ class UpdateLimit(avalanche.SupervisedPlugin):
 
 
 class Rows(Dataset[tuple[Tensor, int]]):
-    """Inputs and labels as a data set whose labels are plain numbers, as Avalanche's own are."""
+    """Inputs and labels as a data set whose labels are plain numbers, as in Avalanche's own."""
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs = inputs
@@ -74,30 +74,30 @@ class Rows(Dataset[tuple[Tensor, int]]):
 
 
 def experience(rows: Rows, classes: list[list[int]], task_label: int, outputs: int) -> Any:
-    """The last of the experiences with these ``classes``, with what strategies ask of one beside its data.
+    """The last of the experiences with these ``classes``, with the attributes that strategies read.
 
-    Of the classes to come nothing is known but that there are not more than ``outputs`` in all.
+    Nothing is known of later classes, except that there are at most ``outputs`` in total.
     """
-    told = avalanche.ConstantSequence(task_label, len(rows))
+    labels = avalanche.ConstantSequence(task_label, len(rows))
     attributes = [
         avalanche.DataAttribute(rows.labels, "targets"),
-        avalanche.DataAttribute(told, "targets_task_labels", use_in_getitem=True),
+        avalanche.DataAttribute(labels, "targets_task_labels", use_in_getitem=True),
     ]
     dataset = avalanche.TaskAwareSupervisedClassificationDataset([rows], data_attributes=attributes)
-    made = avalanche.DatasetExperience(dataset=dataset, current_experience=len(classes) - 1)
-    made.task_label, made.task_labels = task_label, [task_label]
-    made.classes_in_this_experience = classes[-1]
-    made.previous_classes = sorted(set().union(*classes[:-1]))
-    made.classes_seen_so_far = sorted(set().union(*classes))
-    made.origin_stream = SimpleNamespace(name="train")
+    experience = avalanche.DatasetExperience(dataset=dataset, current_experience=len(classes) - 1)
+    experience.task_label, experience.task_labels = task_label, [task_label]
+    experience.classes_in_this_experience = classes[-1]
+    experience.previous_classes = sorted(set().union(*classes[:-1]))
+    experience.classes_seen_so_far = sorted(set().union(*classes))
+    experience.origin_stream = SimpleNamespace(name="train")
     order = [label for task in classes for label in task]
     counts = [*map(len, classes), max(0, outputs - len(order))]
-    made.benchmark = SimpleNamespace(n_classes_per_exp=counts, classes_order=order)
-    return made
+    experience.benchmark = SimpleNamespace(n_classes_per_exp=counts, classes_order=order)
+    return experience
 
 
 def without_last_layer(network: nn.Module, outputs: int, input_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Linear]:
-    """``network`` with an identity in the place of its last layer, and that layer."""
+    """``network`` with an identity instead of its last layer, and that layer."""
     name = head_names(network, outputs, input_shape)[0].rpartition(".")[0]
     layer = network.get_submodule(name)
     if not name or not isinstance(layer, nn.Linear):
@@ -107,7 +107,7 @@ def without_last_layer(network: nn.Module, outputs: int, input_shape: tuple[int,
 
 
 def held(strategy: Any) -> dict[str, Tensor]:
-    """The tensors that a strategy holds beside its model, by where it has them, and the exemplars of its memories, each once."""
+    """The tensors that a strategy holds in addition to its model, by their place in it, and the exemplars of its memories, each once."""
     tensors: dict[str, Tensor] = {}
     exemplars: dict[Any, dict[int, Tensor]] = {}
     seen = {tensor.data_ptr() for tensor in strategy.model.state_dict().values()}
@@ -119,22 +119,22 @@ def held(strategy: Any) -> dict[str, Tensor]:
                 seen.add(value.data_ptr())
                 tensors[name] = value.detach()
         elif isinstance(value, avalanche.AvalancheDataset):
-            for part in (part for item in value for part in item if isinstance(part, Tensor)):
-                exemplars.setdefault((part.dtype, part.shape), {})[part.data_ptr()] = part
+            for tensor in (element for row in value for element in row if isinstance(element, Tensor)):
+                exemplars.setdefault((tensor.dtype, tensor.shape), {})[tensor.data_ptr()] = tensor
         elif isinstance(value, nn.Module | torch.optim.Optimizer):
             visit(value.state_dict(), name)
         elif isinstance(value, dict):
-            for key, part in value.items():
-                visit(part, f"{name}.{key}")
+            for key, item in value.items():
+                visit(item, f"{name}.{key}")
         elif isinstance(value, list | tuple):
-            for number, part in enumerate(value):
-                visit(part, f"{name}.{number}")
+            for number, item in enumerate(value):
+                visit(item, f"{name}.{number}")
         elif type(value).__module__.startswith("avalanche.") and id(value) not in visited:
             visited.add(id(value))
             visit(
-                {key: part for key, part in vars(value).items() if key not in ("model", "evaluator")},
+                {key: item for key, item in vars(value).items() if key not in ("model", "evaluator")},
                 f"{name}.{type(value).__name__}",
             )
 
     visit(strategy, "")
-    return tensors | {f"exemplars.{i}": torch.stack(list(alike.values())) for i, alike in enumerate(exemplars.values())}
+    return tensors | {f"exemplars.{i}": torch.stack(list(group.values())) for i, group in enumerate(exemplars.values())}

@@ -5,10 +5,10 @@
         strategy.train(experience)
         strategy.eval(benchmark.test_stream)
 
-An experience is a task. In evaluation the task is inferred (GNu, GNs), or is the one that was learned with the task label of the image
-(GG). The model gives 1 to the class that is the answer and 0 to the others, so that Avalanche's accuracies are right. The loss is the
-method's own in training and the share of wrong answers in evaluation. A training batch gets no answers: its accuracy is 0. Plugins see
-every call but those of the forward and backward pass; one that changes the loss, a gradient or the model has no effect.
+An experience is a task. In evaluation the task is inferred (GNu, GNs), or it is the one that was learned with the task label of the image
+(GG). The model outputs 1 for the class that is the answer and 0 for the others, so that Avalanche's accuracies are correct. The loss is
+the method's own in training and the share of wrong answers in evaluation. Training batches get no answers: their accuracy is 0. Plugins are
+called everywhere except in the forward and backward pass; a plugin that changes the loss, a gradient or the model has no effect.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ NO_ANSWER = -1
 
 
 class MethodStrategy(avalanche.SupervisedTemplate):
-    """A method of clbench's as a strategy of Avalanche's."""
+    """A method of clbench as a strategy of Avalanche."""
 
     def __init__(
         self,
@@ -51,30 +51,28 @@ class MethodStrategy(avalanche.SupervisedTemplate):
         evaluator: Any = None,
         eval_every: int = -1,
     ) -> None:
-        """``method`` by its name in clbench, on a ``network`` (a name, or a function of the number of outputs) for inputs of
-        ``input_shape`` and at most ``classes`` classes a task; ``learn`` and ``ask``: the parameters of the method and of its ``predict``
-        (``clbench show``). The minibatches of an evaluation are asked one by one. ``evaluator`` is by default one that prints the
-        training loss and the accuracies of each experience and of the stream; the others are Avalanche's.
+        """``method``: its name in clbench; ``network``: a name, or a function of the number of outputs, for inputs of ``input_shape``;
+        ``classes``: the maximal number of classes of a task; ``learn`` and ``ask``: the parameters of the method and of its ``predict``
+        (``clbench show``). Each minibatch of an evaluation is asked separately. The default ``evaluator`` prints the training loss and the
+        accuracies of each experience and of the stream. The other parameters are Avalanche's.
         """
-        chosen = registry.method(method)
-        check_serves(chosen, scenario)
+        method_class = registry.method(method)
+        check_serves(method_class, scenario)
         if not scenario.task_given_in_training:
-            raise UserError(
-                f"Avalanche tells where an experience ends, which nobody does in {scenario.name}: give another scenario."
-            )
+            raise UserError(f"Avalanche gives the task in training, and {scenario.name} does not: choose another scenario.")
         factory = networks.resolve(network, input_shape) if isinstance(network, str) else network
         brief = Brief(
             scenario, lambda outputs: networks.seeded(factory, outputs, seed), input_shape, classes, seed, torch.device(device)
         )
-        make: Callable[..., Method] = chosen
-        self.method = make(brief, **typed(chosen.__init__, learn or {}, f"{method}'s learning parameters"))
-        asked: dict[str, Any] = {}
+        make: Callable[..., Method] = method_class
+        self.method = make(brief, **typed(method_class.__init__, learn or {}, f"{method}'s learning parameters"))
+        ask_parameters: dict[str, Any] = {}
         if not scenario.task_given_in_inference:
-            named = typed(chosen.predict, ask or {}, f"{method}'s asking parameters")
-            asked = {key: value for key, value in named.items() if value is not None}
-            self.method.check_ask(**asked)
+            values = typed(method_class.predict, ask or {}, f"{method}'s asking parameters")
+            ask_parameters = {key: value for key, value in values.items() if value is not None}
+            self.method.check_ask(**ask_parameters)
         super().__init__(
-            model=AnsweringModel(self.method, asked),
+            model=AnsweringModel(self.method, ask_parameters),
             optimizer=None,
             train_mb_size=train_mb_size,
             train_epochs=train_epochs,
@@ -88,10 +86,10 @@ class MethodStrategy(avalanche.SupervisedTemplate):
     # Learning
 
     def check_model_and_optimizer(self, **others: Any) -> None:
-        """The method looks after its own parameters."""
+        """Nothing to check: the method trains its own parameters."""
 
     def model_adaptation(self, model: Any = None) -> Any:
-        """The model is as it is."""
+        """The unchanged model."""
         return self.model
 
     def _before_training_exp(self, **others: Any) -> None:
@@ -111,7 +109,7 @@ class MethodStrategy(avalanche.SupervisedTemplate):
             self._after_training_iteration(**others)
 
     def _after_training_exp(self, **others: Any) -> None:
-        inputs, labels = (part.to(self.device) for part in avalanche.gathered(self.experience.dataset))
+        inputs, labels = (tensor.to(self.device) for tensor in avalanche.gathered(self.experience.dataset))
         self.method.end_task(Split(inputs, self.model.within_task(labels)))
         self.model.end()
         super()._after_training_exp(**others)
@@ -119,12 +117,12 @@ class MethodStrategy(avalanche.SupervisedTemplate):
     # Answering
 
     def criterion(self) -> Tensor:
-        """The share of wrong answers of a minibatch of an evaluation."""
+        """The share of wrong answers in a minibatch of an evaluation."""
         return (self.mb_output.argmax(1) != self.mb_y).float().mean()
 
 
 class SupSupStrategy(MethodStrategy):
-    """Supermasks in superposition as a strategy of Avalanche's: see ``MethodStrategy`` for its parameters, all but ``method``."""
+    """Supermasks in superposition as a strategy of Avalanche's: its parameters are those of ``MethodStrategy``, without ``method``."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(method="supsup", **settings)
@@ -142,37 +140,38 @@ class AnsweringModel(avalanche.MultiTaskModule):
         self.ask = ask
         self.classes: list[list[int]] = []
         self.tasks: dict[int, int] = {}
-        self.present: tuple[list[int], int] = ([], 0)
+        self.current: tuple[list[int], int] = ([], 0)
 
     def begin(self, experience: Any) -> None:
-        """An experience begins, which is a new task."""
+        """An experience begins: a new task."""
         classes = sorted({int(label) for label in experience.dataset.targets})
         if len(classes) > self.method.brief.classes:
             raise UserError(
-                f"The experience has {len(classes)} classes, more than the {self.method.brief.classes} that were announced."
+                f"The experience has {len(classes)} classes, and the strategy was made for {self.method.brief.classes}: "
+                "give a larger number of classes."
             )
         label = getattr(experience, "task_label", 0)
         if self.method.brief.scenario.task_given_in_inference and label in self.tasks:
             raise UserError(
-                f"In {self.method.brief.scenario.name} each experience needs a task label of its own; {label} comes again."
+                f"In {self.method.brief.scenario.name} each experience needs its own task label, and {label} occurs twice."
             )
-        self.present = classes, label
+        self.current = classes, label
 
     def within_task(self, labels: Tensor) -> Tensor:
-        """Labels of the present experience, counted from 0."""
-        return torch.searchsorted(torch.tensor(self.present[0], device=labels.device), labels)
+        """Labels of the current experience, counted from 0."""
+        return torch.searchsorted(torch.tensor(self.current[0], device=labels.device), labels)
 
     def end(self) -> None:
-        """The present experience is learned."""
-        classes, label = self.present
+        """The current experience is learned."""
+        classes, label = self.current
         self.tasks[label] = len(self.classes)
         self.classes.append(classes)
 
     def adaptation(self, experience: Any) -> None:
-        """Nothing grows here."""
+        """Does nothing: the method itself adds what a task needs."""
 
     def forward(self, inputs: Tensor, task_labels: Tensor | None = None) -> Tensor:
-        """1 for the class that is the answer, 0 for all others. Inputs of a task that was never learned get no answer, and so all 0."""
+        """1 for the class that is the answer, 0 for all others. Inputs of a task that was never learned get 0 for all classes."""
         outputs = torch.zeros(len(inputs), 1 + max((max(classes) for classes in self.classes), default=0), device=inputs.device)
         if not self.classes:
             return outputs
@@ -192,12 +191,12 @@ class AnsweringModel(avalanche.MultiTaskModule):
     def _mark(self, outputs: Tensor, tasks: Tensor, labels: Tensor) -> Tensor:
         answers = zip(tasks.tolist(), labels.tolist(), strict=True)
         for row, (task, label) in enumerate(answers):
-            if label < len(self.classes[task]):  # a smaller task may have no class for the label
+            if label < len(self.classes[task]):  # a task with fewer classes may have none for the label
                 outputs[row, self.classes[task][label]] = 1
         return outputs
 
 
 def printing_evaluator() -> Any:
-    """What is known of a method's work in Avalanche's loop, on standard output."""
+    """Prints the training loss and the accuracies of a method in Avalanche's loop."""
     metrics = (avalanche.loss_metrics(epoch=True), avalanche.accuracy_metrics(experience=True, stream=True))
     return avalanche.EvaluationPlugin(*metrics, loggers=[avalanche.InteractiveLogger()])

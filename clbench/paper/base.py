@@ -153,7 +153,7 @@ def reproduce(
     answers = needed([*curves, *(singly(curves) if figure.beside else [])], seeds, data_root)
     jobs = merged(answers)
     if from_results:
-        done = {job.learn.hash: store.Run(folder / "runs" / job.learn.hash) for job in jobs}
+        done = {job.learn.hash: store.run_at(folder, job.learn) for job in jobs}
         check_complete(figure, budget, folder, answers, done)
     else:
         where: dict[str, Any] = {"data_root": data_root, "device": device, "overwrite": overwrite}
@@ -286,7 +286,7 @@ def check_complete(
 
 def run_state(run: store.Run, job: learn.Job) -> str:
     """What a stored run lacks of a job, in words; empty if nothing."""
-    if not (run.path / "run.json").exists():
+    if not run.exists:
         return "is not there"
     if not run.complete:
         return "is not finished"

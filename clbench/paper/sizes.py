@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from clbench import networks, registry, storage
 from clbench._torchvision import import_torchvision
-from clbench.layers import weights
 from clbench.method import Brief, Method
 from clbench.methods.supsup import Layout, kept_weights
+from clbench.networks import weights
 from clbench.paper.published import IMAGENET_SIZE
 from clbench.stream import Split
 

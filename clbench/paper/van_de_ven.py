@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clbench.engine.store import Run
+from clbench.engine.store import runs_in
 from clbench.errors import UserError
 from clbench.paper.published import THEIR_SCENARIOS, VAN_DE_VEN
 from clbench.results import renderers, tables
@@ -67,8 +67,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
 def main(results: Path, out: Path) -> None:
     """Write the table of the complete runs in ``results`` to ``out``.csv and ``out``.md."""
     lines = {(stream, method) for stream, method, _ in VAN_DE_VEN}
-    runs = [Run(path.parent) for path in sorted(results.glob("runs/*/run.json"))]
-    wanted = [run for run in runs if run.complete and (run.learn.stream, run.learn.method) in lines]
+    wanted = [run for run in runs_in(results) if run.complete and (run.learn.stream, run.learn.method) in lines]
     found = beside(over_seeds(summarise(frame(wanted)))) if wanted else beside(pd.DataFrame())
     write(found, out)
 

@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 
 from clbench import registry
-from clbench.engine.store import Run
+from clbench.engine.store import Run, runs_in
 from clbench.errors import UserError
 from clbench.paper import FIGURES
 from clbench.paper.base import read_of
@@ -30,7 +30,7 @@ PLACE = ["stream", "data", "network", "tasks", "updates"]
 
 def write(results: Path, out: Path) -> Path:
     """Write the report of the complete runs and the figures in ``results`` to ``out``; a ``UserError`` if there is nothing to show."""
-    runs = [run for run in (Run(path.parent) for path in sorted(results.glob("runs/*/run.json"))) if run.complete]
+    runs = [run for run in runs_in(results) if run.complete]
     figures = _figures(results / "figures")
     if not runs and not figures:
         raise UserError(f"There is nothing in {results} to report: do some runs first, or name another folder with --results.")

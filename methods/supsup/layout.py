@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clbench.errors import UserError
-from clbench.layers import weights as weights_of
+from clbench.networks import weights as weights_of
 from clbench.seeding import generator
 
 
@@ -73,7 +73,7 @@ def random_scores(layout: Layout, draws: torch.Generator) -> Tensor:
 
 
 def random_base(network: nn.Module, seed: int, device: torch.device) -> Base:
-    """The frozen random network on which masks are learned: ``clbench.layers`` says which of its parameters are maskable.
+    """The frozen random network on which masks are learned: ``clbench.networks.weights`` says which parameters are maskable.
 
     Raises ``UserError`` if no parameter is maskable.
     """

@@ -149,7 +149,7 @@ def test_doctor_looks_at_everything(clbench) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["run", "--scenario", "nnu"], "NNu is no scenario"),
+        (["run", "--scenario", "nnu"], "NNu is not a scenario"),
         (["run", "--method", "supsub"], "Did you mean supsup?"),
         (["run", "--stream", "permuted-mnst"], "Did you mean permuted-mnist?"),
         (["run", "--network", "lenet"], "Did you mean lenet-300-100?"),

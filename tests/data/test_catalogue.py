@@ -165,10 +165,10 @@ def test_a_damaged_wrapper_is_named(fashion: Any, tmp_path: Path, damage: Callab
     fashion.write(tmp_path / "root", packed=True)
     path = tmp_path / "root" / "FashionMNIST" / "raw" / f"{TEST_LABELS}.gz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(data.DamagedData, match=f"fashion-mnist is damaged: {path} is no whole gzip file .*; replace it with"):
+    with pytest.raises(data.DamagedData, match=f"fashion-mnist is damaged: {path} is not a complete gzip file .*; replace it with"):
         data.load("fashion-mnist", tmp_path / "root")
     assert states(tmp_path / "root")["fashion-mnist"] == "damaged"
-    with pytest.raises(data.DamagedData, match=f"not added: {path} is no whole gzip file .*; 3 other files were added"):
+    with pytest.raises(data.DamagedData, match=f"not added: {path} is not a complete gzip file .*; 3 other files were added"):
         data.add(tmp_path / "root", tmp_path / "new")
 
 

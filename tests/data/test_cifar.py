@@ -81,7 +81,7 @@ def test_real_cifar_100_reads_as_torchvision_reads_it(shared_data: Path, tmp_pat
 
 def test_a_pickle_with_foreign_objects_is_refused_and_nothing_in_it_executed(tmp_path: Path) -> None:
     content = pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [Foreign(tmp_path / "made")]}, protocol=2)
-    with pytest.raises(DamagedData, match=r"data_batch_1 holds a foreign object, posix\.mkdir, which was not loaded: replace"):
+    with pytest.raises(DamagedData, match=r"data_batch_1 holds a foreign object, posix\.mkdir, and was not loaded: replace"):
         cifar.parse(content, "data_batch_1")
     assert not (tmp_path / "made").exists()
     pickle.loads(content)

@@ -241,7 +241,7 @@ def test_data_with_fewer_classes_than_one_task_has_say_so() -> None:
 
 def test_trees_that_are_none_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
-    with pytest.raises(MissingData, match=r"There is no folder .*train: a tree of images needs train/CLASS/ and val/CLASS/"):
+    with pytest.raises(MissingData, match=r"There is no folder .*train: a folder of images needs train/CLASS/ and val/CLASS/"):
         tree(empty)
     for file in (folder / "val" / "n05").iterdir():
         file.unlink()

@@ -365,7 +365,7 @@ def test_an_interrupted_run_says_that_it_has_to_begin_again(job: learn.Job, tmp_
 
     with pytest.raises(Stop):
         execute(job, tmp_path, watch=stop)
-    with pytest.raises(UserError, match="Avalanche's GEM cannot go on where a run stopped: begin again with --overwrite always"):
+    with pytest.raises(UserError, match="Avalanche's GEM cannot resume an interrupted run: begin again with --overwrite always"):
         execute(job, tmp_path)
     assert execute(job, tmp_path, overwrite="always").complete
     shutil.rmtree(tmp_path)
@@ -444,11 +444,11 @@ def test_other_methods_and_what_a_strategy_refuses(make_data: Callable[..., Data
     strategy.eval(data.test_stream)  # Avalanche may ask before anything is learned
     strategy.train(data.train_stream)
     assert strategy.eval(data.test_stream[1])["Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp001"] > 0.9
-    with pytest.raises(UserError, match="which nobody does in NNs"):
+    with pytest.raises(UserError, match="gives the task in training, and NNs does not"):
         SupSupStrategy(classes=2, scenario=NNS, **common)
-    with pytest.raises(UserError, match="more than the 1 that were announced"):
+    with pytest.raises(UserError, match="and the strategy was made for 1"):
         SupSupStrategy(classes=1, **common).train(data.train_stream)
-    with pytest.raises(UserError, match="needs a task label of its own; 0 comes again"):
+    with pytest.raises(UserError, match="needs its own task label, and 0 occurs twice"):
         SupSupStrategy(classes=2, scenario=GG, **common).train(data.train_stream)
 
 

@@ -190,7 +190,7 @@ def test_groups_where_one_image_is_left_over() -> None:
 
 
 def test_no_part_of_the_test_inputs_is_one_input_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.networks.ELEMENTS_AT_A_TIME", 12)
+    monkeypatch.setattr("clbench.networks.inputs.ELEMENTS_AT_A_TIME", 12)
     sizes = {n: [len(part) for part in in_parts(torch.zeros(n, 4))] for n in (1, 2, 3, 4, 5, 7, 8)}
     assert sizes == {1: [1], 2: [2], 3: [3], 4: [4], 5: [3, 2], 7: [3, 4], 8: [3, 3, 2]}
     parts = torch.cat(in_parts(torch.arange(28.0).view(7, 4)))
@@ -216,7 +216,7 @@ def test_a_network_that_takes_no_bfloat16_is_trained_in_float32_and_the_record_s
 
 
 def test_bfloat16_that_was_asked_for_and_cannot_be_had_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"naive cannot use the network mine:float32_only in bfloat16 .* give --precision float32"):
+    with pytest.raises(UserError, match=r"naive cannot use the network mine:float32_only in bfloat16 .* use --precision float32"):
         done(tmp_path, "naive", "mine:float32_only", precision="bfloat16")
     assert not list((tmp_path / "runs").glob("*/run.json"))
 

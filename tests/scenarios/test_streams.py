@@ -348,7 +348,7 @@ def test_a_builder_knows_how_many_tasks_it_has() -> None:
             builder.check_tasks(tasks)
     endless = replace(builder, most_tasks=None)
     assert endless.check_tasks(MOST_TASKS) == MOST_TASKS
-    with pytest.raises(UserError, match="100,001 tasks are too many, as a stream lies in memory with all its tasks"):
+    with pytest.raises(UserError, match="100,001 tasks are too many, because a stream is in memory with all its tasks"):
         endless.check_tasks(MOST_TASKS + 1)
 
 

@@ -13,24 +13,26 @@ from clbench.errors import UserError
 
 
 def normalisation(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation with running statistics and nothing to learn."""
+    """Batch normalisation with running statistics and no parameters."""
     return nn.BatchNorm2d(channels, affine=False)
 
 
 def convolution(fan_in: int, channels: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the image's size but for its stride."""
+    """A convolution without bias. With stride 1 it keeps the size of the image."""
     return nn.Conv2d(fan_in, channels, size, stride, padding=size // 2, bias=False)
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut, which is a convolution of 1 x 1 where the shape changes."""
+    """Two convolutions beside a shortcut, which is a convolution of 1 x 1 if the shape changes."""
 
     def __init__(self, fan_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1, self.norm1 = convolution(fan_in, channels, 3, stride), normalisation(channels)
         self.conv2, self.norm2 = convolution(channels, channels, 3), normalisation(channels)
-        alike = fan_in == channels and stride == 1
-        self.shortcut = nn.Identity() if alike else nn.Sequential(convolution(fan_in, channels, 1, stride), normalisation(channels))
+        same_shape = fan_in == channels and stride == 1
+        self.shortcut = (
+            nn.Identity() if same_shape else nn.Sequential(convolution(fan_in, channels, 1, stride), normalisation(channels))
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, fan_in, height, width] -> [n, channels, height / stride, width / stride]."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from clbench import layers, networks, registry
+from clbench import networks, registry
 from clbench._torchvision import import_torchvision
 from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
@@ -57,7 +57,7 @@ NO_WEIGHTS = ["token", "positions.weight", "embed.parametrizations.weight.origin
 
 def test_what_layers_multiply_by_are_weights_and_tables_tokens_and_gains_are_not() -> None:
     network = Words(4)
-    assert list(layers.weights(network)) == WEIGHTS
+    assert list(networks.weights(network)) == WEIGHTS
     many = {name for name, parameter in network.named_parameters() if parameter.ndim >= 2}
     assert many - set(WEIGHTS) == set(NO_WEIGHTS)
 
@@ -75,7 +75,7 @@ def test_what_layers_multiply_by_are_weights_and_tables_tokens_and_gains_are_not
 def test_of_clbench_s_own_networks_every_parameter_of_two_dimensions_or_more_is_a_weight(name: str, shape: tuple[int, ...]) -> None:
     with torch.device("meta"):
         network = networks.resolve(name, shape)(10)
-    assert list(layers.weights(network)) == [name for name, p in network.named_parameters() if p.ndim >= 2]
+    assert list(networks.weights(network)) == [name for name, p in network.named_parameters() if p.ndim >= 2]
 
 
 def test_a_layer_of_one_s_own_has_weights_by_name_and_a_shared_one_is_named_once() -> None:
@@ -86,14 +86,14 @@ def test_a_layer_of_one_s_own_has_weights_by_name_and_a_shared_one_is_named_once
             self.table = nn.Embedding(3, 3)
             self.table.weight = self.weight  # also a table: but the layer multiplies by it
 
-    assert layers.weights(Own()) == ("weight",)
+    assert networks.weights(Own()) == ("weight",)
 
 
 def test_of_torchvision_s_vision_transformer_the_token_and_the_positions_are_left_alone() -> None:
     with torch.device("meta"):
         network = import_torchvision().models.vit_b_16(num_classes=10)
     many = {name for name, parameter in network.named_parameters() if parameter.ndim >= 2}
-    assert many - set(layers.weights(network)) == {"class_token", "encoder.pos_embedding"}
+    assert many - set(networks.weights(network)) == {"class_token", "encoder.pos_embedding"}
 
 
 def test_supsup_masks_the_weights_and_leaves_all_else_as_the_network_begins_with_it() -> None:

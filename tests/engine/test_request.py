@@ -1,6 +1,5 @@
 """Requests: what they resolve to, and a clear sentence for each that makes no sense."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,16 +7,14 @@ import pytest
 import torch
 
 from clbench import registry
-from clbench.data import Dataset
 from clbench.engine.asks import PROTOCOLS, SAMPLE, default_checkpoints, make_asks, typed
-from clbench.engine.build import build_method, build_stream, usual_precision
+from clbench.engine.build import usual_precision
 from clbench.engine.evaluator import Ask
-from clbench.engine.learn import BUDGETS, Job, Learn
+from clbench.engine.learn import BUDGETS, Job
 from clbench.engine.request import read_spec, request, resolve
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU
-from clbench.stream import Stream, StreamBuilder
 
 CPU = torch.device("cpu")
 
@@ -99,8 +96,8 @@ def test_unknown_names(settings: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("scenario", "says"),
     [
-        ("nnu", "NNu is no scenario: labels that were never seen would give the new task away"),
-        ("NNu", "NNu is no scenario"),
+        ("nnu", "NNu is not a scenario: labels that are new would reveal the new task"),
+        ("NNu", "NNu is not a scenario"),
         ("ggs", "GGs and GGu are the same"),
         ("GGu", "GGs and GGu are the same"),
     ],
@@ -131,7 +128,7 @@ def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: 
         ({"updates": 0}, "updates must be at least 1, not 0."),
         (
             {"tasks": 10**9},
-            "1,000,000,000 tasks are too many, as a stream lies in memory with all its tasks: ask for at most 100,000.",
+            "1,000,000,000 tasks are too many, because a stream is in memory with all its tasks: ask for at most 100,000.",
         ),
         (
             {"updates": 10**12, "tasks": 2},
@@ -391,69 +388,6 @@ def test_a_parameter_without_a_default_must_be_given() -> None:
     assert typed(function, {"count": "3"}, "f's parameters") == {"count": 3}
     with pytest.raises(UserError, match="count, one of f's parameters, has no default: give it a value"):
         typed(function, {}, "f's parameters")
-
-
-# Building
-
-
-@pytest.fixture
-def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
-
-
-def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
-    learn = job(stream="split-mnist", tasks=2, network="mlp-8", seeds=(3,), precision="bfloat16", batch_size=16).learn
-    stream = build_stream(learn, None, CPU)
-    method = build_method(learn, GNU, stream, CPU)
-    brief = method.brief
-    assert (brief.scenario, brief.classes, brief.input_shape, brief.seed) == (GNU, 2, (1, 8, 8), 3)
-    assert brief.precision == torch.bfloat16
-    mine, its = brief.network(7), brief.network(7)
-    assert mine(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
-    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), its.parameters(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("stream", "why"),
-    [
-        ("split-mnist", "the classes come in their own order (use split-mnist-shuffled for an order drawn from the seed)"),
-        ("rotated-mnist", "the rotations come in the order of their angles"),
-        ("split-mnist-shuffled", None),
-        ("permuted-mnist", None),
-    ],
-)
-def test_a_stream_seed_that_changes_nothing_is_said(tiny: None, stream: str, why: str | None) -> None:
-    seeded = [job(stream=stream, tasks=2, batch_size=16, stream_seed=seed).learn for seed in (0, 1)]
-    first, other = (build_stream(learn, None, CPU) for learn in seeded)
-    assert first.notes == ()  # nobody named a seed
-    assert other.notes == ((f"The stream seed changes nothing in {stream}: {why}.",) if why else ())
-    same = all(
-        torch.equal(a.train.whole()[part], b.train.whole()[part]) for a, b in zip(first, other, strict=True) for part in (0, 1)
-    )
-    assert same == bool(why)
-
-
-def test_what_cannot_be_built(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    learn = job(tasks=2).learn
-    stream = build_stream(learn, None, CPU)
-    with pytest.raises(UserError, match="outputs=3 is below the 4 classes of a task"):
-        build_method(job(network="mlp-8", set={"outputs": 3}).learn, GNU, stream, CPU)
-    with pytest.raises(UserError, match="interval must be above 0 and finite, not 0"):
-        build_method(job(network="mlp-8", set={"interval": 0}).learn, GNU, stream, CPU)
-
-    def short(name: str) -> StreamBuilder:
-        return StreamBuilder("short", lambda data, *, tasks, seed: Stream("short", stream.tasks[:1], 4, (1, 8, 8)), "")
-
-    monkeypatch.setattr(registry, "stream", short)
-    with pytest.raises(UserError, match="The stream permuted-mnist made 1 tasks, not the 2 asked for"):
-        build_stream(learn, None, CPU)
-
-
-def test_a_learn_half_comes_back_from_json() -> None:
-    learn = job(scenario="nns", set={"epsilon": "0.1"}).learn
-    assert Learn.model_validate_json(learn.model_dump_json()) == learn
-    with pytest.raises(ValueError, match="extra"):
-        Learn(**learn.model_dump(), more=1)
 
 
 def test_a_misspelt_network_is_named_before_anything_is_read() -> None:

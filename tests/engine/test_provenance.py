@@ -149,8 +149,8 @@ def test_nothing_is_asked_of_a_run_whose_code_changed(changed: str, project: Pat
     original = (project / file).read_text()
     (project / file).write_text(text)
     expected = (
-        f"The code of {changed} changed since the run {run.learn.hash} was made: put it back as it was, or do the run again, "
-        "which makes another one."
+        f"The code of {changed} changed since the run {run.learn.hash} was made: restore it, or do the run again, "
+        "which makes a new one."
     )
     assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == expected
     assert refusal(lambda: execution.learner(run)) == expected
@@ -189,7 +189,7 @@ def test_a_method_or_data_set_of_another_version_answers_nothing(tmp_path: Path,
         patch.setattr(Naive, "version", version + 1)
         assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == (
             f"The run {run.learn.hash} was made with version {version} of naive, and this clbench has version {version + 1}: "
-            "use the clbench that it was made with, or do the run again, which makes another one."
+            "use the clbench that made it, or do the run again, which makes a new one."
         )
     monkeypatch.setattr(provenance, "data_version", lambda names: 77)
     assert "of the data set mnist-5k, and this clbench has version 77" in refusal(lambda: execution.learner(run))
@@ -243,8 +243,8 @@ def test_a_changed_tree_is_another_run(change: Callable[[Path], None], tree: Pat
     change(tree)
     assert of_tree(tree).hash != before.hash
     assert refusal(lambda: build.build_stream(before, str(tree), CPU)) == (
-        f"The image files in {tree / 'pictures'} changed since the run {before.hash} was made: put them back as they were, "
-        "or do the run again, which makes another one."
+        f"The image files in {tree / 'pictures'} changed since the run {before.hash} was made: restore them, "
+        "or do the run again, which makes a new one."
     )
 
 
@@ -267,8 +267,8 @@ def test_a_function_without_a_parameter_for_data_brings_its_own(project: Path, t
 
 def test_a_function_that_uses_nothing_of_the_data_set_that_would_be_recorded_is_refused(project: Path, tmp_path: Path) -> None:
     assert refusal(lambda: execute(job(stream="own.py:careless"), tmp_path)) == (
-        "The stream own.py:careless uses no image of mnist-5k, the data set that its runs would name: take the parameter for data "
-        "out of its function if it brings its own."
+        "The stream own.py:careless uses no image of mnist-5k, the data set that its runs would name: remove the parameter for data "
+        "from its function if it has its own images."
     )
     execute(job(stream="own.py:half_and_half"), tmp_path)
     execute(job(stream="stream.py:mine"), tmp_path)
@@ -328,13 +328,13 @@ class Order(Split):
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (lambda rows: rows[:3], "The task t brought 3 batches, not the 5 asked for"),
-        (lambda rows: rows[:0], "The task t brought 0 batches, not the 5 asked for"),
+        (lambda rows: rows[:3], "The task t gave 3 batches, and the run needs 5"),
+        (lambda rows: rows[:0], "The task t gave 0 batches, and the run needs 5"),
         (
             lambda rows: torch.cat([rows, rows]),
-            "Batch 6 of the task t has 8 images and 8 labels, where 5 batches of 8 were asked for",
+            "Batch 6 of the task t has 8 images and 8 labels, and the run needs 5 batches of 8",
         ),
-        (lambda rows: rows[:, :7], "Batch 1 of the task t has 7 images and 7 labels, where 5 batches of 8 were asked for"),
+        (lambda rows: rows[:, :7], "Batch 1 of the task t has 7 images and 7 labels, and the run needs 5 batches of 8"),
         (lambda rows: rows.flip(0), None),
     ],
 )

@@ -210,7 +210,7 @@ def test_classes_and_partials_are_factories() -> None:
         ("./net.py:Net", "cannot be imported"),
         ("zoo:number", "is a int, not a function or class"),
         ("torch.nn", "is a module, not a function or class"),
-        ("zoo:built", "is built already"),
+        ("zoo:built", "is a module already"),
         ("zoo:nothing", "takes no number of outputs"),
         ("zoo:more", "needs more than outputs: missing a required argument: 'depth'"),
         ("torch.nn:Linear", "needs more than in_features: missing a required argument: 'out_features'"),

@@ -107,11 +107,11 @@ def spoilt(value: float) -> Tensor:
         ),
         (
             lambda: with_test(IMAGES[:0], LABELS[:0]),
-            "There are no test images of task 1 (kind 1): give it some, or leave the task out.",
+            "There are no test images of task 1 (kind 1): add images, or remove the task.",
         ),
         (
             lambda: stream_of((Split(IMAGES[:0], LABELS[:0]), GOOD)),
-            "There are no training images of task 0 (kind 0): give it some, or leave the task out.",
+            "There are no training images of task 0 (kind 0): add images, or remove the task.",
         ),
         (
             lambda: with_test(IMAGES[:7]),
@@ -119,11 +119,11 @@ def spoilt(value: float) -> Tensor:
         ),
         (
             lambda: with_test(IMAGES.view(20, 16)),
-            "The test inputs of task 1 (kind 1) have the shape (16,), and the stream's input_shape is (1, 4, 4): make them one.",
+            "The test inputs of task 1 (kind 1) have the shape (16,), and the stream's input_shape is (1, 4, 4): make them equal.",
         ),
         (
             lambda: with_test(view=lambda x: x.flatten(1)),
-            "The test inputs of task 1 (kind 1) have the shape (16,), and the stream's input_shape is (1, 4, 4): make them one.",
+            "The test inputs of task 1 (kind 1) have the shape (16,), and the stream's input_shape is (1, 4, 4): make them equal.",
         ),
         (
             lambda: with_test(view=lambda x: x.double()),
@@ -131,22 +131,22 @@ def spoilt(value: float) -> Tensor:
         ),
         (
             lambda: with_test(view=lambda x: x[:, 2:]),
-            "The test inputs of task 1 (kind 1) have the shape (0, 4, 4), and the stream's input_shape is (1, 4, 4): make them one.",
+            "The test inputs of task 1 (kind 1) have the shape (0, 4, 4), and the stream's input_shape is (1, 4, 4): make them equal.",
         ),
         *(
             (
                 lambda value=value: with_test(spoilt(value)),
-                "Image 13 of the test images of task 1 (kind 1) has a value that is NaN or infinite: mend it or remove it.",
+                "Image 13 of the test images of task 1 (kind 1) has a value that is NaN or infinite: correct or remove it.",
             )
             for value in (float("nan"), float("inf"), -float("inf"))
         ),
         (
             lambda: with_test(IMAGES.double() * 1e300),
-            "Image 0 of the test images of task 1 (kind 1) has a value that is NaN or infinite: mend it or remove it.",
+            "Image 0 of the test images of task 1 (kind 1) has a value that is NaN or infinite: correct or remove it.",
         ),
         (
             lambda: with_test(view=lambda x: x / 0),
-            "Image 0 of the test images of task 1 (kind 1) has a value that is NaN or infinite: mend it or remove it.",
+            "Image 0 of the test images of task 1 (kind 1) has a value that is NaN or infinite: correct or remove it.",
         ),
     ],
 )
@@ -218,11 +218,11 @@ def turned(times: int) -> Split:
 def test_tasks_that_recur_are_said_once() -> None:
     once = checked(stream_of(*[(turned(i % 2), turned(i % 2)) for i in range(3)]))
     assert once.notes == (
-        "Task 2 is task 0 again, by all labels and a sample of images: what recurs counts as another task, and no learner can tell "
-        "the two apart.",
+        "Task 2 is task 0 again, by all labels and a sample of images: it counts as another task, and no learner can distinguish "
+        "the two.",
     )
     (often,) = checked(stream_of(*[(turned(i % 2), turned(i % 2)) for i in range(6)])).notes
-    assert often.startswith("Task 2 is task 0 again (and 3 more of the 6 tasks are earlier ones again), by")
+    assert often.startswith("Task 2 is task 0 again (and 3 more of the 6 tasks repeat earlier ones), by")
 
 
 def test_copies_of_the_images_are_the_same_task() -> None:

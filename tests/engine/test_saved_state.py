@@ -13,7 +13,7 @@ import torch
 from clbench import api, registry, storage
 from clbench.check.trial import trials
 from clbench.data import Dataset
-from clbench.engine import execution, run_files, states
+from clbench.engine import execution, run_files, saved_state
 from clbench.engine.execution import execute
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
@@ -91,7 +91,7 @@ def refusal(function: Callable[[], Any]) -> str:
         function()
     said = str(caught.value)
     assert "\n" not in said
-    assert said.endswith(f": {states.REMEDY}.")
+    assert said.endswith(f": {saved_state.REMEDY}.")
     return said
 
 
@@ -231,11 +231,11 @@ def test_another_method_s_state_is_not_taken_up(tmp_path: Path, saving: None) ->
     run = execute(job(), tmp_path)
     forget_digests(run)
     shutil.copy(file_of(other), file_of(run))
-    assert "bytes where its run saved" in refusal(ask(run))
+    assert "bytes, and its run saved" in refusal(ask(run))
     stopped = interrupted(job(**EWC), tmp_path / "stopped")
     forget_digests(stopped)
     shutil.copy(file_of(other, "progress"), file_of(stopped, "progress"))  # which lacks all importances
-    assert "bytes where its run saved" in refusal(lambda: execute(job(**EWC), tmp_path / "stopped"))
+    assert "bytes, and its run saved" in refusal(lambda: execute(job(**EWC), tmp_path / "stopped"))
 
 
 @pytest.mark.parametrize("name", ["supsup", "ewc", "psp", "wsn", "replay", "packnet", "bgd"])
@@ -246,5 +246,5 @@ def test_the_state_of_every_method_passes(name: str, monkeypatch: pytest.MonkeyP
         for tasks in (1, 2):
             learner = trial.taught(tasks)
             kept = learner.learned(), learner.progress()
-            states.take_up(trial.fresh(), Path("state"), None, *kept)
-            states.take_up(trial.fresh(), Path("state"), None, kept[0])
+            saved_state.restore(trial.fresh(), Path("state"), None, *kept)
+            saved_state.restore(trial.fresh(), Path("state"), None, kept[0])

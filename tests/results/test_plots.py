@@ -40,7 +40,6 @@ def scores(learned, *, run="aaa", scenario="GNu", ask=ASK, seed=0, loss=0.01):
             "task_accuracy": 1.0,
             "decisions": 128,
             "images": 1000,
-            "decisions": 8,
             "eval_seconds": 0.1,
             "components": after,
             "stored_bytes": 1000,
