@@ -58,14 +58,14 @@ def carry_out(job: Job, execution: Execution, device: torch.device, watch: Watch
 
 
 def asked(runs: list[Run], jobs: list[Job]) -> pd.DataFrame:
-    """The scores of ``runs`` that their jobs asked for; earlier questions to the same runs are left out."""
+    """The scores of ``runs`` that their jobs asked for, without earlier asks of the same runs."""
     scores = frame(runs)
     labels, checkpoints = [ask.label for ask in jobs[0].asks], jobs[0].checkpoints
     return scores[scores["ask"].isin(labels) & scores["learned"].isin(checkpoints)].reset_index(drop=True)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is a GPU where there is one, else the CPU."""
+    """The device called ``name``; ``auto`` is a GPU if there is one, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -73,7 +73,7 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         raise UserError(f"Unknown device {name!r}: give auto, cpu or cuda.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"There is no GPU for --device {name} here: use --device cpu.")
+        raise UserError(f"This machine has no GPU for --device {name}: use --device cpu.")
     return device
 
 
@@ -86,24 +86,24 @@ def ask(
     checkpoints: tuple[int, ...] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Put new questions to what a run learned, without training, and return their scores.
+    """Ask a run something new about what it learned, without training, and return the scores.
 
-    ``run``: its folder, or its hash or the beginning of it in ``results``; ``settings``: as a request's ``ask``. Asked at the run's own
-    checkpoints where its last state holds the earlier ones, else after the last task.
+    ``run``: its folder, or the first letters of its hash in ``results``; ``settings``: those of a request's ``ask``. Without
+    ``checkpoints`` it is asked at the run's own if its last state holds the earlier ones, else after the last task.
     """
-    found = find(str(run), Path(results))
-    if not found.complete:
-        raise UserError(f"The run {found.path} is not complete: finish it first by running it again.")
-    learn, where = found.learn, choose_device(device)
+    stored = find(str(run), Path(results))
+    if not stored.complete:
+        raise UserError(f"The run {stored.path} is not complete: finish it first by running it again.")
+    learn, on = stored.learn, choose_device(device)
     provenance.check_code(learn)
     method = registry.method(learn.method)
-    recipe = method.recipe(learn.stream, learn.network, found.scenario.name)
-    asks = make_asks(method, found.scenario, settings, recipe.ask)
-    check_same_learning(method, learn, found.scenario, asks)
-    stream = stream_of(found, learn, None if data_root is None else str(data_root), where)
+    recipe = method.recipe(learn.stream, learn.network, stored.scenario.name)
+    asks = make_asks(method, stored.scenario, settings, recipe.ask)
+    check_same_learning(method, learn, stored.scenario, asks)
+    stream = stream_of(stored, learn, None if data_root is None else str(data_root), on)
     if checkpoints is None:
-        checkpoints = found.checkpoints if rewinds(found) else (learn.tasks,)
-    with alone(found):
-        answer(found, asks, check_checkpoints(checkpoints, learn.tasks), stream, where)
-    scores = frame([found])
+        checkpoints = stored.checkpoints if rewinds(stored) else (learn.tasks,)
+    with alone(stored):
+        answer(stored, asks, check_checkpoints(checkpoints, learn.tasks), stream, on)
+    scores = frame([stored])
     return scores[scores["ask"].isin([a.label for a in asks]) & scores["learned"].isin(checkpoints)].reset_index(drop=True)

@@ -1,7 +1,7 @@
 """A page for each method and scenario, and one of published numbers, written from what they declare: ``python -m clbench.pages docs``.
 
-Nothing in the pages is written by hand: a method's docstrings, scenarios, parameters and recipes, a scenario's questions, the streams'
-summaries, and the published numbers with their sources are all that they hold. The glossary's table of columns is written too.
+Nothing in the pages is written by hand. They hold a method's docstrings, scenarios, parameters and recipes, a scenario's questions, the
+streams' summaries, and the published numbers with their sources. The glossary's table of columns is written too.
 """
 
 import sys
@@ -22,16 +22,16 @@ METRICS = (
     "<!-- End of the columns -->",
 )
 """Between these two lines of the glossary stands its table of columns."""
-WRITTEN = "<!-- Written by `python -m clbench.pages docs`: change what it tells of, not this page. -->"
+WRITTEN = "<!-- Written by `python -m clbench.pages docs`: change the code that it describes, not this page. -->"
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its path: for clbench's own methods, and for the scenarios, an index and one for each; published numbers."""
+    """The text of each page by its path: an index and a page for each of clbench's own methods and scenarios; published numbers."""
     zoo = {name: method for name, method in sorted(registry.methods().items()) if method.__module__.startswith("clbench.methods.")}
-    made = {f"methods/{INDEX}": index(zoo)} | {f"methods/{name}.md": page(method) for name, method in zoo.items()}
-    made |= {f"scenarios/{INDEX}": scenarios_index()}
-    made |= {"published.md": published_page()}
-    return made | {f"scenarios/{s.name.lower()}.md": scenario_page(s, zoo) for s in registry.scenarios().values()}
+    texts = {f"methods/{INDEX}": index(zoo)} | {f"methods/{name}.md": page(method) for name, method in zoo.items()}
+    texts |= {f"scenarios/{INDEX}": scenarios_index()}
+    texts |= {"published.md": published_page()}
+    return texts | {f"scenarios/{s.name.lower()}.md": scenario_page(s, zoo) for s in registry.scenarios().values()}
 
 
 def published_page() -> str:
@@ -40,7 +40,7 @@ def published_page() -> str:
     return _joined(
         WRITTEN,
         "# Published numbers",
-        "What clbench's figures and tables show as published, where it stands, and how it was seen (second-hand: only as others quote it). "
+        "The published numbers in clbench's figures and tables, their sources, and how they were seen (second-hand: as others quote them). "
         "A number holds for its own setting.",
         _table(["quantity", "value", "source", "seen", "setting"], rows),
     )
@@ -58,7 +58,7 @@ def scenarios_index() -> str:
         "# Scenarios and streams",
         "A scenario says what the learner is told; a stream is the tasks. Any stream can be put in any scenario.",
         _table(["scenario", "", "task space", "example methods, task names"], rows),
-        "## No scenarios",
+        "## What is not a scenario",
         "\n".join(f"- {reason}" for reason in dict.fromkeys(registry.INVALID_SCENARIOS.values())),
         "## Streams",
         _table(["stream", "tasks at most", "data", ""], streams),
@@ -66,23 +66,23 @@ def scenarios_index() -> str:
 
 
 def scenario_page(scenario: Scenario, zoo: dict[str, type[Method]]) -> str:
-    """What a learner is told in a scenario, how it is scored, and which methods serve it."""
-    told = [
+    """What a learner is questions in a scenario, how it is scored, and which methods serve it."""
+    questions = [
         ["the task while it learns", "yes" if scenario.task_given_in_training else "no"],
         ["the task when it is asked", "yes" if scenario.task_given_in_inference else "no"],
         ["labels shared by all tasks", "yes" if scenario.labels_shared else "no"],
     ]
     inferred = not (scenario.task_given_in_inference or scenario.labels_shared)
-    both = ", and so is the task that it names" if inferred else ""
+    and_task = ", and so is the task that it names" if inferred else ""
     chance = "1 / (classes × tasks)" if inferred else "1 / classes"
     serving = [[f"[{name}](../methods/{name}.md)", summary(method)] for name, method in zoo.items() if scenario in method.scenarios]
     return _joined(
         WRITTEN,
         f"# {scenario.name}",
         f"{scenario.description()}. Space of tasks: {scenario.task_space().lower()}.",
-        _table(["the learner knows", ""], told),
-        f"An answer is right if its label is{both}. Guessing is right in {chance}.",
-        f"Put to a method by `clbench run --scenario {scenario.name.lower()} --method METHOD`.",
+        _table(["the learner knows", ""], questions),
+        f"An answer is right if its label is{and_task}. Guessing is right in {chance}.",
+        f"Run a method in it: `clbench run --scenario {scenario.name.lower()} --method METHOD`.",
         "## Methods that serve it",
         _table(["method", ""], serving),
     )
@@ -115,7 +115,7 @@ def page(method: type[Method]) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write all pages to ``folder``, and delete those of what is no more."""
+    """Write all pages to ``folder``, and delete those of methods and scenarios that no longer exist."""
     written = pages()
     for kind in ("methods", "scenarios"):
         (folder / kind).mkdir(parents=True, exist_ok=True)

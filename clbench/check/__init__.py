@@ -1,8 +1,8 @@
 """Whether a method keeps the contract: a conformance suite for anyone's method, one plain function for each requirement.
 
-Every requirement is put to the method in every scenario that it serves, on a stream of a few permutations of 14 x 14 digits (the embedded
-data): a long one on which naive fine-tuning forgets, to see whether the method acts, and a short one on a network with batch normalisation
-and biases for all else. ``clbench check METHOD`` prints what was found.
+Every requirement is checked in every scenario that the method serves, on a stream of a few permutations of 14 x 14 digits (the embedded
+data): a long one, on which naive fine-tuning forgets, to see whether the method acts; and for the rest a short one, on a network with batch
+normalisation and biases. ``clbench check METHOD`` prints the results.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ __all__ = ["REQUIREMENTS", "Requirement", "Result", "Trial", "check", "name_of",
 
 
 def check(method: type[Method], settings: Mapping[str, Any] | None = None) -> Iterator[Result]:
-    """Put every requirement to ``method`` in every scenario that it serves; ``settings`` are learning parameters.
+    """Check every requirement of ``method`` in every scenario that it serves; ``settings`` are learning parameters.
 
     Raises a ``UserError`` for settings that it does not have or refuses.
     """
@@ -29,11 +29,11 @@ def check(method: type[Method], settings: Mapping[str, Any] | None = None) -> It
         with _one_thread():
             trial.fresh()
             for requirement in REQUIREMENTS:
-                yield _tried(requirement, trial)
+                yield _result(requirement, trial)
 
 
-def _tried(requirement: Requirement, trial: Trial) -> Result:
-    """The requirement's result; an exception is one too."""
+def _result(requirement: Requirement, trial: Trial) -> Result:
+    """The requirement's result; an exception is a failure."""
     try:
         return requirement(trial)
     except Exception as error:  # a method under test may raise anything
@@ -44,7 +44,7 @@ def _tried(requirement: Requirement, trial: Trial) -> Result:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Networks so small are fastest on one thread."""
+    """Use one thread, which is fastest for such small networks."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

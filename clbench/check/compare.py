@@ -20,12 +20,12 @@ Tensors = Mapping[str, Tensor]
 
 
 def copies(tensors: Tensors) -> dict[str, Tensor]:
-    """The tensors in memory of their own."""
+    """Copies of the tensors."""
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def present(prediction: Prediction) -> dict[str, Tensor]:
-    """What a prediction holds."""
+    """The tensors of a prediction, by name."""
     return {name: tensor for name, tensor in prediction._asdict().items() if tensor is not None}
 
 
@@ -35,12 +35,12 @@ def both(learner: Method) -> dict[str, Tensor]:
 
 
 def differing(one: Tensors, other: Tensors) -> set[str]:
-    """The names of tensors that are not in both, or not the same bit by bit."""
+    """The names of tensors that only one of them has, or that differ in a bit."""
     return changes(one, other) | changes(other, one)
 
 
 def changes(before: Tensors, after: Tensors) -> set[str]:
-    """The names of tensors that are gone, or not the same bit by bit."""
+    """The names of tensors that are missing afterwards, or that differ in a bit."""
     return {name for name, tensor in before.items() if name not in after or not _same(tensor, after[name])}
 
 
@@ -57,7 +57,7 @@ def some(names: set[str]) -> str:
 
 
 def through_a_file(tensors: Tensors) -> dict[str, Tensor]:
-    """The tensors written to a file and read again."""
+    """The tensors, written to a file and read back."""
     with tempfile.TemporaryDirectory() as folder:
         storage.save(tensors, Path(folder) / "tensors")
         return copies(storage.load(Path(folder) / "tensors"))
@@ -65,7 +65,7 @@ def through_a_file(tensors: Tensors) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def global_generators(seed: int) -> Iterator[None]:
-    """The global generators seeded with ``seed``, and afterwards as they were."""
+    """Seed the global generators with ``seed``, and restore them afterwards."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global one is meant)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -79,7 +79,7 @@ def global_generators(seed: int) -> Iterator[None]:
 
 
 def generator_states() -> dict[str, Any]:
-    """The states of the global random generators, by whose they are."""
+    """The states of the global random generators, by library."""
     return {
         "PyTorch": torch.get_rng_state().tolist(),
         "NumPy": repr(np.random.get_state(legacy=False)),  # noqa: NPY002
@@ -88,7 +88,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def reachable_bytes(thing: Any) -> int:
-    """The bytes of all tensors and arrays that ``thing`` keeps alive, each memory once."""
+    """The bytes of all tensors and arrays that ``thing`` keeps alive; shared memory counts once."""
     seen: dict[int, Any] = {}
     memories: dict[int, int] = {}
     waiting = [thing]
@@ -102,6 +102,6 @@ def reachable_bytes(thing: Any) -> int:
             waiting.append(here.grad)
         elif isinstance(here, np.ndarray):
             memories[here.ctypes.data] = here.nbytes
-        # A function keeps what is in its closure; all else that it refers to belongs to its module.
+        # A function keeps its closure alive; everything else that it refers to belongs to its module.
         waiting.extend(here.__closure__ or () if isinstance(here, FunctionType) else gc.get_referents(here))
     return sum(memories.values())

@@ -1,4 +1,4 @@
-"""What a method is put to: a stream of a few permutations of 14 x 14 digits, networks, and a learner made and taught anew each time."""
+"""What a method is checked on: a stream of a few permutations of 14 x 14 digits, networks, and a new learner for each requirement."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
 
 NAME = "check"
-"""What recipes call the stream and its networks."""
+"""The name of the stream and of its networks in recipes."""
 SIDE, CLASSES, TRAIN, TEST, TASKS = 14, 5, 500, 512, 6
 LONG, SHORT = Schedule(updates=100, batch_size=32), Schedule(updates=20, batch_size=16)
 LONG_TASKS = 3
@@ -25,7 +25,7 @@ LONG_TASKS = 3
 
 @dataclass(frozen=True)
 class Result:
-    """One requirement in one scenario: whether it was met, what was found and, if it was not met, what to do."""
+    """One requirement in one scenario: whether the method met it, what was seen and, if it did not, what to do."""
 
     name: str
     scenario: str
@@ -40,7 +40,7 @@ def name_of(requirement: "Callable[..., Result]") -> str:
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """The factory of networks in a brief: it also knows how often it was asked for one."""
+    """The factory of networks in a brief; it records the outputs of every network that it built."""
 
     build: networks.Factory
     seed: int
@@ -53,7 +53,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Trial:
-    """A method to be checked in one scenario, with its parameters: made, taught and asked anew by every requirement."""
+    """A method to check in one scenario, with its parameters; every requirement creates, teaches and asks a learner of its own."""
 
     method: type[Method]
     scenario: Scenario
@@ -62,12 +62,12 @@ class Trial:
 
     @property
     def told(self) -> bool:
-        """Whether the method is told of tasks while it learns."""
+        """Whether the method is told when a task begins and ends."""
         return self.scenario.task_given_in_training
 
     @property
     def ask(self) -> Ask:
-        """The scenario's question."""
+        """The ask under the scenario."""
         return Ask(self.scenario, self.asking)
 
     def fresh(self, build: networks.Factory | None = None, seed: int = 0) -> Method:
@@ -85,31 +85,31 @@ class Trial:
         return learner
 
     def teach(self, learner: Method, task: int) -> None:
-        """Teach one task of the short stream as the evaluator does: told of the task only where the scenario tells."""
+        """Teach one task of the short stream as the evaluator does, which names the task only if the scenario does."""
         teach(learner, stream()[task], task, SHORT)
 
     def answer(self, learner: Method, task: int) -> Prediction:
-        """The answers about one task, put as the evaluator does: with the task only where the scenario gives it."""
+        """The answers about one task, asked as the evaluator does: with the task only if the scenario gives it."""
         given = task if self.scenario.task_given_in_inference else None
         with torch.no_grad():
             return learner.predict(stream()[task].test.whole()[0], given, **self.asking)
 
     def answers(self, learner: Method, tasks: Iterable[int]) -> dict[str, Tensor]:
-        """Copies of the answers about tasks, asked about in this order, by name."""
+        """Copies of the answers about tasks, asked in this order, by name."""
         given = {task: self.answer(learner, task)._asdict() for task in tasks}
         return {f"task {task}'s {what}": t.clone() for task, p in given.items() for what, t in p.items() if t is not None}
 
-    def result(self, requirement: Callable[..., Result], passed: bool, found: str, remedy: str = "") -> Result:
-        """What a requirement returns: ``remedy`` says what to do if it was not met."""
-        return Result(name_of(requirement), self.scenario.name, passed, found if passed else f"{found}: {remedy}")
+    def result(self, requirement: Callable[..., Result], passed: bool, finding: str, remedy: str = "") -> Result:
+        """What a requirement returns: ``finding`` says what was seen, ``remedy`` what to do if the requirement is not met."""
+        return Result(name_of(requirement), self.scenario.name, passed, finding if passed else f"{finding}: {remedy}")
 
 
-# What they are taught
+# The streams and networks
 
 
 @cache
 def stream() -> Stream:
-    """Permutations of the pixels of digits 0 to 4, every task with images of its own in memory."""
+    """Permutations of the pixels of the digits 0 to 4; every task has its own copy of the images."""
     from clbench.data import load, mnist_5k
 
     data, draws = load("mnist-5k"), generator(0, "check")
@@ -121,35 +121,35 @@ def stream() -> Stream:
         rows = rows[torch.randperm(len(rows), generator=draws)[:number]]
         return nn.functional.avg_pool2d(data.inputs(images[rows]), 28 // SIDE).flatten(1), labels[rows]
 
-    parts = (
+    halves = (
         some(data.train_images[train], data.train_labels[train], TRAIN),
         some(data.test_images[test], data.test_labels[test], TEST),
     )
     tasks = []
     for task in range(TASKS):
         pixels = torch.randperm(SIDE * SIDE, generator=draws)
-        learned, asked = (Split(images[:, pixels].view(-1, 1, SIDE, SIDE), labels) for images, labels in parts)
+        learned, asked = (Split(images[:, pixels].view(-1, 1, SIDE, SIDE), labels) for images, labels in halves)
         tasks.append(Task(learned, asked, f"permutation {task}"))
     return Stream(NAME, tasks, CLASSES, (1, SIDE, SIDE))
 
 
 def normalised(outputs: int) -> nn.Module:
-    """The network of the short stream: biases, and statistics that an update or an importance pass may move."""
+    """The network of the short stream: it has biases, and statistics that an update or an importance pass may change."""
     return nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 def plain(outputs: int) -> nn.Module:
-    """The network of the long stream, for methods that ask for no other."""
+    """The network of the long stream for methods that name no other."""
     return networks.mlp((1, SIDE, SIDE), (100, 100), outputs, bias=False)
 
 
 def trial_network(name: str | None) -> networks.Factory:
-    """The network of the long stream: the one that a method asks for by name, or a plain one."""
+    """The network of the long stream: the one that a method names, or a plain one."""
     return networks.resolve(name, (1, SIDE, SIDE)) if name else plain
 
 
 def trials(method: type[Method], settings: Mapping[str, Any], scenarios: list[Scenario] | None = None) -> list[Trial]:
-    """A trial in each scenario (of those given) that ``method`` serves, its parameters being filled in."""
+    """A trial, with all parameters filled in, for each of the ``scenarios`` (None: of all) that ``method`` serves."""
     served = [s for s in scenarios or registry.scenarios().values() if s in method.scenarios]
     return [_trial(method, scenario, settings) for scenario in served]
 
@@ -158,6 +158,6 @@ def _trial(method: type[Method], scenario: Scenario, settings: Mapping[str, Any]
     recipe = method.recipe(NAME, NAME, scenario.name)
     # A subclass with parameters of its own inherits recipes for parameters that it may not have.
     learn = {key: value for key, value in recipe.learn.items() if key in parameters(method.__init__)}
-    learning = typed(method.__init__, learn | dict(settings), f"{method.name}'s learning parameters")
-    asking = {} if scenario.task_given_in_inference else typed(method.predict, recipe.ask, f"{method.name}'s asking parameters")
+    learning = typed(method.__init__, learn | dict(settings), f"learning parameter of {method.name}")
+    asking = {} if scenario.task_given_in_inference else typed(method.predict, recipe.ask, f"asking parameter of {method.name}")
     return Trial(method, scenario, learning, {key: value for key, value in asking.items() if value is not None})

@@ -1,4 +1,4 @@
-"""``clbench check``: whether a method keeps the contract."""
+"""``clbench check``: check that a method keeps the contract."""
 
 import json
 from dataclasses import asdict
@@ -27,24 +27,24 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a method keeps the contract: that it acts, forgets nothing of its state, cannot cheat. Exit code 1 if it does not."""
+    """Check that a method keeps the contract: it acts against forgetting, restores its state, cannot cheat. Exit code 1 if not."""
     from clbench import registry
     from clbench.check import check as results_of
 
     if (method is None) != all_ or (all_ and set_):
-        raise UserError("Name one method to check, with --set where it needs parameters, or give --all alone.")
+        raise UserError("Name one method to check, with --set if it needs parameters, or give --all alone.")
     settings = options.pairs(set_, "--set")
-    found = _of_all() if method is None else {method: list(results_of(registry.method(method), settings))}
+    results = _of_all() if method is None else {method: list(results_of(registry.method(method), settings))}
     if as_json:
-        print(json.dumps([{"method": name, **asdict(result)} for name, results in found.items() for result in results]))
+        print(json.dumps([{"method": name, **asdict(result)} for name, each in results.items() for result in each]))
     else:
-        _print(found)
-    if not all(result.passed for results in found.values() for result in results):
+        _print(results)
+    if not all(result.passed for each in results.values() for result in each):
         raise typer.Exit(1)
 
 
 def _of_all() -> "dict[str, list[Result]]":
-    """The results of every method, as many methods at a time as there are processors."""
+    """The results of every method; as many methods run at a time as there are processors."""
     from joblib import Parallel, delayed
 
     from clbench import registry
@@ -61,16 +61,16 @@ def _of_one(name: str) -> "list[Result]":
     try:
         return list(results_of(registry.method(name)))
     except UserError as error:
-        return [Result("is made", "any", False, str(error))]
+        return [Result("can be created", "any", False, str(error))]
 
 
-def _print(found: "dict[str, list[Result]]") -> None:
-    """A table of requirements and scenarios for each method (one line each, if there are many), and all that failed in words."""
+def _print(by_method: "dict[str, list[Result]]") -> None:
+    """Print a table of requirements by scenarios (for several methods one line each), and every failure in words."""
     console = Console()
-    for name, results in found.items():
+    for name, results in by_method.items():
         failed = [result for result in results if not result.passed]
         scenarios = list(dict.fromkeys(result.scenario for result in results))
-        if len(found) == 1:
+        if len(by_method) == 1:
             table = Table("requirement", *scenarios, box=None)
             for requirement in dict.fromkeys(result.name for result in results):
                 met = {result.scenario: result.passed for result in results if result.name == requirement}

@@ -1,10 +1,12 @@
-"""``clbench data``: what data there is, what is missing and how to get it."""
+"""``clbench data``: which data sets are present, which are missing, and how to get them."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from clbench.cli.options import AsJson, DataRoot
 
 if TYPE_CHECKING:
     from clbench.data import Added, Status
@@ -13,23 +15,17 @@ app = typer.Typer(help="List, download and add data sets.", invoke_without_comma
 
 COLOURS = {"present": "green", "missing": "yellow", "damaged": "red"}
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", help="The folder that holds the data.", show_default="CLBENCH_DATA, else a cache folder"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
-
 
 def names(incomplete: str) -> list[str]:
-    """The data sets whose names begin so, for the shell's completion."""
+    """The data sets whose names begin with ``incomplete``, for the shell's completion."""
     from clbench.data import SOURCES
 
     return [name for name in SOURCES if name.startswith(incomplete)]
 
 
 @app.callback()
-def show(ctx: typer.Context, data_root: DataRoot = None, as_json: Json = False) -> None:
-    """List the data sets: what is there, what is missing or damaged, and how to get it."""
+def show(ctx: typer.Context, data_root: DataRoot = None, as_json: AsJson = False) -> None:
+    """List the data sets: which are present, missing or damaged, and how to get them."""
     if ctx.invoked_subcommand is None:
         from clbench import data
 
@@ -41,9 +37,9 @@ def get(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The data set.", autocompletion=names)],
     data_root: DataRoot = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Download a data set through torchvision, unless it is there."""
+    """Download a data set through torchvision, unless it is present."""
     from clbench import data
 
     _print_status([data.get(name, data_root or _before(ctx, "data_root"))], as_json or _before(ctx, "as_json"))
@@ -52,9 +48,9 @@ def get(
 @app.command("add")
 def add(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where the files lie, in any layout, compressed or not.")],
+    folder: Annotated[Path, typer.Argument(help="The folder with the files, in any layout, compressed or not.")],
     data_root: DataRoot = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Copy the files of known data sets from a folder, verified by checksum."""
     from clbench import data
@@ -73,12 +69,12 @@ def add(
 
 
 def _before(ctx: typer.Context, parameter: str) -> Any:
-    """An option's value where it stands before the subcommand: ``clbench data --data-root DIR get mnist``."""
+    """The value of an option that precedes the subcommand: ``clbench data --data-root DIR get mnist``."""
     return ctx.parent.params.get(parameter) if ctx.parent else None
 
 
 def _print_status(statuses: list["Status"], as_json: bool) -> None:
-    """Print a table, and under it what is wrong with a data set that cannot be read and how to get it; or JSON."""
+    """Print a table, and below it what is wrong with each data set that cannot be read and how to get it; or JSON."""
     if as_json:
         print(json.dumps([_status_record(status) for status in statuses], indent=2))
         return

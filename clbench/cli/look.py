@@ -1,4 +1,4 @@
-"""``clbench list``, ``clbench show`` and ``clbench doctor``: what there is, and whether it works here."""
+"""``clbench list``, ``clbench show``, ``clbench bytes`` and ``clbench doctor``: what there is, and whether it works on this machine."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def list_(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: methods with the scenarios that they serve, scenarios (the paper's Table 1), streams, networks, figures."""
+    """List methods (with the scenarios that they serve), scenarios (the paper's Table 1), streams, networks or figures."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     rows = LISTS[what]()
@@ -57,22 +57,23 @@ def show(
 
 
 def bytes_(as_json: AsJson = False) -> None:
-    """The bytes of the paper's Figure 2 left, SplitImageNet with ResNet-50, by the paper's accounting and of clbench's files."""
+    """Compare bytes for the paper's Figure 2 left (SplitImageNet, ResNet-50): by the paper's accounting, and of clbench's files."""
     from clbench.paper.sizes import sizes
 
-    found = sizes()
+    records = sizes()
     if as_json:
-        print(json.dumps([size._asdict() for size in found]))
+        print(json.dumps([size._asdict() for size in records]))
         return
     names = {"paper_accounting": "paper's accounting, MB", "file": "clbench's file, MB", "paper": "the paper, MB"}
     rows = [
-        {names.get(key, key): f"{value:.2f}" if key in names else value for key, value in size._asdict().items()} for size in found
+        {names.get(key, key): f"{value:.2f}" if key in names else value for key, value in size._asdict().items()}
+        for size in records
     ]
     Console().print(_table(rows))
 
 
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
-    """Check this installation: versions, devices, whether torchvision and Avalanche load, and which data are found."""
+    """Check this installation: versions, devices, torchvision and Avalanche, and which data sets are present."""
     import torch
 
     from clbench import data
@@ -166,10 +167,10 @@ def _describe(name: str) -> dict[str, Any]:
 
 
 def _parameters_of(network: str) -> dict[str, Rows]:
-    """A network's parameters for digits or, if it is not for those, images in colour, and which of them are masked; with 10 outputs."""
+    """A network's parameters with 10 outputs, and which of them are masked; for digits or, if it cannot take them, colour images."""
     from clbench import networks
 
-    if network == networks.KNOWN[-1]:  # stands for all dotted names
+    if network == networks.KNOWN[-1]:  # the entry that stands for all dotted names
         return {}
     try:
         module = networks.seeded(networks.resolve(network, (1, 28, 28)), 10, 0)
@@ -180,7 +181,7 @@ def _parameters_of(network: str) -> dict[str, Rows]:
         {
             "parameter": name,
             "shape": " x ".join(map(str, p.shape)),
-            "by a mask method": "masked" if name in weights else "left alone",
+            "by a mask method": "masked" if name in weights else "not masked",
         }
         for name, p in module.named_parameters()
     ]

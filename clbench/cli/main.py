@@ -1,4 +1,4 @@
-"""``clbench``: the command line. Its commands parse, call and print; what they do lies elsewhere."""
+"""``clbench``: the command line. Its commands parse, call and print; the work is done elsewhere."""
 
 import sys
 import warnings
@@ -34,13 +34,13 @@ def main() -> None:
     """Run the command line. Bad input is one sentence on standard error and exit code 2; a notice is one sentence there."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", Notice)
-        usual, said = warnings.showwarning, set[str]()
+        show_other, shown = warnings.showwarning, set[str]()
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if not issubclass(category, Notice):
-                usual(message, category, *where, **more)
-            elif str(message) not in said:
-                said.add(str(message))
+                show_other(message, category, *where, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
                 print(f"clbench: note: {message}", file=sys.stderr)
 
         warnings.showwarning = show

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""The options of commands: made from the settings' fields, or shared by several commands; and how their values are read."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from clbench.errors import UserError
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """A completion for the shell that offers those of ``names()`` that begin as typed."""
+    """A completion for the shell: those of ``names()`` that begin with the typed letters."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names() if name.lower().startswith(incomplete.lower())]
@@ -101,12 +101,12 @@ def options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
 def settings(model: type[BaseModel], texts: Mapping[str, Any]) -> dict[str, Any]:
     """The values of those options for fields of ``model`` that were given on the command line."""
     read: dict[str, Callable[[Any, str], Any]] = {"set": pairs, "ask": choices}
-    found = {}
+    values = {}
     for name, field in model.model_fields.items():
         if texts[name] not in (None, []):
             reader = integers if get_origin(_kind(field.annotation)) is tuple else read.get(name)
-            found[name] = reader(texts[name], f"--{name}") if reader else texts[name]
-    return found
+            values[name] = reader(texts[name], f"--{name}") if reader else texts[name]
+    return values
 
 
 def _kind(annotation: Any) -> Any:

@@ -24,7 +24,7 @@ class Bars:
         self.first: dict[str, dict[str, Any]] = {}
 
     def watch(self, job: "Job", event: "Taught | Score") -> None:
-        """Show a record of a run."""
+        """Update the bar of a run with a record of it."""
         from clbench.engine.evaluator import Taught
 
         learn = job.learn
@@ -49,7 +49,7 @@ class Bars:
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
-    """Bars to show runs in; ``quiet`` shows none if standard error is not a terminal. A stop by hand says what it leaves."""
+    """Bars to show runs in; with ``quiet`` only on a terminal. If a person interrupts (Ctrl-C), a sentence says what is kept."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -63,5 +63,5 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         with Progress(*columns, console=console, disable=quiet and not console.is_terminal) as progress:
             yield Bars(progress)
     except KeyboardInterrupt:
-        print("clbench: stopped; what was done so far is kept, and the same command resumes there.", file=sys.stderr)
+        print("clbench: stopped. The work so far is kept; the same command resumes it.", file=sys.stderr)
         raise typer.Exit(130) from None

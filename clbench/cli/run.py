@@ -56,7 +56,7 @@ def run(spec: Path | None, dry_run: bool, as_json: bool, **texts: Any) -> None:
 
 
 def _step(run: "Run") -> str:
-    """Which training step a run used."""
+    """Say which training step a run used."""
     kind = "compiled" if run.record["compiled"] else "plain (compiling it would take longer than it saves, or there is no compiler)"
     return f"training step: {kind}, matrix products in {run.learn.precision}"
 
@@ -65,14 +65,15 @@ def ask(
     run: Annotated[str, typer.Argument(help="A run's folder, or the first letters of its hash.")],
     ask_: AskSettings = None,
     checkpoints: Annotated[
-        str | None, typer.Option(help="Numbers of tasks learned at which to ask.", show_default="the run's, where its state allows")
+        str | None,
+        typer.Option(help="After how many tasks to ask, such as 5,10,20.", show_default="the run's, if its state allows"),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     results: Results = Path("results"),
     as_json: AsJson = False,
 ) -> None:
-    """Put a new question to what a run learned. Nothing is trained again."""
+    """Ask a run something new about what it learned. Nothing is trained again."""
     from clbench import api
 
     root = None if data_root is None else str(data_root)
@@ -116,6 +117,6 @@ def _print_estimates(jobs: list["Job"], root: str | None, device: Any, as_json: 
 
 
 def _plain(value: Any) -> Any:
-    """A value of a frame as JSON knows it: numpy scalars as numbers, NaN as null."""
+    """A value of a frame for JSON: numpy scalars as numbers, NaN as null."""
     value = value.item() if hasattr(value, "item") else value
     return None if value != value else value

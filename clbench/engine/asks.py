@@ -1,4 +1,4 @@
-"""Questions to what was learned, as a person gives them: every combination of settings as an ask, checked."""
+"""Asks, as a person gives them: every combination of the settings is one ask, checked."""
 
 import inspect
 import itertools
@@ -17,15 +17,15 @@ from clbench.method import Method, parameters
 from clbench.scenario import Scenario
 
 SAMPLE = 128
-"""Test images of each task that are asked about where each image decides its own task, if the ask names no other number: a decision takes
-a gradient of its own."""
+"""How many test images of each task an ask is about if it names no number and each image decides its own task: every decision takes a
+gradient of its own."""
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"image": {"group": 1, "evidence": 1}, "paper": {"group": 128, "evidence": 1}}
-"""Ways to infer the task of test images, by name: what ``--ask protocol=NAME`` stands for. ``image`` is the default of methods."""
+"""Ways to infer the task of test images, by name, for ``--ask protocol=NAME``. Methods use ``image`` by default."""
 
 
 def check_serves(method: type[Method], scenario: Scenario) -> None:
-    """Raise a ``UserError`` where ``method`` cannot serve ``scenario``; it says which it can."""
+    """Raise a ``UserError`` if ``method`` cannot serve ``scenario``; it names those that it can."""
     if scenario not in method.scenarios:
         known = ", ".join(s.name for s in registry.scenarios().values() if s in method.scenarios)
         raise UserError(f"The method {method.name} cannot serve {scenario.name}: it serves {known}.")
@@ -36,7 +36,7 @@ def check_same_learning(method: type[Method], learn: Learn, scenario: Scenario, 
     for ask in asks:
         if not learn.agrees_with(ask.scenario):
             raise UserError(
-                f"{method.name} learns otherwise in {ask.scenario.name} than in {scenario.name}: "
+                f"{method.name} learns something else in {ask.scenario.name} than in {scenario.name}: "
                 f"ask under {ask.scenario.name} in a run with --scenario {ask.scenario.name.lower()}."
             )
 
@@ -44,8 +44,8 @@ def check_same_learning(method: type[Method], learn: Learn, scenario: Scenario, 
 def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Ask, ...]:
     """Every combination of the values in ``settings`` as an ask, with the recipe's and the signature's defaults filled in.
 
-    Where the task is given, whatever concerns its inference has no meaning, and an ask carries no parameters. Where each image decides its
-    own task, an ask that names neither ``images`` nor ``sample`` is about a sample (``SAMPLE``); any other is about all.
+    If the scenario gives the task, there is nothing to infer, and an ask has no parameters. If each image decides its own task, an ask that
+    names neither ``images`` nor ``sample`` is about a sample (``SAMPLE``); any other is about all images.
     """
     known = parameters(method.predict)
     grouped = decides_by_groups(method)
@@ -56,12 +56,12 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
             raise unknown(f"setting of an ask to {method.name}", key, allowed)
         if not values:
             raise UserError(f"The setting {key} of an ask has no value.")
-    concerning = [key for key in choices if key not in ("scenario", *ABOUT)]
+    inferring = [key for key in choices if key not in ("scenario", *ABOUT)]
     names = [str(name) for name in choices.get("scenario", [scenario.name])]
-    if concerning and all(registry.scenario(name).task_given_in_inference for name in names):
+    if inferring and all(registry.scenario(name).task_given_in_inference for name in names):
         raise UserError(
-            f"{', '.join(concerning)} of an ask tell how the task is inferred, and {', '.join(names)} gives it: "
-            "ask under another scenario, as in --ask scenario=gnu."
+            f"There is no task to infer, because {', '.join(names)} gives it: "
+            f"leave out {', '.join(inferring)}, or ask under another scenario, as in --ask scenario=gnu."
         )
     asks: dict[str, Ask] = {}
     for values in itertools.product(*choices.values()):
@@ -71,27 +71,27 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
         images, sample, protocol = (chosen.pop(key, None) for key in (*ABOUT, "protocol"))
         if protocol is not None and protocol not in PROTOCOLS:
             raise unknown("protocol", str(protocol), PROTOCOLS)
-        what = f"{method.name}'s asking parameters"
+        what = f"asking parameter of {method.name}"
         given = typed(method.predict, dict(recipe) | PROTOCOLS.get(protocol, {}) | chosen, what)
         if images is not None and sample is not None:
             raise UserError("An ask is about the first images or about a sample of them: leave out images or sample.")
         if images is None and sample is None and grouped and given["group"] == 1 and not asked.task_given_in_inference:
             sample = SAMPLE
-        kept = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
-        ask = Ask(asked, kept, number("images", images), number("sample", sample), method.ask_version(**kept))
+        asking = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
+        ask = Ask(asked, asking, number("images", images), number("sample", sample), method.ask_version(**asking))
         asks[ask.label] = ask
     return tuple(asks.values())
 
 
 def decides_by_groups(method: type[Method]) -> bool:
-    """Whether an ask says how many test images share an inferred task, and how many of them decide it: it has a protocol then."""
+    """Whether an ask can say how many test images share an inferred task and how many of them decide it, so that it has a protocol."""
     return {"group", "evidence"} <= parameters(method.predict).keys()
 
 
 def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """``given`` values (as typed on a command line, perhaps) converted to the types of ``function``'s keyword parameters.
+    """The ``given`` values, which may be text from a command line, converted to the types of ``function``'s keyword parameters.
 
-    Parameters that are not given have their defaults; one without a type has that of its default.
+    A parameter that is not given has its default; one without a type has the type of its default. ``what`` it is, for errors.
     """
     known = parameters(function)
     values = {
@@ -99,7 +99,7 @@ def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> 
     }
     for name, value in given.items():
         if name not in known:
-            raise unknown(f"one of {what}", name, known)
+            raise unknown(what, name, known)
         kind, default = known[name].annotation, known[name].default
         if kind is inspect.Parameter.empty:
             kind = Any if default is None or default is inspect.Parameter.empty else type(default)
@@ -109,17 +109,17 @@ def typed(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> 
             raise invalid(name, value, error) from None
     for name, value in values.items():
         if value is inspect.Parameter.empty:
-            raise UserError(f"{name}, one of {what}, has no default: give it a value.")
+            raise UserError(f"The {what} {name!r} has no default: give it a value.")
     return values
 
 
 def default_checkpoints(tasks: int) -> tuple[int, ...]:
-    """The numbers of tasks learned at which to ask: after every task up to 20, else at ten even steps."""
+    """After how many tasks to ask: after every one of up to 20, else at ten even steps."""
     return tuple(range(1, tasks + 1)) if tasks <= 20 else tuple(sorted({tasks * step // 10 for step in range(1, 11)}))
 
 
 def check_checkpoints(given: Iterable[int], tasks: int) -> tuple[int, ...]:
-    """The checkpoints in order, each once; a ``UserError`` for one that is no number of tasks learned."""
+    """The checkpoints in order, each once; a ``UserError`` for one that is not between 1 and ``tasks``."""
     checkpoints = tuple(sorted(set(given)))
     for checkpoint in checkpoints:
         if not 1 <= checkpoint <= tasks:
@@ -130,7 +130,7 @@ def check_checkpoints(given: Iterable[int], tasks: int) -> tuple[int, ...]:
 
 
 def number(name: str, value: Any) -> int | None:
-    """How many images an ask is about, None for all."""
+    """How many images an ask is about; None for all."""
     if value is None or value == "all":
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a person asks for, and the jobs that it stands for: every default and recipe filled in."""
+"""From what a person asks for to jobs, with every default and recipe filled in."""
 
 import json
 from collections.abc import Mapping
@@ -30,17 +30,17 @@ def read_spec(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"The spec file {path} cannot be read ({error.strerror or error}): name a JSON file.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"The spec file {path} is no JSON: {error}.") from None
+        raise UserError(f"The spec file {path} is not valid JSON: {error}.") from None
     if not isinstance(values, dict):
         raise UserError(f"The spec file {path} must hold one JSON object with the settings of a run.")
     return values
 
 
 def resolve(request: Request, data_root: str | None = None) -> list[Job]:
-    """The runs that a request stands for, one for each seed, complete by themselves: every default and recipe filled in.
+    """The jobs of a request, one for each seed, with every default and recipe filled in.
 
-    A tree of image files is looked for under ``data_root`` and identified by its files. Other data are read only where a network by
-    dotted name may not be able to train in the usual precision.
+    A tree of image files is looked up under ``data_root`` and identified by its files. Other data are read only if a network by dotted
+    name may be unable to train in the usual precision.
     """
     from clbench.engine import probe
 
@@ -59,9 +59,9 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
             f"{updates:,} updates in each of {tasks:,} tasks are more than the {MOST_UPDATES:,} that a run may have, which take days: "
             "ask for fewer."
         )
-    networks.resolve(request.network, (1, 1, 1))  # its error comes before any data are read
+    networks.resolve(request.network, (1, 1, 1))  # so that a wrong name is refused before any data are read
     recipe = method.recipe(request.stream, request.network, scenario.name)
-    learning = typed(method.__init__, dict(recipe.learn) | request.set, f"{method.name}'s learning parameters")
+    learning = typed(method.__init__, dict(recipe.learn) | request.set, f"learning parameter of {method.name}")
     asks = make_asks(method, scenario, request.ask, recipe.ask)
     checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
     data = _data(request, builder, budget)
@@ -93,7 +93,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
             code=provenance.code(request.method, request.stream, request.network),
         )
 
-    # A seed given twice, or named seeds that leave nothing to differ, make no second run.
+    # A seed given twice makes no second run, nor do seeds that differ in nothing because the three were fixed by name.
     learns = {each.hash: each for each in map(learn, request.seeds)}
     jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
     check_same_learning(method, jobs[0].learn, scenario, asks)

@@ -65,10 +65,10 @@ class MethodStrategy(avalanche.SupervisedTemplate):
             scenario, lambda outputs: networks.seeded(factory, outputs, seed), input_shape, classes, seed, torch.device(device)
         )
         make: Callable[..., Method] = method_class
-        self.method = make(brief, **typed(method_class.__init__, learn or {}, f"{method}'s learning parameters"))
+        self.method = make(brief, **typed(method_class.__init__, learn or {}, f"learning parameter of {method}"))
         ask_parameters: dict[str, Any] = {}
         if not scenario.task_given_in_inference:
-            values = typed(method_class.predict, ask or {}, f"{method}'s asking parameters")
+            values = typed(method_class.predict, ask or {}, f"asking parameter of {method}")
             ask_parameters = {key: value for key, value in values.items() if value is not None}
             self.method.check_ask(**ask_parameters)
         super().__init__(

@@ -32,7 +32,7 @@ def failures(method: type[Method], scenario: Scenario, *requirements: str, **set
     """The messages of the requirements (of all, if none are named) that ``method`` fails in one scenario, by name."""
     (trial,) = trials(method, settings, [scenario])
     chosen = [requirement for requirement in REQUIREMENTS if not requirements or name_of(requirement) in requirements]
-    results = [suite._tried(requirement, trial) for requirement in chosen]
+    results = [suite._result(requirement, trial) for requirement in chosen]
     return {result.name: result.message for result in results if not result.passed}
 
 
@@ -157,7 +157,7 @@ class RigidAtAPrice(Rigid):
 
 
 def test_forgetting_less_by_learning_less_is_not_enough() -> None:
-    assert "it holds on to old tasks by not learning new ones" in failures(Rigid, GNS, "acts")["acts"]
+    assert "it keeps old tasks by not learning new ones" in failures(Rigid, GNS, "acts")["acts"]
     assert failures(RigidAtAPrice, GNS, "acts") == {}
 
 
@@ -253,13 +253,13 @@ BROKEN: list[tuple[type[Method], set[str], str]] = [
     (Imprinted, {"leaves no trace"}, "asking changed buffer.2."),
     (Numbering, {"answers alike"}, "depend on the order in which tasks are asked about: predict must not remember"),
     (Forgetful, {"reloads", "resumes"}, "must hold"),
-    (Amnesic, {"resumes"}, "progress() must hold what more is needed to go on"),
+    (Amnesic, {"resumes"}, "progress() must hold what else is needed to resume"),
     (Gambler, {"repeats", "draws alone", "resumes", "leaves no trace", "ends quietly"}, ""),
     (Sower, {"draws alone"}, "the global generator of PyTorch was used"),
     (Measuring, {"ends quietly"}, "buffer.2.running_mean, buffer.2.running_var: measure on copies, in evaluation mode"),
     (Hoarder, {"stays small"}, "bytes of memory and 0 bytes of state: keep nothing of a task"),
     (Stubborn, {"repeats"}, "learners of two seeds learned the same: take the network and every draw from the brief"),
-    (FromOne, {"answers alike"}, "name what there is not: labels are counted within the task"),
+    (FromOne, {"answers alike"}, "name labels or tasks that do not exist: count labels within the task"),
 ]
 
 

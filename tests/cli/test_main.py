@@ -124,9 +124,9 @@ def test_a_network_is_shown_with_what_is_masked(clbench) -> None:
     rows = json.loads(out)["parameters with 10 outputs"]
     assert [tuple(row.values()) for row in rows] == [
         ("fc1.weight", "30 x 784", "masked"),
-        ("fc1.bias", "30", "left alone"),
+        ("fc1.bias", "30", "not masked"),
         ("fc2.weight", "10 x 30", "masked"),
-        ("fc2.bias", "10", "left alone"),
+        ("fc2.bias", "10", "not masked"),
     ]
 
 
@@ -206,7 +206,7 @@ def test_examples_of_the_documentation_run(clbench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "default"), [("run", "permuted-mnist"), ("ask", "where its state allows"), ("figure", "CLBENCH_DATA")]
+    ("command", "default"), [("run", "permuted-mnist"), ("ask", "if its state allows"), ("figure", "CLBENCH_DATA")]
 )
 def test_help_says_what_is_taken_by_default(clbench, monkeypatch, command: str, default: str) -> None:
     monkeypatch.setenv("COLUMNS", "200")

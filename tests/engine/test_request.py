@@ -84,7 +84,7 @@ def given_only(monkeypatch: pytest.MonkeyPatch) -> str:
             {"stream": "mixed", "data": "mnist"},
             "Unknown data set for the stream mixed 'mnist'. Known: mnist+fashion-mnist, mnist-5k+",
         ),
-        ({"set": {"output": 10}}, "Unknown one of supsup's learning parameters 'output'. Did you mean outputs?"),
+        ({"set": {"output": 10}}, "Unknown learning parameter of supsup 'output'. Did you mean outputs?"),
         ({"ask": {"objectiv": "G"}}, "Unknown setting of an ask to supsup 'objectiv'. Did you mean objective?"),
         ({"ask": {"scenario": "gnx"}}, "Unknown scenario 'gnx'."),
     ],
@@ -114,10 +114,12 @@ def test_a_method_in_a_scenario_that_it_cannot_serve(given_only: str) -> None:
 
 
 def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: str) -> None:
-    assert refusal(scenario="nns", ask={"scenario": "gnu"}).startswith("supsup learns otherwise in GNu than in NNs: ask under GNu")
-    assert refusal(scenario="gnu", ask={"scenario": ["gg", "nns"]}).startswith("supsup learns otherwise in NNs than in GNu")
+    assert refusal(scenario="nns", ask={"scenario": "gnu"}).startswith(
+        "supsup learns something else in GNu than in NNs: ask under GNu"
+    )
+    assert refusal(scenario="gnu", ask={"scenario": ["gg", "nns"]}).startswith("supsup learns something else in NNs than in GNu")
     # A method whose learning depends on all three questions.
-    assert refusal(method=given_only, scenario="gg", ask={"scenario": "gns"}).startswith("given-only learns otherwise in GNs")
+    assert refusal(method=given_only, scenario="gg", ask={"scenario": "gns"}).startswith("given-only learns something else in GNs")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_spec_files(tmp_path: Path) -> None:
     file = tmp_path / "spec.json"
     with pytest.raises(UserError, match="There is no spec file"):
         read_spec(file)
-    for content, says in (("{", "is no JSON"), ("[1]", "must hold one JSON object"), (b"\xff\xfe", "is no JSON")):
+    for content, says in (("{", "is not valid JSON"), ("[1]", "must hold one JSON object"), (b"\xff\xfe", "is not valid JSON")):
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         with pytest.raises(UserError, match=says):
             read_spec(file)
@@ -373,21 +375,21 @@ def test_values_are_converted_to_the_types_of_the_parameters() -> None:
         pass
 
     defaults = {"count": 1, "rate": 0.5, "flag": False, "kind": "a", "maybe": None, "plain": 2.5, "bare": None}
-    assert typed(function, {}, "its parameters") == defaults
+    assert typed(function, {}, "parameter") == defaults
     typed_in = {"count": "3", "rate": "1e-4", "flag": "true", "kind": "b", "maybe": "4", "plain": "1", "bare": "x"}
     converted = {"count": 3, "rate": 1e-4, "flag": True, "kind": "b", "maybe": 4, "plain": 1.0, "bare": "x"}
-    assert typed(function, typed_in, "its parameters") == converted
-    with pytest.raises(UserError, match="Unknown one of its parameters 'other'"):
-        typed(function, {"other": 1}, "its parameters")
+    assert typed(function, typed_in, "parameter") == converted
+    with pytest.raises(UserError, match="Unknown parameter 'other'"):
+        typed(function, {"other": 1}, "parameter")
 
 
 def test_a_parameter_without_a_default_must_be_given() -> None:
     def function(*, count: int) -> None:
         pass
 
-    assert typed(function, {"count": "3"}, "f's parameters") == {"count": 3}
-    with pytest.raises(UserError, match="count, one of f's parameters, has no default: give it a value"):
-        typed(function, {}, "f's parameters")
+    assert typed(function, {"count": "3"}, "parameter of f") == {"count": 3}
+    with pytest.raises(UserError, match="The parameter of f 'count' has no default: give it a value"):
+        typed(function, {}, "parameter of f")
 
 
 def test_a_misspelt_network_is_named_before_anything_is_read() -> None:
@@ -398,7 +400,7 @@ def test_a_misspelt_network_is_named_before_anything_is_read() -> None:
 def test_a_whole_number_as_the_default_of_a_float_is_one() -> None:
     def function(*, rate: float = 1, count: int = 2) -> None: ...
 
-    assert [type(value) for value in typed(function, {}, "its parameters").values()] == [float, int]
+    assert [type(value) for value in typed(function, {}, "parameter").values()] == [float, int]
 
 
 def test_where_no_task_is_given_in_training_the_precision_is_the_paper_s() -> None:
@@ -410,7 +412,7 @@ def test_where_no_task_is_given_in_training_the_precision_is_the_paper_s() -> No
 
 
 def test_where_the_task_is_given_nothing_can_be_asked_about_its_inference() -> None:
-    with pytest.raises(UserError, match=r"objective of an ask tell how the task is inferred, and GG gives it"):
+    with pytest.raises(UserError, match=r"There is no task to infer, because GG gives it: leave out objective, or ask under"):
         resolve(request({"scenario": "gg", "ask": {"objective": "G"}}))
     asks = resolve(request({"scenario": "gnu", "ask": {"scenario": ["gg", "gnu"], "objective": "G"}}))[0].asks
     assert [ask.scenario.name for ask in asks] == ["GG", "GNu"]
