@@ -154,7 +154,7 @@ class PerTaskMethod(Method):
         return tuple(name for name in self.initial if name not in self.head)
 
     def fresh_parameters(self, names: Iterable[str], task: int) -> Tensors:
-        """Initial values for the task: the network's for the first one, otherwise drawn anew by each layer."""
+        """Initial values for the task: the network's for the first one, otherwise each layer draws new ones."""
         return {name: self.initial[name] for name in names} if task == 0 else redrawn(self.network, names, self.seed, task)
 
     # Answering

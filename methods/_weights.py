@@ -21,7 +21,7 @@ from clbench.seeding import derive
 from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState
 
 TASKS_AT_A_TIME = 10
-"""In GNu the last layer grows by this many tasks at a time: each growth compiles the step anew."""
+"""In GNu the last layer grows by this many tasks at a time, because each growth compiles the step again."""
 
 
 class WeightMethod(Method):
@@ -146,7 +146,7 @@ class WeightMethod(Method):
             for name in self.head:
                 self.trained[name] = torch.cat([self.trained[name], *(head[name] for head in new)])
 
-    # What a subclass may keep beside the trained tensors, in their shapes
+    # For tensors of a subclass that have the shapes of the trained ones
 
     @property
     def lasting(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A stream of one file: task i shows all digits shifted i pixels to the right, around the edge."""
+"""A stream in one file: task i shows all digits shifted i pixels to the right, around the edge."""
 
 from functools import partial
 
@@ -9,14 +9,14 @@ from clbench.data import Dataset
 
 
 def shift(pixels: int, images: torch.Tensor) -> torch.Tensor:
-    """A view makes inputs of a batch of images, [n, channels, height, width], in fresh memory."""
+    """A view turns a batch of images, [n, channels, height, width], into inputs, in new memory."""
     return images.roll(pixels, dims=-1)
 
 
 def shifted(data: Dataset, *, tasks: int, seed: int) -> clbench.Stream:
     """Digits shifted by one pixel more per task."""
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
-    made = [
+    all_tasks = [
         clbench.Task(
             train=clbench.Split(train, data.train_labels, partial(shift, i)),
             test=clbench.Split(test, data.test_labels, partial(shift, i)),
@@ -24,4 +24,4 @@ def shifted(data: Dataset, *, tasks: int, seed: int) -> clbench.Stream:
         )
         for i in range(tasks)
     ]
-    return clbench.Stream("shifted-mnist", made, data.classes, tuple(train.shape[1:]))
+    return clbench.Stream("shifted-mnist", all_tasks, data.classes, tuple(train.shape[1:]))

@@ -1,4 +1,4 @@
-"""SupSup in Avalanche's own loop: five permutations of the pixels of digits, none named at test time. Fine-tuning stands beside it.
+"""SupSup in Avalanche's own loop: five permutations of the pixels of digits, without task labels at test time, compared with fine-tuning.
 
 Run it with ``python docs/examples/supsup_in_avalanche.py``: it takes about half a minute.
 """
@@ -14,7 +14,7 @@ from clbench.data import load
 from clbench.interop.avalanche_strategy import SupSupStrategy
 
 # isort: split
-# clbench comes first: it imports torchvision, which Avalanche needs, in a way that works with any build of PyTorch.
+# Import clbench first: it imports torchvision, which Avalanche needs, in a way that works with any build of PyTorch.
 from avalanche.benchmarks import NCScenario, nc_benchmark
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
@@ -25,7 +25,7 @@ SHAPE = (1, 28, 28)
 
 
 def permuted_digits() -> NCScenario:
-    """An Avalanche benchmark made of tensors: permutations of the MNIST images that come with clbench."""
+    """An Avalanche benchmark from tensors: permutations of the MNIST images that come with clbench."""
     data = load("mnist-5k")
     permutations = [torch.randperm(28 * 28, generator=torch.Generator().manual_seed(task)) for task in range(TASKS)]
 
@@ -45,7 +45,7 @@ def permuted_digits() -> NCScenario:
 
 
 def accuracies() -> EvaluationPlugin:
-    """The accuracies of each experience and of the stream, which ``eval`` returns."""
+    """The metrics that ``eval`` returns: the accuracy on each experience and on the stream."""
     return EvaluationPlugin(accuracy_metrics(experience=True, stream=True))
 
 
@@ -73,8 +73,8 @@ def main() -> None:
         for experience in benchmark.train_stream:
             strategy.train(experience)
         results = strategy.eval(benchmark.test_stream)
-        measured = [f"{100 * value:.1f}" for key, value in sorted(results.items()) if key.startswith("Top1_Acc")]
-        print(f"{name}: accuracy {measured[-1]} %; on each experience {', '.join(measured[:-1])}")
+        percents = [f"{100 * value:.1f}" for key, value in sorted(results.items()) if key.startswith("Top1_Acc")]
+        print(f"{name}: accuracy {percents[-1]} %; on each experience {', '.join(percents[:-1])}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Learning without being told the task: when to allocate a new mask (section 3.4)."""
+"""Learning without a given task: when to allocate a new mask (section 3.4)."""
 
 from dataclasses import dataclass
 from typing import Any

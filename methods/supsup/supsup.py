@@ -178,7 +178,7 @@ class SupSup(Method):
     def _random_scores(self, number: int) -> Tensor:
         return random_scores(self.base.layout, generator(self.seed, "scores", number)).to(self.brief.device)
 
-    # Learning without being told the task
+    # Learning without a given task
 
     def notes(self, tasks: int, updates: int) -> list[str]:
         notes = []

@@ -70,7 +70,7 @@ def test_two_tasks_against_a_loop_with_plain_autograd(name: Any, make_brief: Mak
     assert len(method.progress()["memory.labels"]) == 30
 
 
-def test_the_loss_that_it_reports_is_the_batchs(make_brief: Make, make_stream: Make) -> None:
+def test_the_reported_loss_is_the_batchs(make_brief: Make, make_stream: Make) -> None:
     method, stream = AGem(make_brief(GNS)), make_stream(2)
     for index, task in enumerate(stream):
         method.begin_task(index, 1)
@@ -108,8 +108,8 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
 ) -> None:
     brief = make_brief(scenario, lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False))
     naive = accuracies(Naive(brief, learning_rate=0.01, restart=True), make_stream(5))
-    found = accuracies(AGem(brief, memory_per_task=100, sample=64, learning_rate=0.01), make_stream(5))
-    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, found)]
+    scores = accuracies(AGem(brief, memory_per_task=100, sample=64, learning_rate=0.01), make_stream(5))
+    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, scores)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < 0.7 * forgetting[0]
-    assert found.diag().mean() > naive.diag().mean() - 0.03
+    assert scores.diag().mean() > naive.diag().mean() - 0.03

@@ -229,7 +229,7 @@ def test_one_learned_task_is_the_only_answer(make_brief: Make, make_stream: Make
 
 
 @pytest.mark.parametrize("algorithm", ["one-shot", "binary"])
-def test_many_groups_are_looked_at_in_parts(taught: BatchE, algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_groups_take_several_passes(taught: BatchE, algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = taught.predict(images(30), algorithm=algorithm, group=1)
     monkeypatch.setattr("clbench.methods.batche.GRADIENT_BYTES", 1)
     parts = taught.predict(images(30), algorithm=algorithm, group=1)
@@ -241,7 +241,7 @@ def test_superfluous_outputs_are_never_answers(taught: BatchE) -> None:
     assert int(taught.predict(images(200), group=1).labels.max()) < 4
 
 
-def test_what_cannot_be_answered_is_refused(make_brief: Make) -> None:
+def test_asks_without_an_answer_are_refused(make_brief: Make) -> None:
     with pytest.raises(UserError, match="superfluous"):
         BatchE(make_brief(GNU)).check_ask(objective="G")
     method = BatchE(make_brief(GNU), outputs=OUTPUTS)
@@ -255,7 +255,7 @@ def test_what_cannot_be_answered_is_refused(make_brief: Make) -> None:
         BatchE(make_brief(GNU), outputs=3)
 
 
-def test_large_batches_tell_tasks_apart(make_brief: Make, make_stream: Make) -> None:
+def test_large_batches_distinguish_tasks(make_brief: Make, make_stream: Make) -> None:
     stream = make_stream(TASKS)
     for scenario in (GNS, GNU):
         method = BatchE(make_brief(scenario), outputs=OUTPUTS, learning_rate=0.003)

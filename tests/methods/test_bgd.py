@@ -58,7 +58,7 @@ def test_updates_against_the_explicit_formula(make_brief: Make, make_stream: Mak
             torch.testing.assert_close(method.progress()[f"deviation.{name}"].double(), deviation[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_weight_that_the_data_say_nothing_of_keeps_mean_and_deviation(make_brief: Make, make_stream: Make) -> None:
+def test_a_weight_that_the_data_do_not_determine_keeps_mean_and_deviation(make_brief: Make, make_stream: Make) -> None:
     method = BGD(make_brief(NNS), deviation=0.05)
     before = method.trained["fc1.weight"].clone()
     for inputs, labels in make_stream(1)[0].train.batches(30, 16, torch.Generator().manual_seed(0)):
@@ -70,12 +70,12 @@ def test_a_weight_that_the_data_say_nothing_of_keeps_mean_and_deviation(make_bri
     assert deviation[:, 4:].mean() < 0.05  # elsewhere it grew surer
 
 
-def test_it_learns_the_same_whether_it_is_told_of_tasks_or_not(make_brief: Make, make_stream: Make) -> None:
-    told, untold = BGD(make_brief(GNS)), BGD(make_brief(NNS))
+def test_it_learns_the_same_with_and_without_given_tasks(make_brief: Make, make_stream: Make) -> None:
+    with_tasks, without_tasks = BGD(make_brief(GNS)), BGD(make_brief(NNS))
     for index, task in enumerate(make_stream(2)):
-        for method in (told, untold):
+        for method in (with_tasks, without_tasks):
             teach(method, task, index, Schedule(5, 16))
-    assert all(torch.equal(told.learned()[name], tensor) for name, tensor in untold.learned().items())
+    assert all(torch.equal(with_tasks.learned()[name], tensor) for name, tensor in without_tasks.learned().items())
 
 
 def accuracies(method: Any, stream: Stream) -> Tensor:
@@ -90,13 +90,13 @@ def accuracies(method: Any, stream: Stream) -> Tensor:
 def test_it_forgets_less_than_naive_and_learns_as_much(make_brief: Make, make_stream: Make) -> None:
     brief = make_brief(NNS, lambda outputs: networks.mlp((1, 8, 8), (12,), outputs, bias=False))
     naive = accuracies(Naive(brief, learning_rate=0.01), make_stream(5))
-    found = accuracies(BGD(brief), make_stream(5))
-    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, found)]
+    scores = accuracies(BGD(brief), make_stream(5))
+    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, scores)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < 0.8 * forgetting[0]
-    assert found.diag().mean() > naive.diag().mean() - 0.03
+    assert scores.diag().mean() > naive.diag().mean() - 0.03
 
 
-def test_a_deviation_of_nothing_is_refused(make_brief: Make) -> None:
+def test_a_deviation_of_zero_is_refused(make_brief: Make) -> None:
     with pytest.raises(UserError, match=r"deviation must be above 0 and finite, not 0\.0"):
         BGD(make_brief(NNS), deviation=0.0)

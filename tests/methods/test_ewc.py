@@ -52,13 +52,13 @@ def test_the_fisher_information_of_two_images_worked_by_hand(estimator: Any) -> 
     torch.testing.assert_close(fisher["weight"], torch.tensor([BY_HAND[estimator]] * 2))
 
 
-def test_sampled_labels_give_the_exact_fisher_information_in_the_mean() -> None:
+def test_sampled_labels_give_the_exact_fisher_information_on_average() -> None:
     inputs, labels = INPUTS.repeat(20_000, 1), LABELS.repeat(20_000)
     fisher = diagonal_fisher(linear, {"weight": WEIGHT}, inputs, labels, "sampled", torch.Generator().manual_seed(0))
     torch.testing.assert_close(fisher["weight"], torch.tensor([BY_HAND["exact"]] * 2), rtol=0.03, atol=0)
 
 
-def test_gradients_are_squared_sample_by_sample_and_not_as_a_mean() -> None:
+def test_each_samples_gradient_is_squared_not_the_mean() -> None:
     """Two images whose gradients cancel: a batch's mean gradient is 0, the information is not."""
     inputs, labels = torch.tensor([[1.0, 2.0], [1.0, 2.0]]), torch.tensor([0, 1])
     weight = torch.zeros(2, 2, requires_grad=True)
@@ -106,7 +106,7 @@ def test_the_fisher_information_of_a_method_against_loops(
             torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-8)
 
 
-def test_the_chosen_number_of_samples_is_used_whatever_the_size_of_a_chunk(
+def test_the_number_of_samples_does_not_depend_on_the_size_of_a_chunk(
     make_brief: Make, make_stream: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_stream(1)[0].train
@@ -253,7 +253,7 @@ def test_the_loss_of_a_step_contains_the_penalty(kind: Any, make_brief: Make, ma
 
 @pytest.mark.parametrize("kind", [EWC, OnlineEWC])
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU], ids=lambda s: s.name)
-def test_what_the_penalty_covers_and_what_is_kept(kind: Any, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+def test_what_the_penalty_covers_and_what_is_stored(kind: Any, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     """The trunk in GG; the outputs too elsewhere, in GNu those of the tasks so far, however many there is room for."""
     method = kind(make_brief(scenario), restart=True)
     trunk, head = 64 * 64, 64 * 4
@@ -264,6 +264,6 @@ def test_what_the_penalty_covers_and_what_is_kept(kind: Any, scenario: Scenario,
 
 
 @pytest.mark.parametrize("wrong", [{"strength": -1.0}, {"samples": 0}, {"gamma": 1.5}])
-def test_senseless_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
+def test_invalid_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         OnlineEWC(make_brief(GNS), **wrong)

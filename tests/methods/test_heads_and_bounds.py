@@ -1,4 +1,4 @@
-"""Separate heads and the bounds; and what all methods with something of each task's own promise: zero forgetting and an honest state."""
+"""Separate heads and the bounds; and for all methods with tensors of each task's own: zero forgetting and a complete state."""
 
 import copy
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def answers(method: Method, stream: Stream, tasks: int = TASKS) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("learner", LEARNERS + BOUNDS, ids=name_of)
-def test_a_learner_goes_on_from_its_state_as_if_it_had_not_stopped(
+def test_a_learner_resumes_from_its_state_as_if_it_had_not_stopped(
     learner: Any, fresh: Make, make_stream: Make, tmp_path: Path
 ) -> None:
     """And the stored state predicts the same, is not written to by those who gave or took it, and survives an evaluation."""
@@ -104,8 +104,8 @@ def test_a_learner_goes_on_from_its_state_as_if_it_had_not_stopped(
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
-def test_predictions_need_nothing_but_the_stored_state(learner: Any, fresh: Make, make_stream: Make) -> None:
-    """Not even the seed of the brief: what is drawn again is drawn from the stored one."""
+def test_predictions_need_only_the_stored_state(learner: Any, fresh: Make, make_stream: Make) -> None:
+    """Not even the seed of the brief: the stored one is used to draw again."""
     stream, method = make_stream(TASKS), fresh(learner)
     for index, task in enumerate(stream):
         teach(method, task, index, SCHEDULE)
@@ -115,7 +115,7 @@ def test_predictions_need_nothing_but_the_stored_state(learner: Any, fresh: Make
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
-def test_an_earlier_state_is_had_from_a_later_one_where_nothing_is_forgotten(learner: Any, fresh: Make, make_stream: Make) -> None:
+def test_an_earlier_state_follows_from_a_later_one_if_nothing_is_forgotten(learner: Any, fresh: Make, make_stream: Make) -> None:
     stream, method, then = make_stream(TASKS), fresh(learner), []
     for index, task in enumerate(stream):
         teach(method, task, index, SCHEDULE)
@@ -127,7 +127,7 @@ def test_an_earlier_state_is_had_from_a_later_one_where_nothing_is_forgotten(lea
             continue
         assert rewound is not None
         assert storage.file_bytes(rewound) == storage.file_bytes(state)
-        assert learner[0] == "wsn" or same(rewound, state)  # weights that no mask uses yet go on being trained
+        assert learner[0] == "wsn" or same(rewound, state)  # weights that no mask uses yet are still trained
         earlier = fresh(learner)
         earlier.restore(rewound)
         assert earlier.components == tasks
@@ -146,7 +146,7 @@ def test_what_is_learned_is_never_forgotten(learner: Any, fresh: Make, make_stre
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
-def test_what_is_declared_frozen_grows_and_never_changes(learner: Any, fresh: Make, make_stream: Make) -> None:
+def test_frozen_state_grows_and_never_changes(learner: Any, fresh: Make, make_stream: Make) -> None:
     method = fresh(learner)
     frozen: State = {}
     for index, task in enumerate(make_stream(TASKS)):
@@ -158,7 +158,7 @@ def test_what_is_declared_frozen_grows_and_never_changes(learner: Any, fresh: Ma
 
 
 @pytest.mark.parametrize("learner", LEARNERS + BOUNDS, ids=name_of)
-def test_learning_is_the_same_every_time_and_another_with_another_seed(learner: Any, fresh: Make, make_stream: Make) -> None:
+def test_the_same_seed_learns_the_same_and_another_seed_does_not(learner: Any, fresh: Make, make_stream: Make) -> None:
     learned = []
     for seed, other in ((0, 1), (0, 2), (1, 3)):
         torch.manual_seed(other)  # the global generator has no say
@@ -172,7 +172,7 @@ def test_learning_is_the_same_every_time_and_another_with_another_seed(learner: 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
 def test_every_task_has_its_own_statistics(learner: Any, make_brief: Make, convolution: Make, make_stream: Make) -> None:
-    """The mean of the first layer's outputs over the task's own batches, begun afresh and frozen when the task ends."""
+    """The mean of the first layer's outputs over the task's own batches, re-initialised for the task and frozen when it ends."""
     name, parameters, _ = learner
     method = registry.method(name)(make_brief(GG, convolution), **{"learning_rate": 0.01} | parameters)
     for index, task in enumerate(make_stream(2)):
@@ -197,8 +197,8 @@ def test_every_learner_learns_the_present_task(learner: Any, make_brief: Make, m
 @pytest.mark.slow
 @pytest.mark.skipif(not compiler_found(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("learner", LEARNERS, ids=name_of)
-def test_the_step_is_compiled_at_most_twice_whatever_the_number_of_tasks(learner: Any, make_brief: Make, make_stream: Make) -> None:
-    """Once for the first task and once for the others, also if another learner goes on from the state."""
+def test_the_step_is_compiled_at_most_twice_for_any_number_of_tasks(learner: Any, make_brief: Make, make_stream: Make) -> None:
+    """Once for the first task and once for the others, also if another learner resumes from the state."""
     name, parameters, _ = learner
     torch._dynamo.reset()
     counters.clear()
@@ -218,7 +218,7 @@ def test_the_step_is_compiled_at_most_twice_whatever_the_number_of_tasks(learner
     copy.deepcopy(compiled).predict(task.test.whole()[0], 0)
 
 
-def test_initial_values_follow_from_the_seed_and_the_task_alone(make_brief: Make, convolution: Make) -> None:
+def test_seed_and_task_determine_initial_values(make_brief: Make, convolution: Make) -> None:
     network = make_brief(GG, convolution).network(4)
     names = ("0.weight", "0.bias", "4.weight")
     before = torch.get_rng_state()
@@ -257,7 +257,7 @@ def test_only_heads_are_trained_on_a_frozen_trunk(trunk: Any, make_brief: Make, 
 # Bounds
 
 
-def test_the_upper_bound_is_fine_tuned_from_task_to_task_with_a_fresh_head(make_brief: Make, make_stream: Make) -> None:
+def test_the_upper_bound_is_fine_tuned_from_task_to_task_with_a_new_head(make_brief: Make, make_stream: Make) -> None:
     method = UpperBound(make_brief(GG))
     stream = make_stream(2)
     teach(method, stream[0], 0, SCHEDULE)

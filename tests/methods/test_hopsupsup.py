@@ -70,7 +70,7 @@ def test_stored_strings_are_minima_and_are_recovered(rule: Callable[[Tensor, Ten
 
 
 @pytest.mark.parametrize("rule", [hebb, storkey])
-def test_all_that_is_stored_is_recalled_from_random_strings(rule: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_all_stored_strings_are_recalled_from_random_ones(rule: Callable[[Tensor, Tensor], Tensor]) -> None:
     """And nothing else, not their mixtures, which lie higher, nor their negatives."""
     stored, psi = strings(4, 300), torch.zeros(300, 300)
     for z in stored:
@@ -123,7 +123,7 @@ def test_the_authors_descent_is_sgd_on_scores_of_hard_masks(widths: tuple[int, .
 
 
 @pytest.mark.parametrize("place", ["output", "normalised"])
-def test_a_mask_acts_where_it_is_said_to(place: str) -> None:
+def test_a_mask_acts_at_the_chosen_place(place: str) -> None:
     """Equation 5, W2' (m * swish(n(W1' x))), or W2' swish(m * n(W1' x)), written out."""
     network = networks.swish((1, 2, 2), (3,), 2)
     masked, x, m = Masked(network, place, (1, 2, 2)), torch.randn(5, 1, 2, 2), torch.tensor([1.0, 0.0, 1.0])
@@ -171,8 +171,8 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     assert method.tables() == {}
 
 
-def test_a_task_s_search_keeps_the_mask_of_the_lowest_entropy(make_brief: Make, make_stream: Make) -> None:
-    """Of searches begun again elsewhere, with the batches in another order; the first begins at the mean of all z."""
+def test_the_search_for_a_task_uses_the_mask_with_the_lowest_entropy(make_brief: Make, make_stream: Make) -> None:
+    """Restarts begin elsewhere, with the batches in another order; the first search begins at the mean of all z."""
     method, stream = made(make_brief), make_stream(3)
     for index in range(3):
         teach(method, stream[index], index, Schedule(20, 32, 0))
@@ -195,7 +195,7 @@ def test_a_task_s_search_keeps_the_mask_of_the_lowest_entropy(make_brief: Make, 
 
 
 def test_a_memory_for_each_layer(make_brief: Make, make_stream: Make) -> None:
-    """Each layer's part of a mask is written by itself, and is all that is kept; the method goes on from its file."""
+    """Each layer's block of a mask is stored by itself, and nothing else is; the method resumes from its file."""
     brief = make_brief(GNU)._replace(
         network=lambda outputs: networks.seeded(lambda n: networks.swish((1, 8, 8), (24, 16), n), outputs, 0)
     )
@@ -215,7 +215,7 @@ def test_a_memory_for_each_layer(make_brief: Make, make_stream: Make) -> None:
     assert torch.equal(twin.predict(inputs).labels, method.predict(inputs).labels)
 
 
-def test_what_is_left_of_the_first_mask_is_told(make_brief: Make, make_stream: Make) -> None:
+def test_the_retention_table_shows_how_much_of_the_first_mask_is_left(make_brief: Make, make_stream: Make) -> None:
     """Against a loop over its units, and again after a resumption."""
     method, stream = made(make_brief, storage="hebb"), make_stream(3)
     for index in range(2):
@@ -232,9 +232,9 @@ def test_what_is_left_of_the_first_mask_is_told(make_brief: Make, make_stream: M
         assert last == {"stored": 3, "lost": pytest.approx(lost)}
 
 
-def test_a_task_too_many_is_refused(make_brief: Make) -> None:
+def test_one_task_too_many_is_refused(make_brief: Make) -> None:
     with pytest.raises(
-        UserError, match="outputs=12 are too few for 4 tasks of 4 classes, as every class has its own: learn with outputs=16"
+        UserError, match="outputs=12 are too few for 4 tasks of 4 classes, because each class needs its own: learn with outputs=16"
     ):
         made(make_brief).begin_task(3, 1)
 
@@ -250,12 +250,12 @@ def test_a_task_too_many_is_refused(make_brief: Make) -> None:
         ({"descent_momentum": 1.5}, "descent_momentum must be at least 0 and below 1"),
     ],
 )
-def test_asks_that_mean_nothing_are_refused(make_brief: Make, asked: dict[str, Any], words: str) -> None:
+def test_invalid_asks_are_refused(make_brief: Make, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         made(make_brief).check_ask(**asked)
 
 
-def test_what_is_left_over_joins_the_last_group(make_brief: Make, make_stream: Make) -> None:
+def test_leftover_images_join_the_last_group(make_brief: Make, make_stream: Make) -> None:
     method, stream = made(make_brief), make_stream(1)
     teach(method, stream[0], 0, Schedule(5, 32, 0))
     inputs, _ = stream[0].test.whole()

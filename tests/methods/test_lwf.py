@@ -1,4 +1,4 @@
-"""Learning without forgetting: its loss against loops over images, tasks and classes, and what it does where tasks show like images."""
+"""Learning without forgetting: its loss against loops over images, tasks and classes, and its effect if tasks show similar images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +71,7 @@ def accuracies(method: Any, stream: Stream) -> Tensor:
     return matrix
 
 
-def test_it_forgets_less_than_naive_where_tasks_show_like_images(make_brief: Make, make_data: Make) -> None:
+def test_it_forgets_less_than_naive_if_tasks_show_similar_images(make_brief: Make, make_data: Make) -> None:
     naive, lwf = (accuracies(kind(make_brief(GG, narrow), learning_rate=0.01), regrouped(make_data, 5)) for kind in (Naive, LwF))
     forgetting = [(matrix.diag() - matrix[-1])[:-1].mean() for matrix in (naive, lwf)]
     assert forgetting[1] < forgetting[0] / 2
@@ -79,7 +79,7 @@ def test_it_forgets_less_than_naive_where_tasks_show_like_images(make_brief: Mak
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-def test_nothing_but_the_network_is_kept(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+def test_only_the_network_is_stored(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     method = LwF(make_brief(scenario))
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, Schedule(3, 16))
@@ -89,6 +89,6 @@ def test_nothing_but_the_network_is_kept(scenario: Scenario, make_brief: Make, m
 
 
 @pytest.mark.parametrize("wrong", [{"strength": -1.0}, {"temperature": 0.0}])
-def test_senseless_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
+def test_invalid_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         LwF(make_brief(GNS), **wrong)

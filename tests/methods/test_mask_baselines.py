@@ -29,7 +29,7 @@ def layers(outputs: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("shape", [(3,), (8, 5), (2, 3, 3, 3)])
-def test_packed_masks_come_back(shape: tuple[int, ...]) -> None:
+def test_unpacking_inverts_packing(shape: tuple[int, ...]) -> None:
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
     bits = pack(mask)
     assert bits.nbytes == -(-mask.numel() // 8)
@@ -96,7 +96,7 @@ def test_packnet_stores_an_owner_for_each_weight(make_brief: Make, make_stream: 
 
 
 @pytest.mark.parametrize("wrong", [{"keep": 0.0}, {"keep": 1.0}, {"retrain": 0.0}, {"retrain": 1.0}])
-def test_packnet_refuses_fractions_that_leave_nothing(wrong: Any, make_brief: Make) -> None:
+def test_packnet_refuses_fractions_of_all_or_nothing(wrong: Any, make_brief: Make) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         PackNet(make_brief(GG), **wrong)
 
@@ -184,6 +184,6 @@ def test_wsn_and_piggyback_store_a_bit_a_weight_and_task(make_brief: Make, make_
         assert sum(tensor.nbytes for tensor in method.progress().values()) == 4 * scores
 
 
-def test_wsn_refuses_a_density_that_is_none(make_brief: Make) -> None:
+def test_wsn_refuses_an_invalid_density(make_brief: Make) -> None:
     with pytest.raises(UserError, match="density"):
         WSN(make_brief(GG), density=0.0)

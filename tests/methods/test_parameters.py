@@ -41,7 +41,7 @@ def made(name: str, make_brief: Callable[..., Brief], **given: Any) -> Method:
 
 
 @pytest.mark.parametrize(("method", "name", "value"), cases("__init__"))
-def test_a_number_that_cannot_be_is_refused_before_anything_is_learned(
+def test_an_invalid_number_is_refused_before_anything_is_learned(
     method: str, name: str, value: str, make_brief: Callable[..., Brief]
 ) -> None:
     with pytest.raises(UserError, match=name):
@@ -49,7 +49,7 @@ def test_a_number_that_cannot_be_is_refused_before_anything_is_learned(
 
 
 @pytest.mark.parametrize(("method", "name", "value"), cases("predict"))
-def test_so_is_one_of_an_ask(method: str, name: str, value: str, make_brief: Callable[..., Brief]) -> None:
+def test_an_invalid_number_of_an_ask_is_refused(method: str, name: str, value: str, make_brief: Callable[..., Brief]) -> None:
     learner = made(method, make_brief)
     algorithm = {"algorithm": "gradient"} if name in ("steps", "step_size") else {}
     with pytest.raises(UserError, match="evidence|group" if name == "group" else name):
@@ -61,7 +61,7 @@ def put(learner: Method, given: dict[str, Any]) -> None:
     learner.check_ask(**{name: value for name, value in asking.items() if value is not None})
 
 
-def test_every_method_has_numbers_and_they_are_many() -> None:
+def test_the_numbers_of_every_method_are_covered() -> None:
     assert {method for method, _, _ in cases("__init__")} == set(registry.methods())
     assert ("online-ewc", "gamma", "nan") in cases("__init__")
     assert ("naive", "learning_rate", "0") in cases("__init__")

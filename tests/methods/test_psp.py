@@ -21,7 +21,7 @@ KINDS = ("rotation", "binary")
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 300])
-def test_a_rotation_is_orthogonal_and_its_transpose_undoes_it(size: int) -> None:
+def test_a_rotation_is_orthogonal_and_its_transpose_inverts_it(size: int) -> None:
     rotation = haar_rotation(size, generator(0, "test"))
     unit = torch.eye(size, dtype=torch.float64)
     assert (rotation.double() @ rotation.double().T - unit).abs().max() < 1e-6  # float32 rounds at 6e-8
@@ -42,7 +42,7 @@ def test_rotations_follow_the_haar_measure() -> None:
     assert (counts - 500).abs().max() < 120
 
 
-def test_random_signs_are_signs_and_undo_themselves() -> None:
+def test_random_signs_are_signs_and_invert_themselves() -> None:
     signs = random_signs(1000, generator(0, "test"))
     assert set(signs.tolist()) == {-1.0, 1.0}
     assert abs(float(signs.mean())) < 0.15
@@ -109,7 +109,9 @@ def test_contexts_are_never_trained_and_weights_always_are(kind: str, stored: bo
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_an_optimiser_that_goes_on_is_kept_between_tasks_and_on_disk(restart: bool, make_brief: Make, make_stream: Make) -> None:
+def test_without_restart_the_optimiser_is_kept_between_tasks_and_on_disk(
+    restart: bool, make_brief: Make, make_stream: Make
+) -> None:
     stream = make_stream(3)
 
     def fresh() -> PSP:
@@ -164,11 +166,11 @@ def test_superposition_forgets_less_than_the_same_network_without_it(kind: str, 
     assert accuracy[PSP][-1] > accuracy[Naive][-1] - 0.03
 
 
-def test_an_earlier_state_is_not_to_be_had_from_a_later_one() -> None:
+def test_an_earlier_state_does_not_follow_from_a_later_one() -> None:
     assert PSP.rewind({"fc1.weight": torch.zeros(1)}, 1) is None
 
 
-def test_the_file_is_what_predictions_need(make_brief: Make, make_stream: Make, convolution: Make) -> None:
+def test_the_file_holds_only_what_predictions_need(make_brief: Make, make_stream: Make, convolution: Make) -> None:
     method = PSP(make_brief(GG, convolution), restart=True)
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, SCHEDULE)

@@ -1,4 +1,4 @@
-"""What EWC, online EWC, SI and LwF have in common: they act, go on as if they had not stopped, and at no strength are naive training."""
+"""EWC, online EWC, SI and LwF alike: they act, resume as if they had not stopped, and equal naive training at strength 0."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -73,11 +73,11 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
     by_name = {s.name: s for s in SCENARIOS}
     brief = make_brief(by_name[scenario], mlp(HIDDEN[scenario]))
     method = METHODS[name](brief, learning_rate=RATES[scenario], restart=True, **STRENGTHS[name, scenario])
-    found = accuracies(method, make_stream(5))
-    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive[scenario], found)]
+    scores = accuracies(method, make_stream(5))
+    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive[scenario], scores)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < forgetting[0] / 2
-    assert found.diag().mean() > naive[scenario].diag().mean() - 0.03
+    assert scores.diag().mean() > naive[scenario].diag().mean() - 0.03
 
 
 def same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> bool:
@@ -99,14 +99,14 @@ def test_at_no_strength_it_is_naive_training(name: str, scenario: Scenario, make
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-@pytest.mark.parametrize("network", ["plain", "batch norm", "optimiser that goes on"])
-def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(
+@pytest.mark.parametrize("network", ["plain", "batch norm", "optimiser without restart"])
+def test_learning_resumes_between_tasks_as_if_it_had_not_stopped(
     name: str, scenario: Scenario, network: str, make_brief: Make, make_stream: Make, convolution: Make, tmp_path: Path
 ) -> None:
     def fresh() -> Any:
         brief = make_brief(scenario, *([convolution] if network == "batch norm" else []))
         more: dict[str, Any] = {"fisher": "sampled", "samples": 20} if "ewc" in name else {}
-        if network == "optimiser that goes on" and name != "lwf":
+        if network == "optimiser without restart" and name != "lwf":
             more |= {"optimiser": "adam", "restart": False}
         return METHODS[name](brief, learning_rate=0.01, **more)
 
@@ -136,7 +136,7 @@ def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(
 
 @pytest.mark.parametrize("restart", [True, False])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-def test_an_optimiser_goes_on_with_its_averages_or_restarts(
+def test_an_optimiser_keeps_its_averages_or_restarts(
     restart: bool, scenario: Scenario, make_brief: Make, make_stream: Make
 ) -> None:
     method = Naive(make_brief(scenario), optimiser="adam", learning_rate=0.01, restart=restart)
@@ -149,7 +149,7 @@ def test_an_optimiser_goes_on_with_its_averages_or_restarts(
         assert torch.equal(now, torch.zeros_like(square) if restart else square)
 
 
-def test_an_optimiser_that_goes_on_is_torch_s_own_on_all_tasks(make_brief: Make, make_stream: Make) -> None:
+def test_an_optimiser_without_restart_is_torch_s_own_on_all_tasks(make_brief: Make, make_stream: Make) -> None:
     stream, method = make_stream(3), Naive(make_brief(GNS), optimiser="adam", learning_rate=0.01, restart=False)
     reference = {name: tensor.clone().requires_grad_() for name, tensor in method.trained.items()}
     optimiser = torch.optim.Adam(reference.values(), 0.01)
@@ -165,7 +165,9 @@ def test_an_optimiser_that_goes_on_is_torch_s_own_on_all_tasks(make_brief: Make,
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-def test_a_state_stays_as_it_is_while_learning_goes_on(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+def test_a_state_does_not_change_while_learning_continues(
+    name: str, scenario: Scenario, make_brief: Make, make_stream: Make
+) -> None:
     stream, method = make_stream(3), METHODS[name](make_brief(scenario))
     for index in range(2):
         teach(method, stream[index], index, Schedule(5, 16))
@@ -177,7 +179,7 @@ def test_a_state_stays_as_it_is_while_learning_goes_on(name: str, scenario: Scen
 
 
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU, NNS], ids=lambda s: s.name)
-def test_by_default_the_optimiser_goes_on_in_every_scenario(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+def test_by_default_the_optimiser_is_not_restarted_in_any_scenario(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     method = Naive(make_brief(scenario))
     for index in range(2):
         teach(method, make_stream(2)[index], index, Schedule(3, 16))

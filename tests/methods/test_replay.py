@@ -38,7 +38,7 @@ def shown(reservoir: Reservoir, images: int, batch: int) -> Reservoir:
     return reservoir
 
 
-def test_every_image_is_as_likely_to_be_kept_and_so_is_every_pair() -> None:
+def test_every_image_and_every_pair_is_equally_likely_to_be_stored() -> None:
     images, size, times = 11, 3, 4000
     single, pairs = torch.zeros(images), torch.zeros(images, images)
     for seed in range(times):
@@ -51,7 +51,7 @@ def test_every_image_is_as_likely_to_be_kept_and_so_is_every_pair() -> None:
         assert (counts - times * probability).abs().max() < 4.5 * deviation
 
 
-def test_until_it_is_full_all_images_are_kept_with_their_labels() -> None:
+def test_until_it_is_full_it_stores_all_images_with_their_labels() -> None:
     reservoir = shown(Reservoir(10, (1,), 0, CPU), images=7, batch=4)
     assert len(reservoir) == 7
     assert reservoir.labels[:7].tolist() == list(range(7))
@@ -65,11 +65,11 @@ def test_until_it_is_full_all_images_are_kept_with_their_labels() -> None:
 def test_steps_against_a_loop_with_plain_autograd(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     """In GG each image trains its own task's head, in GNu all outputs compete, else there is one head."""
     method = Replay(make_brief(scenario), memory=20, replay_batch=6, optimiser="sgd", learning_rate=0.1)
-    told, classes = scenario.task_given_in_training, method.brief.classes
+    task_given, classes = scenario.task_given_in_training, method.brief.classes
     first = nn.Parameter(method.trained["fc1.weight"].clone())
     heads: list[nn.Parameter] = []
     for index, task in enumerate(make_stream(2)):
-        if told:
+        if task_given:
             method.begin_task(index, 5)
         if index == 0 or scenario in (GG, GNU):
             rows = slice(classes * index, classes * (index + 1))
@@ -101,13 +101,13 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
     scenario: Scenario, hidden: int, make_brief: Make, make_stream: Make
 ) -> None:
     brief = make_brief(scenario, lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False))
-    # An optimiser that begins again with each task forgets more, as Replay's does.
+    # An optimiser that is re-initialised for each task forgets more, as Replay's does.
     naive = accuracies(Naive(brief, learning_rate=0.01, restart=True), make_stream(5))
-    found = accuracies(Replay(brief, memory=200, replay_batch=32, learning_rate=0.01), make_stream(5))
-    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, found)]
+    scores = accuracies(Replay(brief, memory=200, replay_batch=32, learning_rate=0.01), make_stream(5))
+    forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, scores)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < forgetting[0] / 2
-    assert found.diag().mean() > naive.diag().mean() - 0.03
+    assert scores.diag().mean() > naive.diag().mean() - 0.03
 
 
 def test_the_buffer_is_counted_in_progress_and_never_above_its_size(make_brief: Make, make_stream: Make) -> None:
@@ -120,6 +120,6 @@ def test_the_buffer_is_counted_in_progress_and_never_above_its_size(make_brief: 
     assert sizes == [(16, 1, 8, 8), (30, 1, 8, 8), (30, 1, 8, 8), (30, 1, 8, 8)]
 
 
-def test_a_memory_without_room_is_refused(make_brief: Make) -> None:
+def test_a_memory_of_size_zero_is_refused(make_brief: Make) -> None:
     with pytest.raises(UserError, match="memory must be at least 1, not 0"):
         Replay(make_brief(GNS), memory=0)

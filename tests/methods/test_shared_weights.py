@@ -45,11 +45,11 @@ def test_the_twin_of_a_network_shares_what_the_network_shares() -> None:
     assert all(parameter.is_meta for parameter in twin.parameters())
     inputs, tensors = torch.randn(5, 1, 8, 8), {name: p.detach() for name, p in network.named_parameters()}
     assert "b.weight" not in tensors
-    found = grad(lambda given: functional_call(twin, given, (inputs,)).square().mean())(tensors)
+    gradients = grad(lambda given: functional_call(twin, given, (inputs,)).square().mean())(tensors)
     network(inputs).square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
-        assert torch.allclose(found[name], parameter.grad, atol=1e-6)
+        assert torch.allclose(gradients[name], parameter.grad, atol=1e-6)
 
 
 def test_twins_keep_buffers_and_registered_order() -> None:

@@ -105,7 +105,7 @@ def test_the_anchor_does_not_alias_the_live_weights(make_brief: Make, make_strea
 
 
 @pytest.mark.parametrize("scenario", [GG, GNS, GNU], ids=lambda s: s.name)
-def test_what_the_penalty_covers_and_what_is_kept(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
+def test_what_the_penalty_covers_and_what_is_stored(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     """The trunk in GG; the outputs too elsewhere, in GNu those of the tasks so far, however many there is room for."""
     method = SI(make_brief(scenario), restart=True)
     trunk, head = 64 * 64, 64 * 4
@@ -116,7 +116,7 @@ def test_what_the_penalty_covers_and_what_is_kept(scenario: Scenario, make_brief
         assert all(tensor.min() >= 0 for tensor in method.progress().values())
 
 
-def test_a_fresh_head_is_free_to_move(make_brief: Make, make_stream: Make) -> None:
+def test_a_new_head_has_no_penalty(make_brief: Make, make_stream: Make) -> None:
     method, stream = SI(make_brief(GG), c=1e6), make_stream(2)
     teach(method, stream[0], 0, Schedule(20, 16))
     method.begin_task(1, 5)
@@ -125,6 +125,6 @@ def test_a_fresh_head_is_free_to_move(make_brief: Make, make_stream: Make) -> No
 
 
 @pytest.mark.parametrize("wrong", [{"c": -1.0}, {"xi": 0.0}])
-def test_senseless_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
+def test_invalid_parameters_are_refused(wrong: dict[str, Any], make_brief: Make) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         SI(make_brief(GNS), **wrong)

@@ -1,4 +1,4 @@
-"""Learning without being told the task: when a mask is allocated, which batches it trains on, and the statistic that decides."""
+"""Learning without a given task: when a mask is allocated, which batches it trains on, and the statistic that decides."""
 
 from collections.abc import Callable
 from typing import Any
@@ -114,7 +114,7 @@ def test_checks_lie_at_the_offset_and_their_rows_cover_every_batch_once(interval
     rows = rule.take_rows()
     assert [row["first_batch"] for row in rows] == checked
     covered = [batch for row in rows for batch in range(row["first_batch"], row["next_choice"])]
-    # The last choice holds until the next check, whether or not the stream goes on until then.
+    # The last choice holds until the next check, whether or not the stream lasts until then.
     assert covered[:batches] == list(range(batches))
     assert covered == list(range(len(covered)))
     assert len(covered) < batches + interval
@@ -137,8 +137,8 @@ def test_an_aligned_stream_gets_one_mask_a_task(make_brief: Make, make_stream: M
         assert (found.labels == labels).float().mean() > 0.9
 
 
-def test_the_trace_is_what_happened(make_brief: Make, make_stream: Make) -> None:
-    """Every batch trains the mask that the trace names for it, and no other; the trace goes on where it was taken."""
+def test_the_trace_records_what_happened(make_brief: Make, make_stream: Make) -> None:
+    """Every batch trains the mask that the trace names for it, and no other; the trace continues after it was read."""
     stream, rows, seen = again(make_stream(3), 0, 1, 0, 2), [], []
     method = SupSup(make_brief(NNS), **TINY, offset=7)
     for task in stream:
@@ -219,7 +219,7 @@ def test_a_resumed_mask_starts_from_its_bits(norm: bool, make_brief: Make, make_
         assert not torch.equal(trained["statistics"][0], statistics)
 
 
-def test_statistics_and_bits_are_taken_up_but_no_optimiser_state(make_brief: Make, make_stream: Make, convolution: Make) -> None:
+def test_statistics_and_bits_are_resumed_but_no_optimiser_state(make_brief: Make, make_stream: Make, convolution: Make) -> None:
     method = SupSup(make_brief(NNS, convolution), **TINY)
     learn(method, make_stream(1))
     live = method._resumed(0)
@@ -229,7 +229,7 @@ def test_statistics_and_bits_are_taken_up_but_no_optimiser_state(make_brief: Mak
 
 
 def test_a_check_that_confirms_the_mask_in_training_leaves_it_alone(make_brief: Make, make_stream: Make) -> None:
-    """Its scores and the state of its optimiser go on: the steps are those of a mask that was never checked."""
+    """It keeps its scores and its optimiser's state: the steps are those of a mask that was never checked."""
     task, draws = make_stream(1)[0], torch.Generator().manual_seed(0)
     batches = list(task.train.batches(60, 32, draws))
     checked, unchecked = (SupSup(make_brief(NNS), **TINY | {"interval": interval}) for interval in (20, 60))
@@ -259,6 +259,6 @@ def test_masks_are_also_chosen_at_an_offset_from_the_tasks(make_brief: Make, mak
         ({"outputs": 3}, "outputs=3 is below the 4 classes"),
     ],
 )
-def test_parameters_that_make_no_sense(parameters: dict[str, Any], says: str, make_brief: Callable[..., Brief]) -> None:
+def test_invalid_parameters_are_refused(parameters: dict[str, Any], says: str, make_brief: Callable[..., Brief]) -> None:
     with pytest.raises(ValueError, match=says):
         SupSup(make_brief(NNS), **parameters)

@@ -66,7 +66,7 @@ def test_packing_puts_the_first_boolean_into_the_highest_bit(mask: list[bool]) -
 
 @quick
 @given(banks())
-def test_rows_come_back_as_they_were_put_in(held: tuple[MaskBank, Tensor, Tensor]) -> None:
+def test_rows_come_back_unchanged(held: tuple[MaskBank, Tensor, Tensor]) -> None:
     bank, masks, statistics = held
     assert len(bank) == len(masks)
     for row in range(len(masks)):
@@ -93,7 +93,7 @@ def test_inner_and_superpose_are_matrix_products(held: tuple[MaskBank, Tensor, T
 
 @quick
 @given(banks())
-def test_the_mean_is_right_after_rows_are_added_and_replaced(held: tuple[MaskBank, Tensor, Tensor]) -> None:
+def test_the_mean_is_correct_after_rows_are_added_and_replaced(held: tuple[MaskBank, Tensor, Tensor]) -> None:
     bank, masks, statistics = held
     mean, mean_statistics = bank.mean()
     assert torch.allclose(mean, masks.float().mean(0), atol=1e-6)
@@ -103,7 +103,7 @@ def test_the_mean_is_right_after_rows_are_added_and_replaced(held: tuple[MaskBan
 @quick
 @given(banks())
 def test_a_restored_bank_computes_exactly_the_same(held: tuple[MaskBank, Tensor, Tensor]) -> None:
-    """To the last bit, or a run that goes on would part from one that was never interrupted."""
+    """To the last bit: otherwise a resumed run would differ from one that was never interrupted."""
     bank, _, statistics = held
     kept = unpack(bank.packed(), bank.size)
     twin = restored_bank(MaskBank(bank.size, bank.width, CPU), kept, bank.all_statistics())
@@ -130,7 +130,7 @@ def test_a_deep_copy_and_its_original_are_independent() -> None:
     assert torch.equal(twin.statistics(1), statistics[1])
 
 
-def test_it_keeps_no_view_of_what_it_was_given() -> None:
+def test_it_keeps_no_view_of_its_inputs() -> None:
     masks, statistics = random_rows(2, 9, 3, seed=0)
     bank = filled(masks, statistics)
     expected = masks.clone(), statistics.clone()
@@ -214,7 +214,7 @@ def test_two_bytes_are_sixteen_bits_of_a_gradient(rows: int, size: int, magnitud
     assert (error <= gradients.abs().amax(1, keepdim=True).double() / 65278 * 1.01).all()
 
 
-def test_two_bytes_of_nothing_are_nothing() -> None:
+def test_two_bytes_of_zeros_are_zeros() -> None:
     parts, units = two_bytes(torch.zeros(2, 5))
     assert not parts.any()
     assert torch.isfinite(units).all()

@@ -1,4 +1,4 @@
-"""Masks as bytes: nothing is lost, whatever the density, and sparse ones take little more than their entropy."""
+"""Masks as bytes: nothing is lost at any density, and sparse ones take little more than their entropy."""
 
 import numpy as np
 import pytest
@@ -53,5 +53,5 @@ def test_masks_of_layers_and_tasks_come_back(sizes: list[int], tasks: int, seed:
     assert len(back) == tasks
 
 
-def test_no_masks_are_no_codes() -> None:
+def test_no_masks_give_no_codes() -> None:
     assert list(parted(joined([]))) == []

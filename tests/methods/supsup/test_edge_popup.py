@@ -28,7 +28,7 @@ def learner(brief: Any, **parameters: Any) -> SupSup:
     return SupSup(brief, **given)
 
 
-def test_layers_keep_a_share_or_so_many_for_each_input_and_output_and_at_most_half() -> None:
+def test_layers_keep_a_share_or_a_number_for_each_input_and_output_and_at_most_half() -> None:
     assert kept_weights(LAYOUT, 0.25, None) == {"conv": 2352, "wide": 262144, "head": 6}
     # By hand: 4 * (64 + 3), 4 * (512 + 2048), and half of 24 where 4 * (4 + 6) is more.
     assert kept_weights(LAYOUT, None, 4.0) == {"conv": 268, "wide": 10240, "head": 12}
@@ -82,7 +82,7 @@ def test_a_step_is_adam_s_on_scores_with_the_gradient_of_the_masked_network(make
 
 
 @pytest.mark.parametrize("how", [{"density": 0.1}, {"density": None, "edges": 2.0}])
-def test_masks_have_as_many_weights_as_they_are_to_keep(how: dict[str, Any], make_brief: Make, make_stream: Make) -> None:
+def test_masks_keep_the_requested_number_of_weights(how: dict[str, Any], make_brief: Make, make_stream: Make) -> None:
     method = learner(make_brief(GG), **how)
     teach(method, make_stream(1)[0], 0, SCHEDULE)
     masks = method.base.layout.split(method.bank.mask(0))
@@ -90,7 +90,7 @@ def test_masks_have_as_many_weights_as_they_are_to_keep(how: dict[str, Any], mak
 
 
 @pytest.mark.parametrize("start", ["random", "transfer"])
-def test_what_is_stored_predicts_and_goes_on_the_same(
+def test_the_stored_state_predicts_and_resumes_the_same(
     start: str, make_brief: Make, make_stream: Make, convolution: Make, tmp_path: Path
 ) -> None:
     stream = make_stream(3)
@@ -173,7 +173,7 @@ def test_transfer_starts_from_the_mean_of_scores(make_brief: Make, make_stream: 
     torch.testing.assert_close(method.live.scores, (finished[0] + finished[1]) / 2)
 
 
-def test_a_network_s_own_scales_are_left_as_they_begin(make_brief: Make, make_stream: Make) -> None:
+def test_a_network_s_own_scales_keep_their_initial_values(make_brief: Make, make_stream: Make) -> None:
     """An affine normalisation has scales 1 and shifts 0 under every mask, so that they cost nothing."""
 
     def affine(outputs: int) -> nn.Module:

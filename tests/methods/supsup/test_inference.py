@@ -253,7 +253,7 @@ def test_binary_is_a_loop_that_halves_the_candidates(case: Case, objective: str)
 
 
 @pytest.mark.parametrize("masks", [1, 2, 3, 8, 13])
-def test_ties_do_not_stall_binary(masks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ties_do_not_stop_binary(masks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case("plain", (4, 5), 1, 3, 2, 3, seed=0)
     for _ in range(masks - 1):
         case.bank.append(case.bank.mask(0), case.bank.statistics(0))
@@ -313,7 +313,7 @@ def two_masks_of_a_linear_layer(first: list[float], second: list[float], classes
     return base, bank, torch.ones(1, 1, 2)
 
 
-def test_exhaustive_g_asks_how_probable_a_superfluous_output_is() -> None:
+def test_exhaustive_g_compares_the_probability_of_a_superfluous_output() -> None:
     """The second mask fits: a large logit for its class and low superfluous ones. With the class in it, its value would be larger."""
     base, bank, groups = two_masks_of_a_linear_layer([1.0, 1, 1, 1], [9.0, 0, -2, -2], classes=2)
     assert _inference.superfluous(torch.tensor([9.0, 0, -2, -2]), 2) > _inference.superfluous(torch.tensor([1.0, 1, 1, 1]), 2)
@@ -331,7 +331,7 @@ def test_exhaustive_g_of_three_outputs_by_hand() -> None:
 
 @pytest.mark.parametrize("offset", [-40.0, -3.0, 3.0, 40.0])
 @pytest.mark.parametrize("objective", ["H", "G"])
-def test_the_level_of_a_mask_s_logits_decides_nothing(objective: str, offset: float) -> None:
+def test_the_level_of_a_mask_s_logits_has_no_effect(objective: str, offset: float) -> None:
     """A softmax does not see a number that is added to all logits, and no objective may."""
     draws = torch.Generator().manual_seed(0)
     for _ in range(20):
@@ -368,7 +368,7 @@ def test_a_group_shares_the_task_that_its_first_images_decide(images: int, group
     assert found.dtype == torch.int64
 
 
-def test_groups_of_one_decide_each_for_itself() -> None:
+def test_in_groups_of_one_each_image_decides_for_itself() -> None:
     """So that the test above is not about masks that all groups agree on."""
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=17)
     alone = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, Inference(group=1))
@@ -376,7 +376,7 @@ def test_groups_of_one_decide_each_for_itself() -> None:
     assert (alone != inference.infer_tasks(case.base, case.bank, case.groups[0], 3, Inference(group=6))).any()
 
 
-def test_a_group_larger_than_what_is_asked_about_is_all_of_it() -> None:
+def test_a_group_larger_than_the_ask_is_the_whole_ask() -> None:
     """In the pass that several asks share too, and without memory for more."""
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=17)
     asks = [(count, Inference(group=group)) for count, group in ((17, 10**20), (17, 17), (5, 10**20))]
@@ -385,7 +385,7 @@ def test_a_group_larger_than_what_is_asked_about_is_all_of_it() -> None:
     assert some.tolist() == [int(whole[0])] * 5
 
 
-def test_groups_are_looked_at_in_parts_that_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_split_into_passes_that_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=17, classes=3, seed=1)
     how = Inference(group=2, evidence=2)
     whole = inference.infer_tasks(case.base, case.bank, case.groups[0], 3, how)
@@ -430,7 +430,7 @@ def test_predict_answers_among_the_task_s_own_labels_with_the_inferred_mask(make
         ({"algorithm": "gradient", "step_size": -1.0}, "above 0"),
     ],
 )
-def test_asks_that_cannot_be_answered(parameters: dict, says: str, make_brief: Callable[..., Brief]) -> None:
+def test_asks_without_an_answer_are_refused(parameters: dict, says: str, make_brief: Callable[..., Brief]) -> None:
     with pytest.raises(UserError, match=says):
         SupSup(make_brief(GNU), outputs=4).check_ask(**Ask(GNU, parameters).parameters)
 
@@ -463,7 +463,7 @@ ASKS = [
 ]
 
 
-def test_asks_put_together_are_answered_as_by_themselves(make_brief: Callable[..., Brief]) -> None:
+def test_asks_together_get_the_same_answers_as_alone(make_brief: Callable[..., Brief]) -> None:
     method = SupSup(make_brief(GNU), outputs=20)
     draws = torch.Generator().manual_seed(0)
     for _ in range(5):
@@ -480,7 +480,7 @@ def test_asks_put_together_are_answered_as_by_themselves(make_brief: Callable[..
     assert len({tuple(found.tasks[:7].tolist()) for found in together}) > 1  # or nothing was told apart
 
 
-def test_what_asks_have_in_common_is_computed_once(make_brief: Callable[..., Brief], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_asks_share_is_done_once(make_brief: Callable[..., Brief], monkeypatch: pytest.MonkeyPatch) -> None:
     method = SupSup(make_brief(GNU), outputs=20)
     draws = torch.Generator().manual_seed(0)
     for _ in range(5):
@@ -492,5 +492,5 @@ def test_what_asks_have_in_common_is_computed_once(make_brief: Callable[..., Bri
 
 
 @pytest.mark.parametrize("how", [{"algorithm": "binary"}, {"algorithm": "exhaustive"}, {"evidence": 2}])
-def test_other_asks_are_answered_by_themselves(make_brief: Callable[..., Brief], how: dict[str, object]) -> None:
+def test_other_asks_are_answered_alone(make_brief: Callable[..., Brief], how: dict[str, object]) -> None:
     assert SupSup(make_brief(GNU)).shared_pass(**how) is None

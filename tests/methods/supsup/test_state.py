@@ -1,4 +1,4 @@
-"""What SupSup keeps: enough to predict, enough to go on as if nothing had happened, and its size in bytes."""
+"""The state of SupSup: enough to predict, enough to resume as if nothing had happened, and its size in bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_predictions_from_the_stored_state_are_identical(fresh: Make, make_strea
     assert same(reloaded.learned(), method.learned())
 
 
-def test_the_stored_state_has_its_seed_whatever_the_brief_says(make_brief: Make, make_stream: Make) -> None:
+def test_the_stored_seed_is_used_instead_of_the_brief_s(make_brief: Make, make_stream: Make) -> None:
     method = SupSup(make_brief(GNU, seed=1), learning_rate=0.01)
     stream = make_stream(1)
     teach(method, stream[0], 0, SCHEDULE)
@@ -88,7 +88,7 @@ def test_the_stored_state_has_its_seed_whatever_the_brief_says(make_brief: Make,
     assert torch.equal(other.predict(inputs, 0).labels, method.predict(inputs, 0).labels)
 
 
-def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(fresh: Make, make_stream: Make, tmp_path: Path) -> None:
+def test_learning_resumes_between_tasks_as_if_it_had_not_stopped(fresh: Make, make_stream: Make, tmp_path: Path) -> None:
     stream, method = make_stream(TASKS), fresh()
     traces: list[Any] = [[], []]
     for index, task in enumerate(stream):
@@ -109,7 +109,7 @@ def test_learning_goes_on_between_tasks_as_if_it_had_not_stopped(fresh: Make, ma
 
 @pytest.mark.parametrize("kind", ["", "batch norm", "cumulative batch norm"])
 @pytest.mark.parametrize("cut", [1, 19, 20, 40, 53])
-def test_without_tasks_learning_goes_on_in_the_middle_of_one(
+def test_without_given_tasks_learning_resumes_in_the_middle_of_one(
     cut: int, kind: str, make_brief: Make, make_stream: Make, convolution: Make, tmp_path: Path
 ) -> None:
     network = {"": (), "batch norm": (convolution,), "cumulative batch norm": (cumulative,)}[kind]
@@ -130,8 +130,8 @@ def test_without_tasks_learning_goes_on_in_the_middle_of_one(
     assert first.tables()["allocation"] + second.tables()["allocation"] == whole.tables()["allocation"]
 
 
-def test_a_state_stays_as_it_is_while_learning_goes_on(fresh: Make, make_stream: Make) -> None:
-    """Neither the method that gave it nor one that took it up writes into it."""
+def test_a_state_does_not_change_while_learning_continues(fresh: Make, make_stream: Make) -> None:
+    """Neither the method that returned it nor one that restored it writes into it."""
     stream, method = make_stream(2), fresh()
     teach(method, stream[0], 0, SCHEDULE)
     state = method.learned(), method.progress()
@@ -179,7 +179,7 @@ def test_rewinding_gives_the_state_of_that_time(make_brief: Make, make_stream: M
             assert storage.file_bytes(rewound) == storage.file_bytes(state)
 
 
-def test_what_is_kept_to_predict_is_a_bit_a_weight_and_task(make_brief: Make, make_stream: Make, convolution: Make) -> None:
+def test_stored_to_predict_is_a_bit_for_each_weight_and_task(make_brief: Make, make_stream: Make, convolution: Make) -> None:
     weights, statistics = 1 * 6 * 9 + 54 * 30, 2 * 6
     for network, of_task in (((), (64 * 64 + 64 * 30) / 8), ((convolution,), -(-weights // 8) + 4 * statistics)):
         method = SupSup(make_brief(GNU, *network), outputs=30)
@@ -190,7 +190,7 @@ def test_what_is_kept_to_predict_is_a_bit_a_weight_and_task(make_brief: Make, ma
         assert method.progress() == {}
 
 
-def test_transfer_keeps_one_sum_of_scores(make_brief: Callable[..., Brief], make_stream: Make) -> None:
+def test_transfer_stores_one_sum_of_scores(make_brief: Callable[..., Brief], make_stream: Make) -> None:
     method = SupSup(make_brief(GNU), outputs=30, start="transfer")
     for index, task in enumerate(make_stream(TASKS)):
         teach(method, task, index, SCHEDULE)
@@ -205,7 +205,7 @@ def test_transfer_keeps_one_sum_of_scores(make_brief: Callable[..., Brief], make
         max_size=7,
     )
 )
-def test_bytes_are_reckoned_as_they_are_written(tmp_path: Path, kinds: dict[str, tuple[str, list[int]]]) -> None:
+def test_computed_bytes_are_those_of_the_written_file(tmp_path: Path, kinds: dict[str, tuple[str, list[int]]]) -> None:
     state = {name: torch.zeros(shape, dtype=getattr(torch, kind)) for name, (kind, shape) in kinds.items()}
     reloaded = through_a_file(state, tmp_path / "state.safetensors")
     assert same(reloaded, state)

@@ -1,4 +1,4 @@
-"""Several tasks at a time: what is learned is what one after another learn, whatever is asked in between and wherever it stops."""
+"""Several tasks at once learn the same as one after another, with any asks in between and wherever learning stops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def learner(brief: Any, **parameters: Any) -> SupSup:
     [(False, torch.float32), (False, torch.bfloat16), (True, torch.float32)],
     ids=["plain, float32", "plain, bfloat16", "batch norm, float32"],
 )
-def test_tasks_at_a_time_are_learned_as_one_after_another(
+def test_tasks_at_once_are_learned_like_one_after_another(
     normalised: bool, precision: torch.dtype, make_brief: Make, make_stream: Make, convolution: Make
 ) -> None:
     stream = make_stream(5)
@@ -73,7 +73,7 @@ def test_between_tasks_of_a_group_the_state_is_that_of_the_tasks_so_far(make_bri
             assert event.accuracy > 0.8
 
 
-def test_what_is_asked_on_the_way_changes_nothing(make_brief: Make, make_stream: Make) -> None:
+def test_asks_between_tasks_change_nothing(make_brief: Make, make_stream: Make) -> None:
     stream, states, last = make_stream(4), [], []
     for checkpoints in ([4], [1, 2, 3, 4]):
         method = learner(make_brief(GNU))
@@ -85,7 +85,7 @@ def test_what_is_asked_on_the_way_changes_nothing(make_brief: Make, make_stream:
 
 
 @pytest.mark.parametrize("stopped", [1, 2, 3])
-def test_going_on_from_anywhere_gives_the_same(stopped: int, make_brief: Make, make_stream: Make) -> None:
+def test_resuming_anywhere_gives_the_same_result(stopped: int, make_brief: Make, make_stream: Make) -> None:
     stream, whole = make_stream(5), learner(make_brief(GNU))
     list(evaluate(whole, stream, [], [], SCHEDULE))
     again = learner(make_brief(GNU))
@@ -116,7 +116,7 @@ def test_large_networks_are_trained_one_task_at_a_time(make_brief: Make, monkeyp
     assert learner(brief).tasks_at_once == 1
 
 
-def test_the_compiled_step_of_several_tasks_gives_what_the_plain_one_does(make_brief: Make, make_stream: Make) -> None:
+def test_the_compiled_step_of_several_tasks_equals_the_plain_one(make_brief: Make, make_stream: Make) -> None:
     brief = make_brief(GNU)
     compiled, plain = learner(brief._replace(compiled=True)), learner(brief)
     for method in (compiled, plain):

@@ -185,7 +185,7 @@ def test_scores_are_uniform_within_one_over_the_root_of_the_fan_in() -> None:
         assert abs(scores[name].mean()) < 0.05 * bound
 
 
-def test_weights_and_scores_follow_from_the_seed_alone(make_brief: Callable[..., Brief]) -> None:
+def test_the_seed_determines_weights_and_scores(make_brief: Callable[..., Brief]) -> None:
     def weights(seed: int, noise: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(noise)
         brief = make_brief(GNU, seed=seed)
@@ -256,7 +256,7 @@ def test_bfloat16_trains(make_brief: Callable[..., Brief], make_stream: Callable
     assert found[torch.float32][0] == pytest.approx(found[torch.bfloat16][0], rel=0.05)
 
 
-def test_a_vector_that_is_no_bias_stays_as_the_network_begins_with_it() -> None:
+def test_a_vector_that_is_no_bias_keeps_its_initial_value() -> None:
     network = nn.Sequential(nn.Linear(4, 3), nn.PReLU(3, init=0.1), nn.BatchNorm1d(3), nn.Linear(3, 2))
     base = random_base(network, 0, torch.device("cpu"))
     assert base.fixed["1.weight"].tolist() == pytest.approx([0.1] * 3)
