@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
@@ -163,27 +162,6 @@ def mean_t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(mean, float("nan"), n)
     quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
     return Interval(mean, quantile * float(sample.std(ddof=1)) / n**0.5, n)
-
-
-def match_components(counts: ArrayLike) -> NDArray[np.int64]:
-    """Which task each of a learner's own components (masks, say) stands for, where it is never told the tasks.
-
-    counts[t, c], integers of shape [tasks, components], says how often the true task was t and the learner inferred
-    component c. The answer is the one-to-one matching of components to tasks that maximises the sum of the matched
-    counts (the Hungarian method, Kuhn 1955): an array of shape [components] with a task each, or -1 for a component
-    without one. There are such where components outnumber tasks, and where a component shares no count with a task
-    that is left for it. Raises ``ValueError`` if counts is not a matrix of non-negative integers.
-
-    >>> match_components([[0, 9, 1], [8, 0, 3]]).tolist()
-    [1, 0, -1]
-    """
-    matrix = np.asarray(counts)
-    if matrix.ndim != 2 or not (np.issubdtype(matrix.dtype, np.integer) or matrix.size == 0) or (matrix < 0).any():
-        raise ValueError("counts must be a matrix [tasks, components] of non-negative integers")
-    tasks, components = linear_sum_assignment(matrix, maximize=True)
-    matched = np.full(matrix.shape[1], -1, dtype=np.int64)
-    matched[components] = np.where(matrix[tasks, components] > 0, tasks, -1)
-    return matched
 
 
 def _checked(R: ArrayLike, learned: Sequence[int] | None) -> tuple[Floats, NDArray[np.int64]]:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clbench.methods.supsup import bank as module
 from clbench.methods._bits import pack, unpack
+from clbench.methods.supsup import bank as module
 from clbench.methods.supsup.bank import MaskBank, restored_bank, two_bytes
 
 CPU = torch.device("cpu")
