@@ -21,10 +21,12 @@ from typing import Any
 from clbench import sources
 from clbench.data.dataset import Dataset, Watched, watched
 from clbench.errors import UserError, unknown
-from clbench.interop import LIBRARIES
 from clbench.method import Method
 from clbench.scenario import Scenario
 from clbench.stream import Stream, StreamBuilder
+
+LIBRARIES = ("avalanche",)
+"""Other libraries whose methods and streams have names of the form ``library:Name``."""
 
 OWN_DATA = "own"
 """The recorded name of the data of a stream function that has its own images."""

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from clbench import storage
 from clbench.engine.divergence import Divergence, Losses
+from clbench.engine.matching import match_components
 from clbench.engine.settings import OnDivergence
 from clbench.engine.stream_check import checked
 from clbench.errors import UserError
 from clbench.method import Method, Prediction
-from clbench.results.metrics import match_components
 from clbench.scenario import Scenario
 from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task

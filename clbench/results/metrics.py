@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
@@ -143,6 +142,7 @@ def mean_t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, quantile * float(sample.std(ddof=1)) / n**0.5, n)
 
 
+<<<<<<< HEAD
 def match_components(counts: ArrayLike) -> NDArray[np.int64]:
     """Which task each component of a learner (a mask, say) stands for, if the learner is never told the tasks.
 
@@ -164,6 +164,8 @@ def match_components(counts: ArrayLike) -> NDArray[np.int64]:
     return matched
 
 
+=======
+>>>>>>> eng
 def _checked(R: ArrayLike, learned: Sequence[int] | None) -> tuple[Floats, NDArray[np.int64]]:
     """The matrix as floats, and the number of tasks learned at each of its rows."""
     matrix = np.asarray(R, dtype=np.float64)  # None becomes NaN
