@@ -1,7 +1,6 @@
 """clbench from Python: ``clbench.run(method="supsup", scenario="nns")``."""
 
 import inspect
-from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,7 @@ from clbench.errors import UserError
 from clbench.results.frames import frame
 
 
-@signed(
-    *parameters(Request, positional=("method", "scenario")),
-    *parameters(Execution),
-    Parameter("watch", Parameter.KEYWORD_ONLY, default=unwatched, annotation=Watch),
-)
+@signed(*parameters(Request, positional=("method", "scenario")), *parameters(Execution))
 def run(method: str | None = None, scenario: str | None = None, *, watch: Watch = unwatched, **options: Any) -> pd.DataFrame:
     """Do the runs of a request, or read those that were done before, and return their scores.
 

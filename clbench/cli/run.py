@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,22 +18,16 @@ if TYPE_CHECKING:
     from clbench.engine.store import Run
 
 
-Spec = Annotated[Path | None, typer.Option(help="A JSON file with these settings; options on the command line override it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict time, memory and bytes, and do nothing.")]
-
-
-def _own(name: str, annotation: Any, default: Any) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-@signed(
-    *options.options_of(Request),
-    *options.options_of(Execution),
-    _own("spec", Spec, None),
-    _own("dry_run", DryRun, False),
-    _own("as_json", AsJson, False),
-)
-def run(spec: Path | None, dry_run: bool, as_json: bool, **texts: Any) -> None:
+@signed(*options.options_of(Request), *options.options_of(Execution))
+def run(
+    *,
+    spec: Annotated[
+        Path | None, typer.Option(help="A JSON file with these settings; options on the command line override it.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time, memory and bytes, and do nothing.")] = False,
+    as_json: AsJson = False,
+    **texts: Any,
+) -> None:
     """Teach a method a stream of tasks in a scenario, and ask what it learned."""
     from clbench import api
     from clbench.cli.progress import bars

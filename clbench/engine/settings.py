@@ -140,11 +140,14 @@ def default_in_words(field: FieldInfo) -> str:
 
 
 def signed(*parameters: Parameter) -> Callable[[Function], Function]:
-    """A decorator that spells out the parameters of a function that takes ``**options``."""
+    """A decorator that shows ``parameters``, and then the function's other ones, for a function that takes them as ``**options``."""
+    names = {parameter.name for parameter in parameters}
 
     def sign(function: Function) -> Function:
-        shown: Any = function
-        shown.__signature__ = inspect.signature(function).replace(parameters=parameters)
+        written = inspect.signature(function)
+        others = [p for p in written.parameters.values() if p.name not in names and p.kind is not Parameter.VAR_KEYWORD]
+        signed_function: Any = function
+        signed_function.__signature__ = written.replace(parameters=[*parameters, *others])
         return function
 
     return sign
