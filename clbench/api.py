@@ -13,7 +13,7 @@ from clbench.engine.asks import check_checkpoints, check_same_learning, make_ask
 from clbench.engine.execution import Watch, answer, execute, rewinds, stream_of, unwatched
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
-from clbench.engine.settings import Execution, Request, checked, described, given, parameters, signed
+from clbench.engine.settings import USUAL, Execution, Request, checked, described, given, parameters, signed
 from clbench.engine.store import Run, alone, find
 from clbench.errors import UserError
 from clbench.results.frames import frame
@@ -75,9 +75,9 @@ def choose_device(name: str) -> torch.device:
 def ask(
     run: str | Path,
     *,
-    results: str | Path = "results",
+    results: str | Path = USUAL.results,
     data_root: str | Path | None = None,
-    device: str = "auto",
+    device: str = USUAL.device,
     checkpoints: tuple[int, ...] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:

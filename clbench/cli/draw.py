@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from clbench.cli import options
-from clbench.cli.options import AsJson, DataRoot, Device, Overwrite, Results
+from clbench.cli.options import DEFAULT_BUDGET, AsJson, Budget, DataRoot, Device, Overwrite, Results
+from clbench.engine.settings import USUAL
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def plot(
         list[str] | None,
         typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all that are complete"),
     ] = None,
-    results: Results = Path("results"),
+    results: Results = USUAL.results,
     out: Annotated[Path | None, typer.Option(help="The folder for the plots.", show_default="RESULTS/plots")] = None,
 ) -> None:
     """Plot any runs: accuracy against tasks learned of all of them, and the accuracy matrix and task confusion of each."""
@@ -47,9 +48,7 @@ def figure(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Make all figures; those that need downloaded data come last.")] = False,
-    budget: Annotated[
-        str, typer.Option(help="smoke, laptop or paper.", autocompletion=options.completing(options.budget_names))
-    ] = "laptop",
+    budget: Budget = DEFAULT_BUDGET,
     seeds: Annotated[
         str | None, typer.Option(help="Seeds with commas between them.", show_default="0; several at the paper's budget")
     ] = None,
@@ -64,9 +63,9 @@ def figure(
         ),
     ] = None,
     data_root: DataRoot = None,
-    device: Device = "auto",
-    results: Results = Path("results"),
-    overwrite: Overwrite = "missing",
+    device: Device = USUAL.device,
+    results: Results = USUAL.results,
+    overwrite: Overwrite = USUAL.overwrite,
 ) -> None:
     """Reproduce figures of the paper: do the runs that they need, and draw them from these runs."""
     from clbench import paper
@@ -108,7 +107,7 @@ def table(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all")
     ] = None,
-    results: Results = Path("results"),
+    results: Results = USUAL.results,
     rows: Annotated[str, typer.Option(help="Group by these (method, outputs, ...), commas between them: a pivoted table.")] = "",
     columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind.", show_default="scenario")] = "",
     value: Annotated[
@@ -169,7 +168,7 @@ def _complete(results: Path) -> "list[Run]":
     return runs
 
 
-def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
+def claims(results: Results = USUAL.results, as_json: AsJson = False) -> None:
     """Judge the paper's claims by the figures in RESULTS/figures: a sentence each, with its verdict and what decided it.
 
     A claim holds if the whole 95 % interval of the difference over paired seeds lies where the claim says, does not hold if it lies
@@ -191,7 +190,7 @@ def claims(results: Results = Path("results"), as_json: AsJson = False) -> None:
 
 
 def report(
-    results: Results = Path("results"),
+    results: Results = USUAL.results,
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RESULTS/report.html")] = None,
 ) -> None:
     """Write everything in RESULTS to one HTML file that needs no network: tables, figures, claims, and every run's provenance."""
@@ -202,7 +201,7 @@ def report(
 
 def compare(
     lines: Annotated[list[str], typer.Argument(help="Lines: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
-    results: Results = Path("results"),
+    results: Results = USUAL.results,
     value: Annotated[
         str, typer.Option(help="A metric of the glossary, such as accuracy or backward_transfer, or one of yours, module:function.")
     ] = "accuracy",

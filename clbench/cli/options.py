@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic import BaseModel
 
-from clbench.engine.settings import BudgetName, Execution, Request, checked, default_in_words
+from clbench.engine.settings import Execution, Request, checked, default_in_words
 from clbench.engine.settings import Overwrite as OverwriteMode
 from clbench.errors import UserError
 
@@ -56,11 +56,6 @@ def figure_names() -> Iterable[str]:
     from clbench import paper
 
     return paper.ALL
-
-
-def budget_names() -> Iterable[str]:
-    """Names of budgets, for completion."""
-    return get_args(BudgetName)
 
 
 COMPLETIONS: dict[str, Callable[[], Iterable[str]]] = {
@@ -120,6 +115,8 @@ Results = Annotated[Path, option(Execution, "results")]
 DataRoot = Annotated[Path | None, option(Execution, "data_root")]
 Device = Annotated[str, option(Execution, "device")]
 Overwrite = Annotated[str, option(Execution, "overwrite")]
+Budget = Annotated[str, option(Request, "budget")]
+DEFAULT_BUDGET: str = Request.model_fields["budget"].default
 AskSettings = Annotated[list[str] | None, option(Request, "ask")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 

@@ -9,7 +9,7 @@ import typer
 
 from clbench.cli import options
 from clbench.cli.options import AsJson, AskSettings, DataRoot, Device, Results
-from clbench.engine.settings import Execution, Request, checked, signed
+from clbench.engine.settings import USUAL, Execution, Request, checked, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +62,8 @@ def ask(
         typer.Option(help="After how many tasks to ask, such as 5,10,20.", show_default="the run's, if its state allows"),
     ] = None,
     data_root: DataRoot = None,
-    device: Device = "auto",
-    results: Results = Path("results"),
+    device: Device = USUAL.device,
+    results: Results = USUAL.results,
     as_json: AsJson = False,
 ) -> None:
     """Ask a run something new about what it learned. Nothing is trained again."""

@@ -91,6 +91,10 @@ class Execution(Strict):
         return None if self.data_root is None else str(self.data_root)
 
 
+USUAL = Execution()
+"""The defaults."""
+
+
 def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
     """The settings in ``values``, checked; a ``UserError`` names the first wrong key or value."""
     for key in values:
