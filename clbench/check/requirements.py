@@ -61,7 +61,7 @@ class Curve(NamedTuple):
     """A method on the long stream: its forgetting, and the mean accuracy on each task right after it was learned."""
 
     forgotten: float
-    learned: float
+    just_learned: float
 
 
 def curve(trial: Trial, backbone: networks.Factory) -> Curve:
@@ -101,7 +101,7 @@ def acts(trial: Trial) -> Result:
     naive, mine = naive_curve(trial.scenario, shared, network), curve(trial, trial_network(network))
     finding = (
         f"forgets {mine.forgotten:.1%}, naive fine-tuning {naive.forgotten:.1%}; "
-        f"right after a task its accuracy is {mine.learned:.1%}, naive's {naive.learned:.1%}"
+        f"right after a task its accuracy is {mine.just_learned:.1%}, naive's {naive.just_learned:.1%}"
     )
     if mine.forgotten > SHARE_FORGOTTEN * naive.forgotten:
         remedy = (
@@ -113,7 +113,7 @@ def acts(trial: Trial) -> Result:
         f"it keeps old tasks by not learning new ones; give it parameters that suit so short a stream (--set, or a Recipe for "
         f"the stream {NAME!r}), or declare the `price` that it pays by design"
     )
-    return trial.result(acts, mine.learned >= naive.learned - trial.method.price, finding, remedy)
+    return trial.result(acts, mine.just_learned >= naive.just_learned - trial.method.price, finding, remedy)
 
 
 def keeps_frozen(trial: Trial) -> Result:

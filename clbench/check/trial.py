@@ -128,8 +128,8 @@ def stream() -> Stream:
     tasks = []
     for task in range(TASKS):
         pixels = torch.randperm(SIDE * SIDE, generator=draws)
-        learned, asked = (Split(images[:, pixels].view(-1, 1, SIDE, SIDE), labels) for images, labels in halves)
-        tasks.append(Task(learned, asked, f"permutation {task}"))
+        train_split, test_split = (Split(images[:, pixels].view(-1, 1, SIDE, SIDE), labels) for images, labels in halves)
+        tasks.append(Task(train_split, test_split, f"permutation {task}"))
     return Stream(NAME, tasks, CLASSES, (1, SIDE, SIDE))
 
 
