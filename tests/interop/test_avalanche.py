@@ -305,7 +305,7 @@ def test_what_cannot_be_is_refused_with_the_reason(make_brief: Make) -> None:
         make("EWC", brief_of(make_brief, GG), mode="both")
     with pytest.raises(UserError, match="train_epochs must be at least 1"):
         make("Naive", brief_of(make_brief, GG), train_epochs=0)
-    with pytest.raises(UserError, match="only GNu has"):
+    with pytest.raises(UserError, match="in GNu only"):
         make("Naive", brief_of(make_brief, GG), outputs=16)
 
 
