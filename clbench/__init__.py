@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.engine.processor import wait_passively
 
 # Has PyTorch ask Linux for huge pages for large tensors, which halves the time of task inference: its gradients of a hundred megabytes
-# are allocated anew each time, and are touched page by page. Read by PyTorch at its first allocation, and ignored elsewhere.
+# are allocated again each time, and are touched page by page. PyTorch reads it at its first allocation; other systems ignore it.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 wait_passively()
 

@@ -45,12 +45,12 @@ def permutations(tasks: int = 3, seed: int = 0) -> Stream:
     data = noisy_prototypes()
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
     draws = torch.Generator().manual_seed(seed + 1)
-    made = []
+    stream_tasks = []
     for i in range(tasks):
         pixels = torch.randperm(SIDE * SIDE, generator=draws)
         view = partial(permuted, pixels)
-        made.append(Task(Split(train, data.train_labels, view), Split(test, data.test_labels, view), f"permutation {i}"))
-    return Stream("tiny", made, CLASSES, (1, SIDE, SIDE))
+        stream_tasks.append(Task(Split(train, data.train_labels, view), Split(test, data.test_labels, view), f"permutation {i}"))
+    return Stream("tiny", stream_tasks, CLASSES, (1, SIDE, SIDE))
 
 
 def small_mlp(outputs: int) -> nn.Module:

@@ -129,7 +129,7 @@ def test_scenarios_are_found_in_any_case() -> None:
 
 def test_methods_and_streams_are_found_where_they_lie() -> None:
     assert registry.method("supsup") is SupSup
-    assert all(name == found.name for name, found in registry.methods().items())
+    assert all(name == method.name for name, method in registry.methods().items())
     expected = {f"{kind}-{family}" for kind in ("permuted", "rotated", "split") for family in ("mnist", "fashion-mnist")}
     assert expected | {"mixed", "mixed-digits"} <= set(registry.streams())
     assert registry.stream("rotated-mnist").most_tasks == 36
@@ -176,10 +176,10 @@ def test_other_packages_add_methods_and_streams(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_method_of_one_file(method_file: Path) -> None:
-    found = registry.method(f"{method_file}:Constant")
-    assert issubclass(found, Method)
-    assert (found.name, found.scenarios) == ("constant", frozenset({GG, GNS}))
-    assert registry.method(f"{method_file}:Constant") is found
+    method = registry.method(f"{method_file}:Constant")
+    assert issubclass(method, Method)
+    assert (method.name, method.scenarios) == ("constant", frozenset({GG, GNS}))
+    assert registry.method(f"{method_file}:Constant") is method
 
 
 def test_a_relative_path_is_meant_from_where_one_is(method_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

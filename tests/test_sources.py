@@ -1,4 +1,4 @@
-"""Digests of other people's code: what they cover, and that edited code is imported anew."""
+"""Digests of other people's code: what they cover, and that edited code is imported again."""
 
 import hashlib
 import inspect
@@ -41,9 +41,9 @@ def write(folder: Path, files: dict[str, str]) -> None:
 def test_a_file_that_imports_nothing_of_its_author_has_the_digest_of_its_text(project: Path) -> None:
     text = "import os\nimport torch.nn\nfrom clbench.scenarios import GG\nimport nowhere_at_all\n"
     write(project, {"own.py": text})
-    found = sources.of_file("own.py", project / "own.py")
-    assert found == {"own.py": sha(text)}
-    assert sources.digest(found) == sha(text)
+    digests = sources.of_file("own.py", project / "own.py")
+    assert digests == {"own.py": sha(text)}
+    assert sources.digest(digests) == sha(text)
     assert sources.digest({}) is None
 
 
@@ -73,14 +73,14 @@ def later():
     return importlib.import_module("named")
 """
     write(project, files | {"own.py": own})
-    found = sources.of_file("own.py", project / "own.py")
+    digests = sources.of_file("own.py", project / "own.py")
     modules = {"plain", "deep", "lazy", "named", "circle", "space.part"}
     modules |= {"package", "package.inner", "package.beside", "package.below", "package.above"}
-    assert set(found) == modules | {"own.py"}
-    assert found["deep"] == sha("")
-    assert found["package.above"] == sha("thing = 1\n")
+    assert set(digests) == modules | {"own.py"}
+    assert digests["deep"] == sha("")
+    assert digests["package.above"] == sha("thing = 1\n")
     assert not modules & set(sys.modules), "to find a module is not to import it"
-    whole = sources.digest(found)
+    whole = sources.digest(digests)
     for name in modules:
         file = project / f"{name.replace('.', '/')}.py"
         file = file if file.exists() else project / name.replace(".", "/") / "__init__.py"
@@ -98,11 +98,11 @@ def test_the_digest_of_several_is_written_down(project: Path) -> None:
     assert sources.digest(sources.of_file("own.py", project / "own.py")) == expected
 
 
-def test_a_dotted_name_is_the_module_that_it_lies_in(project: Path) -> None:
+def test_a_dotted_name_stands_for_its_module(project: Path) -> None:
     write(project, {"zoo/__init__.py": "", "zoo/nets.py": "import helper\nclass Outer:\n    make = None\n", "helper.py": ""})
-    found = sources.of_dotted("zoo.nets:Outer.make")
-    assert list(found) == ["zoo.nets", "helper", "zoo"]
-    assert sources.of_dotted("zoo.nets.Outer.make") == found
+    digests = sources.of_dotted("zoo.nets:Outer.make")
+    assert list(digests) == ["zoo.nets", "helper", "zoo"]
+    assert sources.of_dotted("zoo.nets.Outer.make") == digests
     assert sources.of_dotted("no_such_module:net") == {}
 
 
@@ -158,11 +158,11 @@ def net(outputs):
 
 
 def units(name: str = "mynet:net") -> int:
-    made = networks.resolve(name, (4,))(2)
-    return int(made[1].weight.shape[0])  # type: ignore[index, union-attr]
+    module = networks.resolve(name, (4,))(2)
+    return int(module[1].weight.shape[0])  # type: ignore[index, union-attr]
 
 
-def test_an_edited_network_and_an_edited_helper_are_imported_anew(project: Path) -> None:
+def test_an_edited_network_and_an_edited_helper_are_imported_again(project: Path) -> None:
     """Several times within a second, to a text of the same length: too fast for Python's own bytecode files."""
     write(project, {"mynet.py": NET, "sizes.py": "UNITS = 64\n"})
     assert units() == 64
@@ -173,7 +173,7 @@ def test_an_edited_network_and_an_edited_helper_are_imported_anew(project: Path)
     assert units() == 49
 
 
-def test_two_networks_with_one_helper_are_both_imported_anew(project: Path) -> None:
+def test_two_networks_with_one_helper_are_both_imported_again(project: Path) -> None:
     """Whichever of them comes first after the edit."""
     write(project, {"mynet.py": NET, "other.py": NET, "sizes.py": "UNITS = 64\n"})
     assert (units(), units("other:net")) == (64, 64)
@@ -183,7 +183,7 @@ def test_two_networks_with_one_helper_are_both_imported_anew(project: Path) -> N
     assert (units("other:net"), units()) == (64, 64)
 
 
-def test_a_module_that_others_imported_before_is_imported_anew_only_if_it_may_have_changed(project: Path) -> None:
+def test_a_module_that_others_imported_before_is_imported_again_only_if_it_may_have_changed(project: Path) -> None:
     write(project, {"mynet.py": NET, "sizes.py": "UNITS = 64\n"})
     theirs = __import__("mynet")
     (project / "sizes.py").write_text("UNITS = 32\n")
@@ -194,7 +194,7 @@ def test_a_module_that_others_imported_before_is_imported_anew_only_if_it_may_ha
     assert sys.modules["mynet"] is ours
 
 
-def test_a_method_whose_helper_was_edited_is_loaded_anew(project: Path) -> None:
+def test_a_method_whose_helper_was_edited_is_loaded_again(project: Path) -> None:
     text = """
 import helper
 from clbench.methods.naive import Naive

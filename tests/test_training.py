@@ -63,7 +63,7 @@ def test_a_factor_scales_the_learning_rate(ours: Optimiser) -> None:
 
 
 @pytest.mark.parametrize("ours", [case[0] for case in CASES])
-def test_a_state_goes_on_where_it_was(ours: Optimiser) -> None:
+def test_a_restored_state_continues_training(ours: Optimiser) -> None:
     trained, batches = problem()
     given = {"more": torch.tensor(0.0)}
     step, state = Step(quadratic, ours, precision=torch.float32, compiled=False), TrainingState(ours, trained)

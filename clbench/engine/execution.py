@@ -115,7 +115,7 @@ def answer(
     last, _ = saved
     missing = run.unanswered(asks, checkpoints)
     last_state = run.state("learned") if missing else {}
-    tables = Tables(run.path)
+    tables = Tables(run)
     tables.forget_answers([(ask.label, learned) for ask, learned in missing])
     for learned in sorted({learned for _, learned in missing}):
         state: dict[str, torch.Tensor] | None = last_state
@@ -182,7 +182,7 @@ def rewinds(run: Run) -> bool:
 
 def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: OnDivergence, watch: Watch) -> None:
     """Teach from the last saved state to the end, ask at the checkpoints, and save from time to time."""
-    learn, tables = job.learn, Tables(run.path)
+    learn, tables = job.learn, Tables(run)
     start = learned = _resume(run, method)
     tables.forget_after(start)
     # Earlier asks of an interrupted run are asked at the remaining checkpoints too, if the method still answers them in the same way.

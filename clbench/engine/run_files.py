@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from clbench.engine.evaluator import Score
+from clbench.engine.store import Run
 
 SAVING_SHARE = 0.05
 """The state is saved after a task if that keeps the time spent on saving below this share of the run."""
@@ -20,8 +21,8 @@ class Tables:
     settings from it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def add(self, table: str, **row: Any) -> None:
@@ -48,19 +49,19 @@ class Tables:
     def flush(self) -> None:
         """Append all rows to their files."""
         for table, rows in self.rows.items():
-            _append(self.path / f"{table}.csv", rows)
+            _append(self.run.table_file(table), rows)
         self.rows = {}
 
     def forget_after(self, learned: int) -> None:
         """Drop the rows that an interrupted run wrote after it saved the state of ``learned`` tasks."""
-        for file in self.path.glob("*.csv"):
+        for file in self.run.table_files():
             table = pd.read_csv(file)
             if (table["learned"] > learned).any():
                 table[table["learned"] <= learned].to_csv(file, index=False)
 
     def forget_answers(self, answers: Sequence[tuple[str, int]]) -> None:
         """Drop the rows of these answers (an ask's label, tasks learned): writing them was interrupted."""
-        for file in (self.path / "scores.csv", self.path / "confusion.csv"):
+        for file in map(self.run.table_file, ("scores", "confusion")):
             if answers and file.exists():
                 table = pd.read_csv(file)
                 cut_off = pd.MultiIndex.from_frame(table[["ask", "learned"]]).isin(answers)

@@ -1,4 +1,4 @@
-"""Runs on disk: one folder for each learn half, named by its hash. This module alone knows what lies where in it.
+"""Runs on disk: one folder for each learn half, named by its hash. This module alone knows the names of the files in it.
 
 - ``run.json``, the record: learn half, scenario, asks, versions, machine, status, notes;
 - CSV tables that only grow: ``scores`` (one row for each ask, number of tasks learned, and task), ``confusion`` (true and inferred tasks),
@@ -90,7 +90,7 @@ class Run:
         return None if divergence is None else Divergence(**divergence)
 
     def table_file(self, name: str) -> Path:
-        """Where the table of that name lies."""
+        """The file of the table of that name."""
         return self.path / f"{name}.csv"
 
     def table_files(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""CIFAR: read as torchvision reads it, from pickles of which nothing is ever executed."""
+"""CIFAR: read as torchvision reads it, from pickles, without executing anything in them."""
 
 import hashlib
 import os
@@ -45,14 +45,14 @@ def publish(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 @pytest.mark.parametrize(("name", "files"), [("cifar-10", 5), ("cifar-100", 1)])
 def test_files_are_read_in_their_order(name: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = list(publish(name, tmp_path, monkeypatch).values())
-    found = data.load(name, tmp_path)
+    dataset = data.load(name, tmp_path)
     train = np.concatenate([content["data"] for content in contents[:files]])
-    assert torch.equal(found.train_images, torch.from_numpy(train).view(-1, 3, 32, 32))
-    assert torch.equal(found.test_images, torch.from_numpy(contents[-1]["data"]).view(-1, 3, 32, 32))
+    assert torch.equal(dataset.train_images, torch.from_numpy(train).view(-1, 3, 32, 32))
+    assert torch.equal(dataset.test_images, torch.from_numpy(contents[-1]["data"]).view(-1, 3, 32, 32))
     labels = [content.get("fine_labels", content.get("labels")) for content in contents]
-    assert found.train_labels.tolist() == [label for part in labels[:files] for label in part]
-    assert found.test_labels.tolist() == labels[-1]
-    assert (found.train_images.dtype, found.train_labels.dtype) == (torch.uint8, torch.int64)
+    assert dataset.train_labels.tolist() == [label for part in labels[:files] for label in part]
+    assert dataset.test_labels.tolist() == labels[-1]
+    assert (dataset.train_images.dtype, dataset.train_labels.dtype) == (torch.uint8, torch.int64)
 
 
 @pytest.mark.parametrize("name", ["cifar-10", "cifar-100"])
@@ -66,17 +66,17 @@ def test_checksums_and_layout_are_torchvisions(name: str) -> None:
 def test_real_cifar_100_reads_as_torchvision_reads_it(shared_data: Path, tmp_path: Path) -> None:
     with tarfile.open(shared_data / "cifar-100-python.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    found = data.load("cifar-100", tmp_path)
+    dataset = data.load("cifar-100", tmp_path)
     for train, images, labels in (
-        (True, found.train_images, found.train_labels),
-        (False, found.test_images, found.test_labels),
+        (True, dataset.train_images, dataset.train_labels),
+        (False, dataset.test_images, dataset.test_labels),
     ):
         theirs = import_torchvision().datasets.CIFAR100(tmp_path, train=train, download=False)
         assert torch.equal(images, torch.from_numpy(theirs.data).permute(0, 3, 1, 2))
         assert labels.tolist() == theirs.targets
-    pixels = found.train_images / 255
-    assert pixels.mean((0, 2, 3)).tolist() == pytest.approx(found.mean, abs=1e-4)
-    assert pixels.std((0, 2, 3)).tolist() == pytest.approx(found.std, abs=1e-4)
+    pixels = dataset.train_images / 255
+    assert pixels.mean((0, 2, 3)).tolist() == pytest.approx(dataset.mean, abs=1e-4)
+    assert pixels.std((0, 2, 3)).tolist() == pytest.approx(dataset.std, abs=1e-4)
 
 
 def test_a_pickle_with_foreign_objects_is_refused_and_nothing_in_it_executed(tmp_path: Path) -> None:

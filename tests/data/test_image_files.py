@@ -1,4 +1,4 @@
-"""Trees of image files: what is read, from where, and what is said of trees that are none."""
+"""Folders of image files: what is read, and the errors for folders without the layout."""
 
 import struct
 import zlib
@@ -24,13 +24,13 @@ TRAIN, TEST = 9, 3
 def folder(tmp_path: Path) -> Path:
     """Thirty classes of small pictures of different sizes, one of them grey."""
     random = np.random.default_rng(0)
-    for part, count in {"train": TRAIN, "val": TEST}.items():
+    for half, count in {"train": TRAIN, "val": TEST}.items():
         for name in range(30):
-            (tmp_path / part / f"n{name:02}").mkdir(parents=True)
+            (tmp_path / half / f"n{name:02}").mkdir(parents=True)
             for number in range(count):
                 size = (20 + number, 24, 3) if number else (20, 24)
                 picture = Image.fromarray(random.integers(0, 256, size, dtype=np.uint8))
-                picture.save(tmp_path / part / f"n{name:02}" / f"{number}.{'png' if number % 2 else 'JPEG'}")
+                picture.save(tmp_path / half / f"n{name:02}" / f"{number}.{'png' if number % 2 else 'JPEG'}")
     return tmp_path
 
 
@@ -49,21 +49,21 @@ def test_tasks_have_ten_classes_each_and_none_in_common(folder: Path) -> None:
 
 
 def test_tiny_imagenet_is_read_as_it_is_published(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    own = tmp_path_factory.mktemp("published")
+    published = tmp_path_factory.mktemp("published")
     lines = []
-    for part in ("train", "val"):
-        for path in sorted((folder / part).rglob("*.*"), reverse=True):
+    for half in ("train", "val"):
+        for path in sorted((folder / half).rglob("*.*"), reverse=True):
             name = path.parent.name
-            place = own / part / (f"{name}/images/{path.name}" if part == "train" else f"images/{name}_{path.name}")
+            place = published / half / (f"{name}/images/{path.name}" if half == "train" else f"images/{name}_{path.name}")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(path.read_bytes())
-            if part == "val":
+            if half == "val":
                 lines.append(f"{place.name}\t{name}\t0\t0\t62\t62\n")
-    (own / "val" / "val_annotations.txt").write_text("".join(lines))
-    for one, other in zip(build(folder), build(own), strict=True):
+    (published / "val" / "val_annotations.txt").write_text("".join(lines))
+    for one, other in zip(build(folder), build(published), strict=True):
         assert one.name == other.name
-        for part in ("train", "test"):
-            (images, labels), (same, alike) = getattr(one, part).whole(), getattr(other, part).whole()
+        for half in ("train", "test"):
+            (images, labels), (same, alike) = getattr(one, half).whole(), getattr(other, half).whole()
             assert torch.equal(images, same)
             assert torch.equal(labels, alike)
 
@@ -86,9 +86,9 @@ def test_images_to_be_asked_about_are_torchvision_s_middles(folder: Path) -> Non
         files = (folder / "val" / names[int(labels[row])]).iterdir()
         assert sum(torch.equal(inputs[row], usual(Image.open(file).convert("RGB"))) for file in files) == 1
     assert len({image.numpy().tobytes() for image in inputs}) == 30
-    few, own = stream[1].test.whole(7)
+    few, labels_of_few = stream[1].test.whole(7)
     assert torch.equal(few, inputs[:7])
-    assert torch.equal(own, labels[:7])
+    assert torch.equal(labels_of_few, labels[:7])
 
 
 def test_batches_follow_from_the_seed_and_show_each_image_otherwise_each_time(folder: Path) -> None:
@@ -152,16 +152,16 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, colour: int, channels:
     values[0, 0], values[0, 1], values[0, 2] = 0, 65535, 255
     (tmp_path / "one.png").write_bytes(png(values, colour))
     with Image.open(tmp_path / "one.png") as picture:
-        found = np.asarray(as_rgb(picture)).astype(int)
+        pixels = np.asarray(as_rgb(picture)).astype(int)
     seen = values[..., :3] if channels > 2 else values[..., :1].repeat(3, axis=2)
     for row in range(9):
         for column in range(7):
             for channel in range(3):
                 expected = 255 * int(seen[row, column, channel]) / 65535
                 # Pillow itself drops the low bytes of all but grey pictures.
-                assert abs(found[row, column, channel] - expected) <= (0.5 if channels == 1 else 1)
-    assert found[0, 0].tolist() == [0] * 3
-    assert found[0, 1].tolist() == [255] * 3
+                assert abs(pixels[row, column, channel] - expected) <= (0.5 if channels == 1 else 1)
+    assert pixels[0, 0].tolist() == [0] * 3
+    assert pixels[0, 1].tolist() == [255] * 3
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])
@@ -223,8 +223,8 @@ def test_what_begins_with_a_dot_is_no_image(folder: Path) -> None:
 
 def test_a_tree_below_a_hidden_folder_is_read(folder: Path) -> None:
     (folder / ".cache").mkdir()
-    for part in ("train", "val"):
-        (folder / part).rename(folder / ".cache" / part)
+    for half in ("train", "val"):
+        (folder / half).rename(folder / ".cache" / half)
     assert len(tree(folder / ".cache")) == 30
 
 

@@ -1,4 +1,4 @@
-"""Real files and torchvision's own tables and reader as oracles."""
+"""MNIST against real files, and against torchvision's own tables and reader."""
 
 import gzip
 import hashlib

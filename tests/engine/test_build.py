@@ -35,9 +35,9 @@ def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
     brief = method.brief
     assert (brief.scenario, brief.classes, brief.input_shape, brief.seed) == (GNU, 2, (1, 8, 8), 3)
     assert brief.precision == torch.bfloat16
-    mine, its = brief.network(7), brief.network(7)
-    assert mine(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
-    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), its.parameters(), strict=True))
+    first, second = brief.network(7), brief.network(7)
+    assert first(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_a_method_is_briefed_on_its_stream(tiny: None) -> None:
         ("permuted-mnist", None),
     ],
 )
-def test_a_stream_seed_that_changes_nothing_is_said(tiny: None, stream: str, why: str | None) -> None:
+def test_a_note_says_that_a_stream_seed_changes_nothing(tiny: None, stream: str, why: str | None) -> None:
     seeded = [job(stream=stream, tasks=2, batch_size=16, stream_seed=seed).learn for seed in (0, 1)]
     first, other = (build_stream(learn, None, CPU) for learn in seeded)
     assert first.notes == ()  # nobody named a seed
     assert other.notes == ((f"The stream seed changes nothing in {stream}: {why}.",) if why else ())
     same = all(
-        torch.equal(a.train.whole()[part], b.train.whole()[part]) for a, b in zip(first, other, strict=True) for part in (0, 1)
+        torch.equal(a.train.whole()[half], b.train.whole()[half]) for a, b in zip(first, other, strict=True) for half in (0, 1)
     )
     assert same == bool(why)
 

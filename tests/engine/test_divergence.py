@@ -1,4 +1,4 @@
-"""Training that diverges: it is noticed whatever shows it, stops by default with what was learned kept, or goes on with marked rows."""
+"""Training that diverges is detected by every sign of it. It stops by default and keeps what was learned, or continues with marked rows."""
 
 import json
 import math
@@ -77,15 +77,15 @@ def test_the_first_loss_that_is_not_finite_is_named_by_task_and_batch(
     value: float, scenario: Any, make_brief: Make, make_stream: Make
 ) -> None:
     losses = [1.0] * 5 + [1.0, 1.0, None, value, value] + [1.0] * 5
-    found = [event.diverged for event in taught(Scripted(make_brief(scenario)).script(losses), make_stream(3), 5)]
-    assert found == [None, Divergence(1, 3, f"the loss is {value}"), None]
+    divergences = [event.diverged for event in taught(Scripted(make_brief(scenario)).script(losses), make_stream(3), 5)]
+    assert divergences == [None, Divergence(1, 3, f"the loss is {value}"), None]
     with pytest.raises(
         Diverged, match=f"^The training diverged in task 2 at batch 4: the loss is {value}\\. .*--on-divergence mark"
     ):
         taught(Scripted(make_brief(scenario)).script(losses), make_stream(3), 5, "stop")
 
 
-def test_a_task_is_stopped_at_the_next_look_and_not_at_its_end(make_brief: Make, make_stream: Make) -> None:
+def test_a_task_is_stopped_at_the_next_check_and_not_at_its_end(make_brief: Make, make_stream: Make) -> None:
     method = Scripted(make_brief(GNU)).script([1.0] * 120 + [float("nan")] * 500)
     with pytest.raises(Diverged, match="in task 1 at batch 121"):
         taught(method, make_stream(1), 600, "stop")
@@ -107,10 +107,10 @@ def test_a_mean_loss_far_above_that_of_guessing_is_divergence_and_one_high_loss_
 
 
 @pytest.mark.parametrize("loss", [1.0, None])
-def test_what_was_learned_is_looked_at_too(loss: float | None, make_brief: Make, make_stream: Make) -> None:
+def test_learned_tensors_are_checked_too(loss: float | None, make_brief: Make, make_stream: Make) -> None:
     method = Scripted(make_brief(GNU)).script([loss] * 6, learned=float("inf"))
-    found = [event.diverged for event in taught(method, make_stream(2), 3)]
-    assert found == [Divergence(task, 2, "the learned tensor weights is not finite") for task in (0, 1)]
+    divergences = [event.diverged for event in taught(method, make_stream(2), 3)]
+    assert divergences == [Divergence(task, 2, "the learned tensor weights is not finite") for task in (0, 1)]
 
 
 def test_of_tasks_taught_at_a_time_the_one_is_named_whose_loss_it_is(make_brief: Make, make_stream: Make) -> None:
@@ -189,27 +189,27 @@ def test_a_run_that_diverges_stops_and_keeps_what_was_learned_before(
         scores = whole.table("scores")
         earlier = scores[scores["learned"] <= kept].reset_index(drop=True)
         assert run.table("scores").drop(columns="seconds").equals(earlier.drop(columns="seconds"))
-        its = short.saved()
-        assert its is not None
+        saved_by_short = short.saved()
+        assert saved_by_short is not None
         for name in ("learned", "progress", "generator"):
-            mine, right = (storage.load(folder / f"{name}.safetensors") for folder in (saved[1], its[1]))
-            assert all(torch.equal(mine[key], right[key]) for key in right)
+            kept_tensors, expected = (storage.load(folder / f"{name}.safetensors") for folder in (saved[1], saved_by_short[1]))
+            assert all(torch.equal(kept_tensors[key], expected[key]) for key in expected)
     with pytest.raises(Diverged) as again:
         execute(wanted, tmp_path / "stopped")
     assert str(again.value) == str(first.value)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_run_that_is_to_be_marked_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_marked_rows_continues_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, 2)
     wanted = job(seeds=(0,))
     with pytest.raises(UserError):
         execute(wanted, tmp_path)
     sentence = "The training diverged in task 3 at batch 1: the loss is nan. Rows from this task on are marked."
     for _ in range(2):  # done, and read; once, though the fourth task diverges too
-        with pytest.warns(Notice) as said:
+        with pytest.warns(Notice) as notices:
             run = execute(wanted, tmp_path, on_divergence="mark")
-        assert [str(notice.message) for notice in said] == [sentence] == list(run.notes)
+        assert [str(notice.message) for notice in notices] == [sentence] == list(run.notes)
     assert run.complete
     assert execute(wanted, tmp_path).complete  # what is there is read, however it came to be
     scores = frame([run])

@@ -1,4 +1,4 @@
-"""The one loop: what it tells and withholds, how it scores, and that learners which cheat gain nothing by it."""
+"""The evaluation loop: what a learner is told, how it is scored, and that learners gain nothing by cheating."""
 
 import copy
 import random
@@ -53,7 +53,7 @@ def scores(events: Iterator[Taught | Score]) -> list[Score]:
 
 
 class Recorder(Blank):
-    """Writes down all that happens to it, in a list that its copies share."""
+    """Records every call in a list that its copies share."""
 
     name = "recorder"
 
@@ -81,7 +81,7 @@ class Log(list):
         return self
 
 
-def test_where_the_task_is_given_its_beginning_number_and_end_are_told(make_brief: Make, make_stream: Make) -> None:
+def test_the_number_beginning_and_end_of_a_given_task_are_told(make_brief: Make, make_stream: Make) -> None:
     method, stream = Recorder(make_brief(GNU)), make_stream(2)
     taught = list(evaluate(method, stream, [], [], ONCE))
     observed = [("observe", 16, 16)] * 3
@@ -107,7 +107,7 @@ def test_at_its_end_a_task_s_data_come_without_augmentation(make_brief: Make, ma
 
 
 class Together(Recorder):
-    """Learns three tasks at a time, and its losses are 10 for the first of them, 20 for the second, 30 for the third."""
+    """Learns three tasks together, and its losses are 10 for the first of them, 20 for the second, 30 for the third."""
 
     tasks_at_once = 3
 
@@ -157,17 +157,17 @@ def test_where_no_task_is_given_there_are_only_batches_of_one_size(make_brief: M
 def test_a_task_is_given_in_inference_only_in_gg(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     method = Recorder(make_brief(scenario))
     list(evaluate(method, make_stream(4), [Ask(scenario)], [4], ONCE))
-    told = [entry[2] for entry in method.log if entry[0] == "predict"]
-    assert sorted(told, key=str) == ([0, 1, 2, 3] if scenario is GG else [None] * len(told))
-    assert len(told) == (8 if scenario is NNS else 4)  # without tasks, once more to see which component is whose
+    tasks_given = [entry[2] for entry in method.log if entry[0] == "predict"]
+    assert sorted(tasks_given, key=str) == ([0, 1, 2, 3] if scenario is GG else [None] * len(tasks_given))
+    assert len(tasks_given) == (8 if scenario is NNS else 4)  # without tasks, once more to see which component is whose
 
 
 def test_asks_see_all_test_images_or_the_first_few(make_brief: Make, make_stream: Make) -> None:
     stream, inputs = make_stream(2), []
     method = Blank(make_brief(GNU))
     method.guess = lambda images, task: inputs.append(images) or 0  # type: ignore[method-assign]
-    found = examine(method, stream, [Ask(GNU)], 1) + examine(method, stream, [Ask(GNU, images=7)], 1)
-    assert [score.images for score in found] == [60, 7]
+    answers = examine(method, stream, [Ask(GNU)], 1) + examine(method, stream, [Ask(GNU, images=7)], 1)
+    assert [score.images for score in answers] == [60, 7]
     whole = stream[0].test.whole()[0]
     assert torch.equal(inputs[0], whole)
     assert torch.equal(inputs[1], whole[:7])
@@ -196,11 +196,13 @@ def test_asks_that_share_a_pass_are_put_together_and_share_its_time(make_brief: 
     asks = [Ask(GNU, {"attempt": n}, images) for n, images in ((1, None), (11, None), (2, 7), (12, 7))]
     asks.append(Ask(GG, {"attempt": 3}))
     assert passes(method, asks) == [(asks[0], asks[2]), (asks[1],), (asks[3],), (asks[4],)]
-    found = scores(evaluate(method, stream, asks, [2], ONCE))
+    answers = scores(evaluate(method, stream, asks, [2], ONCE))
     assert method.put == [[(60, 1), (7, 2)]] * 2
-    assert sorted((score.ask.label, score.task) for score in found) == sorted((ask.label, task) for ask in asks for task in (0, 1))
-    assert all(score.images == (score.ask.images or 60) for score in found)
-    times = {(score.ask.label, score.task): score.seconds for score in found}
+    assert sorted((score.ask.label, score.task) for score in answers) == sorted(
+        (ask.label, task) for ask in asks for task in (0, 1)
+    )
+    assert all(score.images == (score.ask.images or 60) for score in answers)
+    times = {(score.ask.label, score.task): score.seconds for score in answers}
     assert times[asks[0].label, 1] == times[asks[2].label, 1] > 0
 
 
@@ -242,9 +244,9 @@ class Scripted(Blank):
 def test_what_counts_as_right(
     scenario: Scenario, accuracy: float, task_accuracy: float | None, make_brief: Make, make_stream: Make
 ) -> None:
-    found = examine(Scripted(make_brief(scenario)), labelled(4), [Ask(scenario)], 4)
-    assert [score.task for score in found] == [0, 1, 2, 3]
-    for score in found:
+    answers = examine(Scripted(make_brief(scenario)), labelled(4), [Ask(scenario)], 4)
+    assert [score.task for score in answers] == [0, 1, 2, 3]
+    for score in answers:
         assert score.accuracy == pytest.approx(accuracy)
         assert score.task_accuracy == (None if task_accuracy is None else pytest.approx(task_accuracy))
         assert score.inferred == ({} if task_accuracy is None else {score.task: 4, (score.task + 1) % 4: 8})
@@ -282,14 +284,14 @@ def test_a_method_that_infers_no_task_has_no_task_accuracy(make_brief: Make) -> 
 
 def test_ggs_and_ggu_are_the_same(make_brief: Make, make_stream: Make) -> None:
     """To SupSup, which learns something: equal accuracies for shared and for unshared labels, as the given task tells them apart."""
-    found = {}
+    rows_of = {}
     for scenario in (GG, GGU):
         method, stream = SupSup(make_brief(scenario), learning_rate=3e-4), make_stream(3)
         asks = [Ask(scenario), Ask(scenario, images=33)]
         events = evaluate(method, stream, asks, [1, 3], Schedule(3, 16))
-        found[scenario] = [(s.learned, s.task, s.accuracy, s.task_accuracy, s.images) for s in scores(events)]
-    assert found[GG] == found[GGU]
-    assert 0.3 < np.mean([row[2] for row in found[GG]]) < 0.95
+        rows_of[scenario] = [(s.learned, s.task, s.accuracy, s.task_accuracy, s.images) for s in scores(events)]
+    assert rows_of[GG] == rows_of[GGU]
+    assert 0.3 < np.mean([row[2] for row in rows_of[GG]]) < 0.95
 
 
 @pytest.mark.parametrize(
@@ -334,18 +336,18 @@ def test_equal_asks_have_equal_labels() -> None:
 def test_asking_after_every_task_or_only_at_the_end_gives_the_same_masks(
     scenario: Scenario, make_brief: Make, make_stream: Make, convolution: Make
 ) -> None:
-    found = []
+    results = []
     asks = [Ask(scenario, {"group": 10}), Ask(scenario, {"algorithm": "binary", "objective": "G", "group": 5})]
     for checkpoints in ([1, 2, 3], [3], []):
         method = SupSup(make_brief(scenario, convolution), outputs=20, learning_rate=0.01, interval=10, epsilon=0.5)
         last = [s for s in scores(evaluate(method, make_stream(3), asks, checkpoints, Schedule(30, 16))) if s.learned == 3]
-        found.append((method.learned(), method.progress(), method.tables(), [(s.task, s.accuracy, s.inferred) for s in last]))
-    for learned, progress, tables, answers in found[1:]:
-        for mine, its in ((learned, found[0][0]), (progress, found[0][1])):
-            assert mine.keys() == its.keys()
-            assert all(torch.equal(mine[name], its[name]) for name in mine)
-        assert tables == found[0][2]
-        assert answers in (found[0][3], [])
+        results.append((method.learned(), method.progress(), method.tables(), [(s.task, s.accuracy, s.inferred) for s in last]))
+    for learned, progress, tables, answers in results[1:]:
+        for state, expected in ((learned, results[0][0]), (progress, results[0][1])):
+            assert state.keys() == expected.keys()
+            assert all(torch.equal(state[name], expected[name]) for name in state)
+        assert tables == results[0][2]
+        assert answers in (results[0][3], [])
 
 
 class Drawing(Blank):
@@ -371,25 +373,25 @@ class Drawing(Blank):
 
 
 def test_what_is_learned_from_does_not_depend_on_asks(make_brief: Make, make_stream: Make) -> None:
-    found = []
+    images_seen = []
     stream = make_stream(3)
-    before = [part.clone() for task in stream for part in (*task.train.whole(), *task.test.whole())]
+    before = [tensor.clone() for task in stream for tensor in (*task.train.whole(), *task.test.whole())]
     for asks in ([], [Ask(GNU), Ask(GG), Ask(GNU, {"attempt": 3})]):
         method = Drawing(make_brief(GNU))
         torch.manual_seed(1)
         list(evaluate(method, stream, asks, [1, 2, 3], Schedule(5, 16, seed=7)))
-        found.append(method.seen)
-    assert len(found[0]) == len(found[1]) == 3 * 5 * 3
-    assert all(torch.equal(mine, its) for mine, its in zip(*found, strict=True))
-    after = [part for task in stream for part in (*task.train.whole(), *task.test.whole())]
-    assert all(torch.equal(mine, its) for mine, its in zip(before, after, strict=True))
+        images_seen.append(method.seen)
+    assert len(images_seen[0]) == len(images_seen[1]) == 3 * 5 * 3
+    assert all(torch.equal(one, other) for one, other in zip(*images_seen, strict=True))
+    after = [tensor for task in stream for tensor in (*task.train.whole(), *task.test.whole())]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_the_order_of_batches_follows_from_the_training_seed(make_brief: Make, make_stream: Make) -> None:
     def seen(seed: int) -> Tensor:
         method = Drawing(make_brief(GNU))
         list(evaluate(method, make_stream(2), [], [], Schedule(5, 16, seed=seed)))
-        return torch.cat([part.flatten() for part in method.seen[::3]])
+        return torch.cat([images.flatten() for images in method.seen[::3]])
 
     assert torch.equal(seen(1), seen(1))
     assert not torch.equal(seen(1), seen(2))
@@ -412,7 +414,7 @@ class Counter(Blank):
 
 
 class SharedCounter(Counter):
-    """Numbers the calls over all its copies."""
+    """Numbers the calls of all its copies."""
 
     name = "counts all calls"
 
@@ -458,7 +460,7 @@ class Rememberer(Blank):
 
 
 class Foreteller(Blank):
-    """Foretells the order of the tasks from the state of a global random generator, read when the learner is copied to be asked."""
+    """Predicts the order of the tasks from the state of a global random generator, read when the learner is copied to be asked."""
 
     order: tuple[int, ...] = (0,) * 99
 
@@ -533,8 +535,8 @@ def test_cheating_finds_no_task(cheat: type[Method], scenario: Scenario, make_br
     asks = [Ask(scenario, {"attempt": attempt}) for attempt in range(ATTEMPTS)]
     if scenario.task_given_in_training:  # then GG may be asked as well, about the same images
         asks = [ask for each in asks for ask in (Ask(GG, each.parameters), each)]
-    found = scores(evaluate(cheat(make_brief(scenario)), make_stream(TASKS), asks, [TASKS], ONCE))
-    guesses = [score.task_accuracy for score in found if score.task_accuracy is not None]
+    answers = scores(evaluate(cheat(make_brief(scenario)), make_stream(TASKS), asks, [TASKS], ONCE))
+    guesses = [score.task_accuracy for score in answers if score.task_accuracy is not None]
     assert len(guesses) == ATTEMPTS * TASKS
     assert sum(guesses) <= MOST_BY_CHANCE
 
@@ -562,7 +564,7 @@ def test_a_sample_is_of_other_images_for_each_task_and_of_all_in_turn(make_brief
     seen: list[tuple[int, list[Any]]] = []
 
     class Recording(Blank):
-        """Writes down which of the images of the stream it is asked about: the tasks permute pixels, and their values say which."""
+        """Records which images of the stream it is asked about: the tasks permute pixels, so their values identify the image."""
 
         def predict(self, inputs: Tensor, task: int | None = None) -> Prediction:
             rows = [(pixels == values).all(1).nonzero().item() for values in inputs.flatten(1).sort(1)[0]]
@@ -576,12 +578,12 @@ def test_a_sample_is_of_other_images_for_each_task_and_of_all_in_turn(make_brief
     pixels = stream[0].test.whole()[0].flatten(1).sort(1)[0]
     asks = [Ask(GG, sample=25), Ask(GG, images=25), Ask(GG, sample=100)]
     for ask in asks:
-        found = examine(Recording(make_brief(GG)), stream, [ask], 3)
-        assert [score.images for score in found] == [min(60, ask.sample or 25)] * 3
-    asked = [dict(seen[i : i + 3]) for i in (0, 3, 6)]
-    assert asked[0] == {0: list(range(25)), 1: list(range(25, 50)), 2: [*range(50, 60), *range(15)]}
-    assert asked[1] == {task: list(range(25)) for task in range(3)}
-    assert {task: sorted(rows) for task, rows in asked[2].items()} == {task: list(range(60)) for task in range(3)}
+        answers = examine(Recording(make_brief(GG)), stream, [ask], 3)
+        assert [score.images for score in answers] == [min(60, ask.sample or 25)] * 3
+    rows_asked = [dict(seen[i : i + 3]) for i in (0, 3, 6)]
+    assert rows_asked[0] == {0: list(range(25)), 1: list(range(25, 50)), 2: [*range(50, 60), *range(15)]}
+    assert rows_asked[1] == {task: list(range(25)) for task in range(3)}
+    assert {task: sorted(rows) for task, rows in rows_asked[2].items()} == {task: list(range(60)) for task in range(3)}
 
 
 def test_asks_about_other_images_share_no_pass(make_brief: Make) -> None:
@@ -612,7 +614,7 @@ def test_the_seconds_of_a_shared_pass_add_up_to_its_time(
 
     method, stream = Timed(make_brief(GNU)), make_stream(2)
     asks = [Ask(GNU, {"attempt": attempt}) for attempt in range(4)]
-    found = [score for together in passes(method, asks) for score in examine(method, stream, together, 2)]
-    by_ask = {ask.label: [score.seconds for score in found if score.ask is ask] for ask in asks}
+    answers = [score for together in passes(method, asks) for score in examine(method, stream, together, 2)]
+    by_ask = {ask.label: [score.seconds for score in answers if score.ask is ask] for ask in asks}
     assert list(by_ask.values()) == [[2.0, 2.0]] * 3 + [[5.0, 5.0]]
     assert sum(map(sum, by_ask.values())) == now[0] == 22.0

@@ -1,4 +1,4 @@
-"""Runs on disk: interrupted ones go on as if nothing had happened, new questions need no training, nothing is done twice."""
+"""Runs on disk: interrupted runs resume with the same result, new questions need no training, nothing is computed twice."""
 
 import math
 import shutil
@@ -112,12 +112,12 @@ def stop_after(events: int) -> Callable[[Event], None]:
 # Notes
 
 
-def test_notes_are_said_when_a_run_is_done_and_whenever_it_is_read_and_stand_in_its_record(tmp_path: Path) -> None:
+def test_notes_are_recorded_and_are_warnings_whenever_a_run_is_done_or_read(tmp_path: Path) -> None:
     wanted = job("nns", set={"interval": 10})
     for _ in range(2):
-        with pytest.warns(Notice, match="every 10 batches and a task has 15") as said:
+        with pytest.warns(Notice, match="every 10 batches and a task has 15") as notices:
             run = execute(wanted, tmp_path)
-        assert [str(notice.message) for notice in said] == list(run.notes) == run.record["notes"]
+        assert [str(notice.message) for notice in notices] == list(run.notes) == run.record["notes"]
     assert execute(job("nns", set={"interval": 5}), tmp_path).notes == ()
 
 
@@ -125,9 +125,9 @@ def test_a_note_is_kept_once_and_a_run_from_before_there_were_any_has_none(tmp_p
     run = execute(job(), tmp_path)
     assert "notes" not in run.record
     store.add_notes(run, ["One."])
-    with pytest.warns(Notice) as said:
+    with pytest.warns(Notice) as notices:
         store.add_notes(run, ["One.", "Two.", "Three.", "Two."])
-    assert [str(notice.message) for notice in said] == ["Two.", "Three."]
+    assert [str(notice.message) for notice in notices] == ["Two.", "Three."]
     assert run.notes == ("One.", "Two.", "Three.")
 
 
@@ -136,7 +136,7 @@ def test_a_note_is_kept_once_and_a_run_from_before_there_were_any_has_none(tmp_p
 
 @pytest.mark.parametrize("scenario", ["gnu", "nns"])
 @pytest.mark.parametrize("saving", [True, False], ids=["saved often", "saved at the end"])
-def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
+def test_a_run_stopped_anywhere_resumes_with_the_same_result(
     scenario: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_files.SavingClock, "due", lambda self: saving)
@@ -152,7 +152,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not_been(
         assert_same(execute(wanted, results), whole)
 
 
-def test_a_run_stopped_again_and_again_comes_to_its_end(
+def test_a_run_stopped_again_and_again_is_finished_in_the_end(
     tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each attempt sees a few events more; learning goes on from the last task that was saved."""
@@ -177,18 +177,18 @@ def test_tasks_that_are_taught_at_a_time_are_taught_again_if_they_did_not_all_en
     wanted = job(tasks=5, checkpoints=(3, 5))
     whole = execute(wanted, tmp_path / "whole")
     assert len(observed) == 5 * 15
-    for events, saved in ((4, 2), (2, 2), (5, 4)):  # five tasks and eight scores: 1 2 3 s s s 4 5 s s s s s
+    for events, tasks_saved in ((4, 2), (2, 2), (5, 4)):  # five tasks and eight scores: 1 2 3 s s s 4 5 s s s s s
         with pytest.raises(Interrupted):
             execute(wanted, tmp_path / "stopped", watch=stop_after(events))
-        found = Run(tmp_path / "stopped" / "runs" / wanted.learn.hash).saved()
-        assert found is not None
-        assert found[0] == saved
+        saved = Run(tmp_path / "stopped" / "runs" / wanted.learn.hash).saved()
+        assert saved is not None
+        assert saved[0] == tasks_saved
     assert_same(execute(wanted, tmp_path / "stopped"), whole)
     assert len(observed) == (5 + 4 + 2 + 3 + 1) * 15
 
 
 @pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "Path.rename", "pd.DataFrame.to_csv"])
-def test_a_run_stopped_while_saving_goes_on(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_while_saving_resumes(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the tables were written and before the state, between old and new state, and so on: at every call of each."""
     monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
     wanted = job(checkpoints=(2, 3))
@@ -239,7 +239,7 @@ def test_a_run_stopped_and_asked_something_more_answers_both(tmp_path: Path) -> 
 # Nothing twice
 
 
-def test_what_is_done_is_not_done_again(tmp_path: Path, observed: list[int]) -> None:
+def test_nothing_is_computed_twice(tmp_path: Path, observed: list[int]) -> None:
     run, events = execute(job(), tmp_path), []
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
     for overwrite in ("missing", "never"):
@@ -249,7 +249,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, observed: list[int]) -> 
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
 
 
-def test_overwriting_always_begins_again(tmp_path: Path, observed: list[int]) -> None:
+def test_overwrite_always_begins_again(tmp_path: Path, observed: list[int]) -> None:
     execute(job(ask={"objective": "G"}), tmp_path)
     run = execute(job(), tmp_path, overwrite="always")
     assert len(observed) == 2 * 3 * 15
@@ -257,7 +257,7 @@ def test_overwriting_always_begins_again(tmp_path: Path, observed: list[int]) ->
     assert_same(run, execute(job(), tmp_path / "other"))
 
 
-def test_overwriting_never_adds_nothing_to_what_is_there(tmp_path: Path, observed: list[int]) -> None:
+def test_overwrite_never_adds_nothing(tmp_path: Path, observed: list[int]) -> None:
     with pytest.raises(UserError, match=r"There is no run .* to read: use --overwrite missing"):
         execute(job(), tmp_path, overwrite="never")
     run = execute(job(), tmp_path)
@@ -276,7 +276,7 @@ def test_an_unknown_way_to_overwrite_is_named(tmp_path: Path) -> None:
         execute(job(), tmp_path, overwrite="allways")  # type: ignore[arg-type]
 
 
-def test_overwriting_loses_nothing_for_a_request_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwrite_removes_nothing_for_a_request_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = execute(job(set={"outputs": 4}), tmp_path)
     with pytest.raises(UserError, match="superfluous"):
         execute(job(set={"outputs": 4}, ask={"objective": "G"}), tmp_path, overwrite="always")
@@ -304,11 +304,11 @@ def test_another_ask_is_answered_without_training_as_if_it_had_been_asked_in_tim
     assert all(isinstance(event, Score) for event in events)
     assert len(observed) == 2 * batches
     label = job(ask={"objective": "G"}).asks[0].label
-    mine, its = (
+    later, at_once = (
         table[(table["ask"] == label) & table["learned"].isin([1, 3])].drop(columns="seconds").reset_index(drop=True)
         for table in (run.table("scores"), whole.table("scores"))
     )
-    pd.testing.assert_frame_equal(mine, its)
+    pd.testing.assert_frame_equal(later, at_once)
     assert {ask.label for ask in run.asks} == {job().asks[0].label, label}
     assert run.checkpoints == (1, 3)
 
@@ -333,7 +333,7 @@ def test_what_an_earlier_version_answered_is_asked_again_beside_it(
     assert all(each.version == 1 for each in (*job(ask={"objective": "G"}).asks, *job(ask={"algorithm": "exhaustive"}).asks))
 
 
-def test_an_interrupted_run_goes_on_with_no_question_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes_without_asks_of_an_earlier_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = job(ask={"algorithm": "exhaustive", "objective": "G"})
     with monkeypatch.context() as patch:
         patch.setattr(SupSup, "ask_version", staticmethod(lambda **parameters: 1))

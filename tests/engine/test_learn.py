@@ -56,7 +56,7 @@ def test_every_part_of_the_learn_half_changes_the_hash() -> None:
     assert all(len(each) == 12 and set(each) <= set("0123456789abcdef") for each in hashes)
 
 
-def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> None:
+def test_asks_checkpoints_and_equal_ways_to_write_a_setting_do_not_change_the_hash() -> None:
     same = [
         job(),
         job("gg"),
@@ -74,14 +74,14 @@ def test_asks_checkpoints_and_the_way_of_saying_it_do_not_change_the_hash() -> N
     assert Learn(**turned).hash == learn.hash
 
 
-def test_runs_keep_the_names_that_they_had_before_there_were_some_of_the_fields() -> None:
+def test_runs_keep_the_names_that_they_had_before_later_fields() -> None:
     learn = job(data="mnist").learn
     values = learn.model_dump(mode="json")
     assert [values.pop(later) for later in ("data_version", "data_source", "network_source", "code")] == [1, None, None, {}]
     assert learn.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def test_a_learn_half_comes_back_from_json() -> None:
+def test_a_learn_half_is_restored_from_json() -> None:
     learn = job("nns", set={"interval": 10, "epsilon": "0.1"}).learn
     assert Learn.model_validate_json(learn.model_dump_json()) == learn
     with pytest.raises(ValueError, match="extra"):

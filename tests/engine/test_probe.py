@@ -1,4 +1,4 @@
-"""Networks that people bring: what of them is found out before anything is learned, and what is said of it."""
+"""Other people's networks: what a trial shows before anything is learned, and the notes and errors that follow."""
 
 import sys
 import types
@@ -143,9 +143,9 @@ def test_whether_a_network_mixes_a_batch_is_tried(
 @pytest.mark.parametrize("network", ["swish-16", "mine:batch_statistics", "mine:running_statistics", "mlp-16"])
 def test_whatever_answers_with_a_batch_s_statistics_is_marked_transductive(network: str, tmp_path: Path) -> None:
     mixed = "batch" in network or "swish" in network
-    found = [done(tmp_path, "naive", network), done(tmp_path, "supsup", network, ask=FULL)]
-    assert [run.record["transductive"] for run in found] == [mixed, mixed]
-    scores: pd.DataFrame = frame(found)
+    runs = [done(tmp_path, "naive", network), done(tmp_path, "supsup", network, ask=FULL)]
+    assert [run.record["transductive"] for run in runs] == [mixed, mixed]
+    scores: pd.DataFrame = frame(runs)
     assert (scores["transductive"] == mixed).all()
 
 
@@ -191,7 +191,7 @@ def test_groups_where_one_image_is_left_over() -> None:
 
 def test_no_part_of_the_test_inputs_is_one_input_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clbench.networks.inputs.ELEMENTS_AT_A_TIME", 12)
-    sizes = {n: [len(part) for part in in_parts(torch.zeros(n, 4))] for n in (1, 2, 3, 4, 5, 7, 8)}
+    sizes = {n: [len(batch) for batch in in_parts(torch.zeros(n, 4))] for n in (1, 2, 3, 4, 5, 7, 8)}
     assert sizes == {1: [1], 2: [2], 3: [3], 4: [4], 5: [3, 2], 7: [3, 4], 8: [3, 3, 2]}
     parts = torch.cat(in_parts(torch.arange(28.0).view(7, 4)))
     assert torch.equal(parts, torch.arange(28.0).view(7, 4))
@@ -238,9 +238,9 @@ def test_a_network_that_cannot_be_called_is_refused_in_one_sentence(precision: s
 @pytest.mark.parametrize("network", ["mine:noisy", "mine:HeadFirst", "mine:ConvolutionHead"])
 @pytest.mark.parametrize(("method", "scenario"), [("naive", "gnu"), ("naive", "gg"), ("supsup", "gnu"), ("packnet", "gg")])
 def test_unusual_networks_run_and_give_the_same_twice(network: str, method: str, scenario: str, tmp_path: Path) -> None:
-    found = [frame([done(tmp_path / name, method, network, scenario=scenario)])["accuracy"].tolist() for name in "ab"]
-    assert found[0] == found[1]
-    assert len(found[0]) == 3
+    accuracies = [frame([done(tmp_path / name, method, network, scenario=scenario)])["accuracy"].tolist() for name in "ab"]
+    assert accuracies[0] == accuracies[1]
+    assert len(accuracies[0]) == 3
 
 
 def test_trying_a_network_changes_nothing_that_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

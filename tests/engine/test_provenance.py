@@ -1,4 +1,4 @@
-"""A run's answers come from the code and the data that it was learned with, or they are refused in one sentence."""
+"""A run answers only with the code and the data with which it learned; otherwise it is refused in one sentence."""
 
 import hashlib
 import json
@@ -104,9 +104,9 @@ def job(**settings: Any) -> Job:
 def refusal(function: Callable[[], Any]) -> str:
     with pytest.raises(UserError) as caught:
         function()
-    said = str(caught.value)
-    assert "\n" not in said
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 MINE = {"method": "method.py:Mine", "stream": "stream.py:mine", "network": "network:net"}
@@ -201,9 +201,9 @@ def test_a_method_or_data_set_of_another_version_answers_nothing(tmp_path: Path,
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Ten classes of two tiny pictures each, to train and to test on."""
-    for part in ("train", "val"):
+    for half in ("train", "val"):
         for name in range(10):
-            folder = tmp_path / "data" / "pictures" / part / f"c{name}"
+            folder = tmp_path / "data" / "pictures" / half / f"c{name}"
             folder.mkdir(parents=True)
             for number in range(2):
                 Image.fromarray(np.full((8, 8, 3), 20 * name + number, dtype=np.uint8)).save(folder / f"{number}.png")
@@ -248,7 +248,7 @@ def test_a_changed_tree_is_another_run(change: Callable[[Path], None], tree: Pat
     )
 
 
-def test_a_tree_is_the_same_wherever_it_lies(tree: Path) -> None:
+def test_a_folder_of_images_has_the_same_digest_in_every_place(tree: Path) -> None:
     before = of_tree(tree)
     moved = tree.with_name("elsewhere")
     tree.rename(moved)
@@ -259,7 +259,7 @@ def test_a_tree_is_the_same_wherever_it_lies(tree: Path) -> None:
 # Streams of somebody else's
 
 
-def test_a_function_without_a_parameter_for_data_brings_its_own(project: Path, tmp_path: Path) -> None:
+def test_a_function_without_a_parameter_for_data_has_its_own(project: Path, tmp_path: Path) -> None:
     run = execute(job(stream="own.py:own"), tmp_path)
     assert run.learn.data == "own"
     assert "Known: own." in refusal(lambda: job(stream="own.py:own", data="mnist"))
@@ -281,10 +281,10 @@ def test_nothing_is_served_of_images_that_changed(name: str, project: Path, tmp_
     images = np.load(project / "images.npy")
     images[-1, 0, 7, 7] += 1  # the last pixel of the last image
     np.save(project / "images.npy", images)
-    said = f"The stream own.py:{name} gives other images or labels than those that the run {run.path} was made with"
-    assert said in refusal(lambda: execute(wanted, tmp_path))
-    assert said in refusal(lambda: api.ask(run.path, results=tmp_path, images=5))
-    assert said in refusal(lambda: execution.learner(run))
+    message = f"The stream own.py:{name} gives other images or labels than those that the run {run.path} was made with"
+    assert message in refusal(lambda: execute(wanted, tmp_path))
+    assert message in refusal(lambda: api.ask(run.path, results=tmp_path, images=5))
+    assert message in refusal(lambda: execution.learner(run))
     execute(wanted, tmp_path, overwrite="always")
     assert execute(wanted, tmp_path).complete
 
@@ -306,11 +306,11 @@ def test_an_error_in_a_stream_s_function_is_one_sentence(where: str, project: Pa
     if where == "when a view is":
         text = "def view(x):\n    return x[99, 99, 99, 99]\n" + STREAM.replace("data.train_labels)", "data.train_labels, view)")
     (project / "stream.py").write_text(text)
-    said = refusal(lambda: execute(job(stream="stream.py:mine"), tmp_path))
+    message = refusal(lambda: execute(job(stream="stream.py:mine"), tmp_path))
     line = next(n for n, each in enumerate(text.splitlines(), start=1) if "nothing" in each or "99" in each)
     kind = "AttributeError: 'Dataset' object has no attribute 'nothing'" if "nothing" in text else "IndexError"
-    assert f"failed in line {line} of {project / 'stream.py'} ({kind}" in said
-    assert said.endswith("correct it there.")
+    assert f"failed in line {line} of {project / 'stream.py'} ({kind}" in message
+    assert message.endswith("correct it there.")
 
 
 # Batches
@@ -342,8 +342,8 @@ def test_updates_that_are_recorded_were_made(
     made: Any, says: str | None, make_stream: Callable[..., Stream], make_brief: Callable[..., Any]
 ) -> None:
     split = make_stream(1)[0].train
-    own = type("Own", (Order,), {"made": staticmethod(made)})(split.images, split.labels, split.view)
-    task = Task(own, split, "t")
+    split_with_order = type("Own", (Order,), {"made": staticmethod(made)})(split.images, split.labels, split.view)
+    task = Task(split_with_order, split, "t")
 
     def taught() -> None:
         teach(Naive(make_brief(GNS)), task, 0, Schedule(updates=5, batch_size=8))
@@ -362,6 +362,6 @@ def test_the_name_of_a_stream_s_builder_is_checked_too(project: Path, make_data:
         "good = clbench.StreamBuilder('g', mine, 's', data=('mnist-5k',))\n"
     )
     assert len(registry.stream("built.py:good").build(make_data(), tasks=2, seed=0)) == 2
-    said = refusal(lambda: registry.stream("built.py:built").build(make_data(), tasks=1, seed=0))
-    assert "failed in line 3" in said
+    message = refusal(lambda: registry.stream("built.py:built").build(make_data(), tasks=1, seed=0))
+    assert "failed in line 3" in message
     sys.modules.pop("stream", None)

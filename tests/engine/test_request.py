@@ -1,4 +1,4 @@
-"""Requests: what they resolve to, and a clear sentence for each that makes no sense."""
+"""Requests: what they resolve to, and one clear sentence for each invalid one."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +28,10 @@ def refusal(**settings: Any) -> str:
     """The one sentence with which a request is refused."""
     with pytest.raises(UserError) as caught:
         resolve(request(settings))
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said.endswith(".")
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
 
 
 class GivenOnly(Method):
@@ -59,8 +59,8 @@ class GivenOnly(Method):
 
 @pytest.fixture
 def given_only(monkeypatch: pytest.MonkeyPatch) -> str:
-    found = registry.methods() | {"given-only": GivenOnly}
-    monkeypatch.setattr(registry, "methods", lambda: found)
+    methods = registry.methods() | {"given-only": GivenOnly}
+    monkeypatch.setattr(registry, "methods", lambda: methods)
     return "given-only"
 
 
@@ -108,9 +108,9 @@ def test_what_is_no_scenario(scenario: str, says: str) -> None:
 
 
 def test_a_method_in_a_scenario_that_it_cannot_serve(given_only: str) -> None:
-    said = "The method given-only cannot serve GNu: it serves GG, GNs."
-    assert refusal(method=given_only, scenario="gnu") == said
-    assert refusal(method=given_only, scenario="gns", ask={"scenario": ["gns", "gnu"]}) == said
+    message = "The method given-only cannot serve GNu: it serves GG, GNs."
+    assert refusal(method=given_only, scenario="gnu") == message
+    assert refusal(method=given_only, scenario="gns", ask={"scenario": ["gns", "gnu"]}) == message
 
 
 def test_an_ask_under_a_scenario_in_which_something_else_is_learned(given_only: str) -> None:
@@ -184,10 +184,10 @@ def test_spec_files(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=says):
             read_spec(file)
     file.write_text('{"scenario": "gg", "tasks": 2, "seeds": [4], "set": {"outputs": 12}, "ask": {"images": 9}}')
-    made = job(**read_spec(file))
-    assert (made.scenario, made.learn.tasks, made.learn.seeds.stream) == (GG, 2, 4)
-    assert made.learn.parameters["outputs"] == 12
-    assert made.asks == (Ask(GG, {}, 9),)
+    from_file = job(**read_spec(file))
+    assert (from_file.scenario, from_file.learn.tasks, from_file.learn.seeds.stream) == (GG, 2, 4)
+    assert from_file.learn.parameters["outputs"] == 12
+    assert from_file.asks == (Ask(GG, {}, 9),)
     file.write_text('{"scenaro": "gg"}')
     with pytest.raises(UserError, match=r"Unknown setting of a run 'scenaro'\. Did you mean scenario"):
         job(**read_spec(file))
@@ -197,12 +197,12 @@ def test_spec_files(tmp_path: Path) -> None:
 
 
 def test_a_bare_request_is_supsup_in_gnu() -> None:
-    made = job()
-    assert made.learn.model_dump() == {
+    bare = job()
+    assert bare.learn.model_dump() == {
         "method": "supsup",
         "version": registry.method("supsup").version,
         "source": None,
-        "parameters": made.learn.parameters,
+        "parameters": bare.learn.parameters,
         "scenario": {"task_given_in_training": True},
         "stream": "permuted-mnist",
         "stream_source": None,
@@ -218,8 +218,8 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "precision": usual_precision(registry.method("supsup"), GNU),
         "code": {},
     }
-    assert made.checkpoints == tuple(range(1, 21))
-    assert [ask.label for ask in made.asks] == [f"GNu algorithm=one-shot evidence=1 group=1 objective=H sample={SAMPLE}"]
+    assert bare.checkpoints == tuple(range(1, 21))
+    assert [ask.label for ask in bare.asks] == [f"GNu algorithm=one-shot evidence=1 group=1 objective=H sample={SAMPLE}"]
 
 
 @pytest.mark.parametrize(
@@ -254,17 +254,17 @@ def test_recipes_fill_in_what_is_not_said() -> None:
     rotated = job(network="fc-1024-1024", stream="rotated-mnist")
     assert rotated.learn.parameters["outputs"] == 200
     assert rotated.asks[0].parameters == {"algorithm": "binary", "objective": "H", "group": 128, "evidence": 128}
-    said = job(network="fc-1024-1024", stream="rotated-mnist", set={"outputs": 30}, ask={"algorithm": "one-shot"})
-    assert said.learn.parameters["outputs"] == 30
-    assert said.asks[0].parameters["algorithm"] == "one-shot"
-    assert said.asks[0].parameters["evidence"] == 128
+    with_settings = job(network="fc-1024-1024", stream="rotated-mnist", set={"outputs": 30}, ask={"algorithm": "one-shot"})
+    assert with_settings.learn.parameters["outputs"] == 30
+    assert with_settings.asks[0].parameters["algorithm"] == "one-shot"
+    assert with_settings.asks[0].parameters["evidence"] == 128
 
 
 def test_a_recipe_is_the_first_that_fits(given_only: str) -> None:
     for network, rate, depth in (("lenet-300-100", 0.5, 7), ("fc-1024-1024", 0.25, 3)):
-        made = job(method=given_only, scenario="gns", network=network)
-        assert made.learn.parameters == {"rate": rate, "kind": "a"}
-        assert made.asks[0].parameters == {"depth": depth}
+        with_recipe = job(method=given_only, scenario="gns", network=network)
+        assert with_recipe.learn.parameters == {"rate": rate, "kind": "a"}
+        assert with_recipe.asks[0].parameters == {"depth": depth}
 
 
 def test_what_the_hash_says_of_the_scenario_is_what_learning_depends_on(given_only: str) -> None:
@@ -305,16 +305,16 @@ def test_checkpoints_are_put_in_order() -> None:
 
 
 def test_every_combination_is_an_ask() -> None:
-    made = job(ask={"objective": ["H", "G"], "group": [1, "128"], "images": "50"})
-    assert [(ask.parameters["objective"], ask.parameters["group"]) for ask in made.asks] == [
+    combined = job(ask={"objective": ["H", "G"], "group": [1, "128"], "images": "50"})
+    assert [(ask.parameters["objective"], ask.parameters["group"]) for ask in combined.asks] == [
         ("H", 1),
         ("H", 128),
         ("G", 1),
         ("G", 128),
     ]
-    assert {ask.images for ask in made.asks} == {50}
-    assert all("steps" not in ask.parameters for ask in made.asks)
-    assert len({ask.label for ask in made.asks}) == 4
+    assert {ask.images for ask in combined.asks} == {50}
+    assert all("steps" not in ask.parameters for ask in combined.asks)
+    assert len({ask.label for ask in combined.asks}) == 4
     assert len(job(ask={"group": [1, 1]}).asks) == 1
 
 

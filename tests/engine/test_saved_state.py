@@ -1,4 +1,4 @@
-"""Saved states: one that is not the run's own, or cannot be its method's, is refused in one sentence."""
+"""Saved states: a state of another run, or one that does not fit the method, is refused in one sentence."""
 
 import json
 import re
@@ -89,10 +89,10 @@ def forget_digests(run: Run) -> None:
 def refusal(function: Callable[[], Any]) -> str:
     with pytest.raises(UserError) as caught:
         function()
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said.endswith(f": {saved_state.REMEDY}.")
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(f": {saved_state.REMEDY}.")
+    return message
 
 
 def ask(run: Run) -> Callable[[], Any]:
@@ -102,36 +102,36 @@ def ask(run: Run) -> Callable[[], Any]:
 # A run's own files
 
 
-def test_the_state_of_another_seed_is_not_taken_up(tmp_path: Path) -> None:
-    mine, other = (execute(job(seeds=(seed,)), tmp_path) for seed in (0, 1))
-    shutil.copy(file_of(other), file_of(mine))
-    scores = mine.table("scores")
-    for use in (ask(mine), lambda: execution.learner(mine)):
-        assert refusal(use).startswith(f"The file {file_of(mine)} is not the one that its run saved")
-    assert mine.table("scores").equals(scores)
+def test_the_state_of_another_seed_is_not_restored(tmp_path: Path) -> None:
+    run, other = (execute(job(seeds=(seed,)), tmp_path) for seed in (0, 1))
+    shutil.copy(file_of(other), file_of(run))
+    scores = run.table("scores")
+    for use in (ask(run), lambda: execution.learner(run)):
+        assert refusal(use).startswith(f"The file {file_of(run)} is not the one that its run saved")
+    assert run.table("scores").equals(scores)
 
 
 @pytest.mark.parametrize("name", ["learned", "progress", "generator"])
-def test_a_run_goes_on_from_its_own_files_only(name: str, tmp_path: Path, saving: None) -> None:
+def test_a_run_resumes_from_its_own_files_only(name: str, tmp_path: Path, saving: None) -> None:
     whole = execute(job(**EWC), tmp_path / "whole")
     run = interrupted(job(**EWC), tmp_path / "stopped")
-    its = file_of(run, name).read_bytes()
+    content = file_of(run, name).read_bytes()
     shutil.copy(file_of(whole, name), file_of(run, name))  # after both tasks, not after the first
     if name == "generator":  # which nothing drew from
         change(run, lambda tensors: tensors["state"].add_(1), name)
-    said = refusal(lambda: execute(job(**EWC), tmp_path / "stopped"))
-    assert said.startswith(f"The file {file_of(run, name)} is not the one that its run saved")
-    file_of(run, name).write_bytes(its)
+    message = refusal(lambda: execute(job(**EWC), tmp_path / "stopped"))
+    assert message.startswith(f"The file {file_of(run, name)} is not the one that its run saved")
+    file_of(run, name).write_bytes(content)
     assert execute(job(**EWC), tmp_path / "stopped").complete
 
 
-def test_weights_that_are_not_finite_are_not_taken_up(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_not_restored(tmp_path: Path) -> None:
     run = execute(job(**NAIVE), tmp_path)
     change(run, lambda tensors: tensors["fc1.weight"].fill_(float("nan")))
     assert "is not the one that its run saved" in refusal(ask(run))
 
 
-def test_a_state_that_no_run_recorded_is_not_taken_up(tmp_path: Path) -> None:
+def test_a_state_that_no_run_recorded_is_not_restored(tmp_path: Path) -> None:
     run = execute(job(), tmp_path)
     file_of(run).parent.rename(run.path / "state" / "1")
     assert "is not the one that its run saved" in refusal(lambda: execution.learner(run))
@@ -167,7 +167,7 @@ def test_whichever_state_a_crash_leaves_is_known(tmp_path: Path, saving: None, m
         pytest.fail("it never came to an end")
 
 
-def test_a_run_of_before_digests_goes_on_and_has_them_afterwards(tmp_path: Path, saving: None) -> None:
+def test_a_run_from_before_digests_resumes_and_has_them_afterwards(tmp_path: Path, saving: None) -> None:
     run = interrupted(job(), tmp_path)
     forget_digests(run)
     execute(job(), tmp_path)
@@ -212,7 +212,7 @@ def spoil(tensors: Tensors) -> None:
         (NAIVE, drop("fc2.bias"), "does not fit its run"),
     ],
 )
-def test_what_cannot_be_the_method_s_is_not_taken_up(
+def test_what_cannot_be_the_method_s_is_not_restored(
     settings: dict[str, Any], edit: Callable[[Tensors], object], says: str, tmp_path: Path
 ) -> None:
     run = execute(job(**settings), tmp_path)
@@ -226,7 +226,7 @@ def test_what_cannot_be_the_method_s_is_not_taken_up(
     assert run.table("scores").equals(scores)
 
 
-def test_another_method_s_state_is_not_taken_up(tmp_path: Path, saving: None) -> None:
+def test_another_method_s_state_is_not_restored(tmp_path: Path, saving: None) -> None:
     other = execute(job(**NAIVE), tmp_path)
     run = execute(job(), tmp_path)
     forget_digests(run)
@@ -245,6 +245,6 @@ def test_the_state_of_every_method_passes(name: str, monkeypatch: pytest.MonkeyP
     for trial in trials(registry.method(name), {}):
         for tasks in (1, 2):
             learner = trial.taught(tasks)
-            kept = learner.learned(), learner.progress()
-            saved_state.restore(trial.fresh(), Path("state"), None, *kept)
-            saved_state.restore(trial.fresh(), Path("state"), None, kept[0])
+            saved = learner.learned(), learner.progress()
+            saved_state.restore(trial.fresh(), Path("state"), None, *saved)
+            saved_state.restore(trial.fresh(), Path("state"), None, saved[0])

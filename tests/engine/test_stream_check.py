@@ -1,4 +1,4 @@
-"""What is said of a stream when it is built, and what is put right."""
+"""Checks of a stream when it is built: errors, notes and corrections."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,37 +34,37 @@ def with_test(images: Any = IMAGES, labels: Any = LABELS, view: Callable[[Tensor
 
 def test_a_good_stream_stays_as_it_is() -> None:
     stream = stream_of((GOOD, GOOD), (replace(GOOD, view=lambda x: x.flip(-1)), GOOD))
-    found = checked(stream)
-    assert found.notes == ()
-    for task, before in zip(found, stream, strict=True):
+    result = checked(stream)
+    assert result.notes == ()
+    for task, before in zip(result, stream, strict=True):
         assert task.name == before.name
-        for split, own in ((task.train, before.train), (task.test, before.test)):
-            assert split.images is own.images
-            assert split.labels is own.labels
-            assert split.view is own.view
+        for split, original in ((task.train, before.train), (task.test, before.test)):
+            assert split.images is original.images
+            assert split.labels is original.labels
+            assert split.view is original.view
 
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
 def test_labels_of_other_whole_numbers_become_int64(kind: torch.dtype) -> None:
-    found = checked(with_test(labels=LABELS.to(kind)))
-    assert found[1].test.labels.dtype == torch.int64
-    assert torch.equal(found[1].test.labels, LABELS)
+    result = checked(with_test(labels=LABELS.to(kind)))
+    assert result[1].test.labels.dtype == torch.int64
+    assert torch.equal(result[1].test.labels, LABELS)
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
 def test_images_of_other_floats_become_float32_and_stay_shared(kind: torch.dtype) -> None:
     images = IMAGES.to(kind)
     split = Split(images, LABELS)
-    found = checked(stream_of((split, split), (split, split)))
-    assert found[0].train.images.dtype == torch.float32
-    assert torch.equal(found[0].train.images, images.float())
-    assert found[0].train.images is found[1].test.images
+    result = checked(stream_of((split, split), (split, split)))
+    assert result[0].train.images.dtype == torch.float32
+    assert torch.equal(result[0].train.images, images.float())
+    assert result[0].train.images is result[1].test.images
 
 
 def test_bytes_are_images_if_the_view_makes_float32_of_them() -> None:
     pixels = torch.arange(20 * 16, dtype=torch.int64).to(torch.uint8).view(20, 1, 4, 4)
-    found = checked(with_test(pixels, view=lambda x: x.float() / 255))
-    assert found[1].test.images is pixels
+    result = checked(with_test(pixels, view=lambda x: x.float() / 255))
+    assert result[1].test.images is pixels
     with pytest.raises(UserError, match=r"^The test inputs of task 1 \(kind 1\) are uint8 of shape .*: make them float32, in"):
         checked(with_test(pixels))
 
@@ -150,7 +150,7 @@ def spoilt(value: float) -> Tensor:
         ),
     ],
 )
-def test_what_cannot_be_learned_from_is_one_sentence(stream: Callable[[], Stream], says: str) -> None:
+def test_an_invalid_stream_is_refused_in_one_sentence(stream: Callable[[], Stream], says: str) -> None:
     with pytest.raises(UserError) as refused:
         checked(stream())
     assert str(refused.value) == says
@@ -175,7 +175,7 @@ def test_classes_and_sizes_may_differ_from_task_to_task() -> None:
     assert checked(stream_of(*tasks)).notes == ()
 
 
-def test_what_tasks_share_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_that_tasks_share_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of tasks share their images."""
     looked: list[int] = []
     before = Tensor.aminmax
@@ -215,7 +215,7 @@ def turned(times: int) -> Split:
     return replace(GOOD, view=lambda x: x.rot90(times, (2, 3)).clone())
 
 
-def test_tasks_that_recur_are_said_once() -> None:
+def test_one_note_names_the_tasks_that_recur() -> None:
     once = checked(stream_of(*[(turned(i % 2), turned(i % 2)) for i in range(3)]))
     assert once.notes == (
         "Task 2 is task 0 again, by all labels and a sample of images: it counts as another task, and no learner can distinguish "
@@ -245,7 +245,7 @@ def test_the_zoo_s_streams_do_not_recur(make_data: Callable[..., Dataset]) -> No
 # Tasks smaller than a batch
 
 
-def test_tasks_smaller_than_a_batch_are_said_in_one_line() -> None:
+def test_one_note_names_the_tasks_smaller_than_a_batch() -> None:
     stream = stream_of(*[(Split(IMAGES[:n], LABELS[:n]), GOOD) for n in (20, 5, 1, 6)])
     assert small_tasks(stream, 6) == (
         "Batches of 6 repeat images in 2 of 4 tasks, which have fewer training images: the fewest are the 1 of task 2 (kind 2).",

@@ -1,4 +1,4 @@
-"""Avalanche both ways: its benchmarks as streams and its strategies as methods, clbench's methods as strategies in its loop."""
+"""Avalanche in both directions: its benchmarks as streams and its strategies as methods, clbench's methods as strategies in its loop."""
 
 import importlib.util
 import logging
@@ -274,7 +274,7 @@ def test_a_number_of_epochs_takes_the_place_of_the_updates(make_brief: Make, mak
     assert method.limit.done == 2 * -(-200 // 16)  # type: ignore[attr-defined]
 
 
-def test_the_state_to_go_on_counts_each_exemplar_once(make_brief: Make, make_stream: Make) -> None:
+def test_the_state_to_resume_counts_each_exemplar_once(make_brief: Make, make_stream: Make) -> None:
     method = make("Replay", brief_of(make_brief, GNS), mem_size=24, optimiser="sgd")
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, SHORT)
@@ -291,7 +291,7 @@ def test_parameters_are_the_strategys_with_their_types_and_defaults() -> None:
         asks.typed(registry.method(f"avalanche:{name}").__init__, REQUIRED.get(name, {}), "parameters")
 
 
-def test_what_cannot_be_is_refused_with_the_reason(make_brief: Make) -> None:
+def test_impossible_settings_are_refused_with_the_reason(make_brief: Make) -> None:
     with pytest.raises(UserError, match="cannot serve NNs: it serves GG, GNs, GNu"):
         request.resolve(request.request({"method": "avalanche:Naive", "scenario": "nns"}))
     with pytest.raises(UserError, match="Did you mean GEM"):
@@ -305,7 +305,7 @@ def test_what_cannot_be_is_refused_with_the_reason(make_brief: Make) -> None:
         make("EWC", brief_of(make_brief, GG), mode="both")
     with pytest.raises(UserError, match="train_epochs must be at least 1"):
         make("Naive", brief_of(make_brief, GG), train_epochs=0)
-    with pytest.raises(UserError, match="only GNu has"):
+    with pytest.raises(UserError, match="in GNu only"):
         make("Naive", brief_of(make_brief, GG), outputs=16)
 
 

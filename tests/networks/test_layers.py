@@ -1,4 +1,4 @@
-"""Which parameters are weights by which a layer multiplies, and what the methods that mask or scale weights do with the others."""
+"""Which parameters are weights, and what the methods that mask or scale weights do with the others."""
 
 import re
 from collections.abc import Callable
@@ -96,7 +96,7 @@ def test_of_torchvision_s_vision_transformer_the_token_and_the_positions_are_lef
     assert many - set(networks.weights(network)) == {"class_token", "encoder.pos_embedding"}
 
 
-def test_supsup_masks_the_weights_and_leaves_all_else_as_the_network_begins_with_it() -> None:
+def test_supsup_masks_the_weights_and_leaves_the_other_parameters_as_initialised() -> None:
     network = Words(4)
     base = random_base(network, 0, CPU)
     assert list(base.layout.shapes) == WEIGHTS

@@ -1,4 +1,4 @@
-"""Backbones: parameters counted by hand, names of every kind, and refusals in one sentence."""
+"""Networks: parameters counted by hand, names of every kind, and refusals in one sentence."""
 
 import functools
 import math
@@ -285,8 +285,8 @@ def test_seeded_builds_on_the_cpu_whatever_the_default_device() -> None:
     factory = resolve("mlp-20", MNIST)
     expected = seeded(factory, 10, seed=0)
     with torch.device("meta"):
-        found = seeded(factory, 10, seed=0)
-    assert states_equal(expected, found)
+        module = seeded(factory, 10, seed=0)
+    assert states_equal(expected, module)
 
 
 def test_the_catalogue_counts_what_resolve_builds() -> None:
@@ -322,17 +322,17 @@ def test_resnet_18_is_the_paper_s_for_small_images() -> None:
 def test_resnet_18_is_torchvision_s_with_the_same_weights() -> None:
     """Its blocks, stage by stage, between another stem and head."""
     theirs = import_torchvision().models.resnet18().eval()  # scales of 1 and shifts of 0 do nothing
-    mine = networks.resolve("resnet-18-64", (3, 32, 32))(5).eval()
+    ours = networks.resolve("resnet-18-64", (3, 32, 32))(5).eval()
     for stage in range(4):
         for number, block in enumerate(getattr(theirs, f"layer{stage + 1}")):
-            own = mine.blocks[2 * stage + number]
-            own.conv1.load_state_dict(block.conv1.state_dict())
-            own.conv2.load_state_dict(block.conv2.state_dict())
+            our_block = ours.blocks[2 * stage + number]
+            our_block.conv1.load_state_dict(block.conv1.state_dict())
+            our_block.conv2.load_state_dict(block.conv2.state_dict())
             if block.downsample is not None:
-                own.shortcut[0].load_state_dict(block.downsample[0].state_dict())
+                our_block.shortcut[0].load_state_dict(block.downsample[0].state_dict())
     images = torch.randn(2, 64, 16, 16)
     expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(images))))
-    assert torch.allclose(mine.blocks(images), expected, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(ours.blocks(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_resnet_50_is_torchvision_s() -> None:
@@ -363,8 +363,8 @@ def test_residual_networks_serve_methods_that_take_gradients_image_by_image(meth
     scenario = registry.scenario("GNu")
     factory = networks.resolve("resnet-18-2", (3, 8, 8))
     brief = Brief(scenario, lambda outputs: seeded(factory, outputs, 0), (3, 8, 8), 2, 0)
-    made = registry.method(method)(brief, **({"outputs": 4} if method != "ewc" else {"samples": 8}))
-    events = list(evaluate(made, stream, [Ask(scenario)], [2], Schedule(2, 4)))
+    learner = registry.method(method)(brief, **({"outputs": 4} if method != "ewc" else {"samples": 8}))
+    events = list(evaluate(learner, stream, [Ask(scenario)], [2], Schedule(2, 4)))
     assert len([event for event in events if isinstance(event, Score)]) == 2
 
 

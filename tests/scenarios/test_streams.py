@@ -65,19 +65,19 @@ def test_a_stream_is_what_it_says(name: str) -> None:
     assert stream.classes == (2 if name.startswith("split") else 10)
     assert len({task.name for task in stream}) == 5
     for task in stream:
-        for part in (task.train, task.test):
-            inputs, labels = part.whole()
+        for split in (task.train, task.test):
+            inputs, labels = split.whole()
             assert (inputs.dtype, labels.dtype) == (torch.float32, torch.int64)
-            assert inputs.shape == (len(part), 1, 28, 28)
+            assert inputs.shape == (len(split), 1, 28, 28)
             assert 0 <= labels.min() <= labels.max() < stream.classes
-            assert part.augment is None
+            assert split.augment is None
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "mixed", "mixed-digits"])
 def test_equal_seeds_give_equal_streams(name: str) -> None:
     data = [random_images()] if name != "mixed" else [random_images(), random_images(name="clothes")]
-    for mine, its in zip(build(name, *data, tasks=4, seed=3), build(name, *data, tasks=4, seed=3), strict=True):
-        assert torch.equal(mine.train.whole()[0], its.train.whole()[0])
+    for one, other in zip(build(name, *data, tasks=4, seed=3), build(name, *data, tasks=4, seed=3), strict=True):
+        assert torch.equal(one.train.whole()[0], other.train.whole()[0])
 
 
 @given(st.integers(0, 1000), st.integers(2, 6), st.integers(2, 6))
@@ -92,10 +92,10 @@ def test_a_permutation_moves_all_pixels_of_all_images_alike(seed: int, height: i
             (stream[task].train, data.train_images, data.train_labels),
             (stream[task].test, data.test_images, data.test_labels),
         ):
-            inputs, found = split.whole()
+            inputs, labels_seen = split.whole()
             expected = (images.flatten(2)[:, :, source].view_as(images).float() / 255 - 0.3) / 0.2
             assert torch.allclose(inputs, expected, atol=1e-6)
-            assert torch.equal(found, labels)
+            assert torch.equal(labels_seen, labels)
 
 
 def test_all_permutations_of_all_seeds_differ() -> None:
@@ -118,10 +118,10 @@ def test_rotations_are_torchvision_s_nearest_neighbour_ones() -> None:
     black = (0 - 0.3) / 0.2
     for i, task in enumerate(stream):
         assert task.name == f"{10 * i}°"
-        for part, images in ((task.train, data.train_images), (task.test, data.test_images)):
+        for split, images in ((task.train, data.train_images), (task.test, data.test_images)):
             inputs = data.inputs(images)
             expected = functional.rotate(inputs, 10.0 * i, functional.InterpolationMode.NEAREST, fill=[black])
-            assert torch.allclose(part.whole()[0], expected, atol=1e-6)
+            assert torch.allclose(split.whole()[0], expected, atol=1e-6)
     assert torch.equal(stream[0].train.whole()[0], data.inputs(data.train_images))
     assert torch.allclose(stream[9].test.whole()[0], data.inputs(data.test_images).rot90(1, (2, 3)))
 
@@ -133,17 +133,17 @@ def test_corners_that_a_rotation_leaves_empty_are_black() -> None:
     assert torch.equal(corner, data.inputs(torch.zeros_like(data.test_images))[:, 0, 0, 0])
 
 
-def test_split_tasks_hold_pairs_of_classes_labelled_anew() -> None:
+def test_split_tasks_have_pairs_of_classes_labelled_0_and_1() -> None:
     data = random_images()
     stream = build("split-mnist", data, tasks=5)
     for i, task in enumerate(stream):
-        for part, images, labels in (
+        for split, images, labels in (
             (task.train, data.train_images, data.train_labels),
             (task.test, data.test_images, data.test_labels),
         ):
             rows = [row for row, label in enumerate(labels.tolist()) if label in (2 * i, 2 * i + 1)]
-            inputs, found = part.whole()
-            assert found.tolist() == [int(labels[row]) - 2 * i for row in rows]
+            inputs, labels_seen = split.whole()
+            assert labels_seen.tolist() == [int(labels[row]) - 2 * i for row in rows]
             assert torch.equal(inputs, data.inputs(images[rows]))
     assert sum(len(task.train) for task in stream) == 40
 
@@ -157,14 +157,14 @@ def test_the_order_of_classes_can_be_drawn_or_given() -> None:
     for stream, order in orders:
         assert sorted(order) == list(range(10))
         for i, task in enumerate(stream):
-            own = order[2 * i : 2 * i + 2]
+            classes_of_task = order[2 * i : 2 * i + 2]
             for part, images, labels in (
                 (task.train, data.train_images, data.train_labels),
                 (task.test, data.test_images, data.test_labels),
             ):
-                rows = [row for row, label in enumerate(labels.tolist()) if label in own]
+                rows = [row for row, label in enumerate(labels.tolist()) if label in classes_of_task]
                 inputs, found = part.whole()
-                assert found.tolist() == [own.index(int(labels[row])) for row in rows]
+                assert found.tolist() == [classes_of_task.index(int(labels[row])) for row in rows]
                 assert torch.equal(inputs, data.inputs(images[rows]))
     all_names = {tuple(task.name for task in build("split-mnist-shuffled", data, tasks=5, seed=seed)) for seed in range(5)}
     assert len(all_names) == 5
@@ -209,8 +209,8 @@ def test_mixed_digits_have_two_classes_in_every_third_task() -> None:
     for index in (0, 1, 3, 4):
         assert torch.equal(stream[index].test.whole()[0], like[index].test.whole()[0])
     for index, pair in ((2, 0), (5, 1)):
-        for part in ("train", "test"):
-            (images, labels), (same, alike) = getattr(stream[index], part).whole(), getattr(pairs[pair], part).whole()
+        for half in ("train", "test"):
+            (images, labels), (same, alike) = getattr(stream[index], half).whole(), getattr(pairs[pair], half).whole()
             assert torch.equal(images, same)
             assert torch.equal(labels, alike)
     assert stream.classes == 10
@@ -241,14 +241,14 @@ def test_a_pixel_map_fills_every_channel_and_the_outside(channels: int, data: st
     )
     images = torch.arange(2 * channels * height * width, dtype=torch.float32).view(2, channels, height, width)
     before = images.clone()
-    found = pixel_map(source, background=-7.0)(images)
+    mapped = pixel_map(source, background=-7.0)(images)
     for n in range(2):
         for c in range(channels):
             for p in range(height * width):
                 expected = -7.0 if source[p] < 0 else float(images[n, c].flatten()[source[p]])
-                assert float(found[n, c].flatten()[p]) == expected
-    assert found.shape == images.shape
-    found.zero_()
+                assert float(mapped[n, c].flatten()[p]) == expected
+    assert mapped.shape == images.shape
+    mapped.zero_()
     assert torch.equal(images, before)
 
 
@@ -267,7 +267,7 @@ def test_batches_are_shuffled_passes_laid_end_to_end(images: int, updates: int, 
         assert sorted(drawn[first : first + images]) == list(range(images))
     assert len(set(drawn[len(drawn) // images * images :])) == len(drawn) % images  # nor does the last, cut pass repeat an image
     again = list(split.batches(updates, batch_size, torch.Generator().manual_seed(seed)))
-    assert all(torch.equal(mine[0], its[0]) for mine, its in zip(batches, again, strict=True))
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(batches, again, strict=True))
 
 
 @given(
@@ -306,7 +306,7 @@ def test_rows_are_drawn_as_they_are_needed() -> None:
     assert len(next(split.order(10**12, 128, torch.Generator()))) == 128
 
 
-def test_passes_are_shuffled_each_anew() -> None:
+def test_each_pass_is_shuffled_differently() -> None:
     split = Split(torch.zeros(50, 1), torch.arange(50))
     first, second = (labels.tolist() for _, labels in split.batches(2, 50, torch.Generator().manual_seed(0)))
     assert len({tuple(first), tuple(second), tuple(range(50))}) == 3
@@ -317,9 +317,13 @@ def test_what_is_given_out_is_a_fresh_copy(view: Callable[[Tensor], Tensor]) -> 
     images, labels = torch.randn(6, 1, 2, 2), torch.arange(6)
     split = Split(images.clone(), labels.clone(), view)
     for _ in range(2):
-        handed = [*split.whole(), *split.whole(3), *(part for batch in split.batches(3, 4, torch.Generator()) for part in batch)]
-        for part in handed:
-            part.zero_()
+        handed = [
+            *split.whole(),
+            *split.whole(3),
+            *(tensor for batch in split.batches(3, 4, torch.Generator()) for tensor in batch),
+        ]
+        for tensor in handed:
+            tensor.zero_()
         assert torch.equal(split.images, images)
         assert torch.equal(split.labels, labels)
     assert torch.equal(split.whole(4)[0], images[:4])
@@ -333,7 +337,7 @@ def test_augmentation_changes_what_is_trained_on_and_nothing_else() -> None:
     first = [inputs for inputs, _ in split.batches(2, 6, torch.Generator().manual_seed(0))]
     again = [inputs for inputs, _ in split.batches(2, 6, torch.Generator().manual_seed(0))]
     assert len(torch.cat(first).unique()) == 12
-    assert all(torch.equal(mine, its) for mine, its in zip(first, again, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     assert torch.equal(split.whole()[0], torch.ones(6, 1))
 
 
@@ -384,9 +388,9 @@ def test_classes_are_dealt_to_tasks_at_random(name: str, classes: int, per_task:
             (task.test, data.test_images, data.test_labels),
         ):
             rows = [row for row in range(len(labels)) if int(labels[row]) in chosen]
-            inputs, own = split.whole()
+            inputs, labels_seen = split.whole()
             assert torch.equal(inputs, data.inputs(images[rows]))
-            assert [chosen[label] for label in own.tolist()] == labels[rows].tolist()
+            assert [chosen[label] for label in labels_seen.tolist()] == labels[rows].tolist()
         assert task.test.augment is None
 
 

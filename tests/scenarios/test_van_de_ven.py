@@ -1,4 +1,4 @@
-"""The streams of van de Ven & Tolias 2019, and the recipes for them: what is a pixel, which digits make a task, whose strength is whose."""
+"""The streams of van de Ven & Tolias 2019, and their recipes: pixels, the classes of tasks, and strengths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,9 +23,9 @@ def test_permuted_images_are_padded_with_black_and_not_normalised(make_data: Mak
         assert inputs.shape == (len(data.train_images), 1, 12, 12)
         assert torch.equal(labels, data.train_labels)
         # Each image has the values of the original from 0 to 1, and the border's zeros, in another order.
-        mine = inputs.flatten(1).sort().values
-        its = torch.nn.functional.pad(data.train_images, (2, 2, 2, 2)).flatten(1).sort().values / 255
-        torch.testing.assert_close(mine, its)
+        sorted_pixels = inputs.flatten(1).sort().values
+        expected = torch.nn.functional.pad(data.train_images, (2, 2, 2, 2)).flatten(1).sort().values / 255
+        torch.testing.assert_close(sorted_pixels, expected)
         # A border pixel is black in every image, and pixels are permuted out of the border.
         pixels.append(inputs.amax(0)[0] > 0)
         assert int(pixels[-1].sum()) == 64
@@ -44,8 +44,8 @@ def test_split_deals_all_classes_by_the_stream_seed(make_data: Make) -> None:
         for task in stream:
             a, b = (int(word) for word in task.name.split()[1::2])
             for label, digit in enumerate((a, b)):
-                mine = task.test.images[task.test.labels == label]
-                torch.testing.assert_close(mine, data.test_images[data.test_labels == digit] / 255)
+                images_of_label = task.test.images[task.test.labels == label]
+                torch.testing.assert_close(images_of_label, data.test_images[data.test_labels == digit] / 255)
     assert len({tuple(order) for order in orders}) == 3
 
 
@@ -60,18 +60,18 @@ def test_split_deals_all_classes_by_the_stream_seed(make_data: Make) -> None:
 )
 def test_published_strengths_by_stream_and_scenario(method: str, parameter: str, strengths: tuple[float, ...]) -> None:
     kind = registry.method(method)
-    found = [
+    values = [
         kind.recipe(stream, network, scenario).learn
         for stream, network in (("permuted-mnist-32", "mlp-1000x1000"), ("split-mnist-raw", "mlp-400x400"))
         for scenario in ("GG", "GNs", "GNu")
     ]
-    assert tuple(learn[parameter] for learn in found) == strengths
-    assert [learn["learning_rate"] for learn in found] == [1e-4] * 3 + [1e-3] * 3
-    assert all(learn["optimiser"] == "adam" for learn in found)
+    assert tuple(learn[parameter] for learn in values) == strengths
+    assert [learn["learning_rate"] for learn in values] == [1e-4] * 3 + [1e-3] * 3
+    assert all(learn["optimiser"] == "adam" for learn in values)
     assert parameter not in kind.recipe("permuted-mnist", "lenet-300-100", "GNs").learn
 
 
-def test_bgd_begins_as_its_authors_let_it_on_these_streams() -> None:
+def test_bgd_has_its_authors_initial_values_on_these_streams() -> None:
     """Their domain scenario; without boundaries (NNs), the deviation of their continuous permutations."""
     kind = registry.method("bgd")
     assert kind.recipe("permuted-mnist-32", "mlp-1000x1000", "GNs").learn == {"deviation": 0.045}
