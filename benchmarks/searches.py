@@ -35,15 +35,8 @@ def compared(data: str, seeds: Sequence[int], results: Path) -> pd.DataFrame:
                 "data": data,
             }
             scores = clbench.run(**settings, results=results)
-            frames.append(
-                scores.assign(
-                    masked=masked,
-                    memory=memory,
-                    search=fig7.SEARCHES[search],
-                    seed=scores["training_seed"],
-                    task=scores["task"] + 1,
-                )
-            )
+            line = {"masked": masked, "memory": memory, "search": fig7.SEARCHES[search]}
+            frames.append(scores.assign(**line, seed=scores["training_seed"], task=scores["task"] + 1))
     kept = [*LINE, "seed", "task", "accuracy", "task_accuracy", "images", "ask", "run"]
     return pd.concat(frames)[kept].reset_index(drop=True)
 

@@ -108,8 +108,8 @@ def test_searches_are_compared_on_the_same_masks(tmp_path: Path, monkeypatch: py
     rows = searches.compared("mnist-5k", (3,), tmp_path)
     lines = rows.groupby(searches.LINE)
     assert set(lines.groups) == {
-        *((masked, "joint", search) for masked in ("output", "normalised") for search in fig7.SEARCHES),
-        *(("normalised", "layers", search) for search in (fig7.AUTHORS, fig7.RECALLED)),
+        *((masked, "joint", search) for masked in ("output", "normalised") for search in fig7.SEARCHES.values()),
+        *(("normalised", "layers", search) for search in ("authors' search", "recalled")),
     }
     assert all(part["task"].tolist() == [1, 2, 3, 4, 5] for _, part in lines)
     assert rows["seed"].eq(3).all()
@@ -118,8 +118,8 @@ def test_searches_are_compared_on_the_same_masks(tmp_path: Path, monkeypatch: py
 
 def test_searches_are_summed_up_seed_by_seed() -> None:
     """Two seeds of two tasks, by hand: 50 and 70 % with groups, 60 and 100 % with the authors' search, which is 20 ± 127 above."""
-    values = {(fig7.BY_GROUP_OF_64, 0): (0.4, 0.6), (fig7.BY_GROUP_OF_64, 1): (0.7, 0.7), (fig7.AUTHORS, 0): (0.6, 0.6)}
-    values[fig7.AUTHORS, 1] = (1.0, 1.0)
+    values = {("groups of 64", 0): (0.4, 0.6), ("groups of 64", 1): (0.7, 0.7), ("authors' search", 0): (0.6, 0.6)}
+    values["authors' search", 1] = (1.0, 1.0)
     rows = pd.DataFrame(
         {
             "masked": "output",

@@ -1,6 +1,8 @@
 """Figure 7 and the figures beyond the paper, from real runs of a tiny budget: their numbers are those of the run folders."""
 
-import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,11 @@ import pytest
 from clbench import paper, registry
 from clbench.engine import execution, store
 from clbench.methods.supsup.inference import alpha_gradient
-from clbench.paper import base, fig7, inference
+from clbench.paper import fig2, fig7
+from clbench.paper.base import Drawn
+from clbench.paper.files import IMAGE, PAPER, single
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "fig7": {"network": "swish-32x32", "updates": 3},
     "groups": {"network": "swish-32x32", "updates": 3},
     "hopfield": {"network": "swish-8x8", "tasks": 6, "updates": 2, "set": {"outputs": 60}},
@@ -23,145 +27,184 @@ SMALL = {
     "transfer": {"network": "resnet-18-2", "updates": 2, "batch_size": 16},
 }
 SEEDS = (0, 1)
+Reproduced = Callable[..., Drawn]
+TablesOf = Callable[..., list[pd.DataFrame]]
 
 
-def reproduced(name, folder, seeds=SEEDS, **changed):
-    figure = paper.FIGURES[name]
+class Made(NamedTuple):
+    """A figure that was made, and the folder of its runs."""
 
-    def tiny(budget):
-        return [
-            curve._replace(
-                settings={**curve.settings, **changed, "set": {**curve.settings.get("set", {}), **changed.get("set", {})}}
-            )
-            for curve in figure.curves(budget)
-        ]
+    name: str
+    drawn: Drawn
+    folder: Path
 
-    return base.reproduce(dataclasses.replace(figure, curves=tiny), "smoke", folder, seeds=seeds)
+    @property
+    def rows(self) -> list[dict[Any, Any]]:
+        return self.drawn.frame.to_dict("records")
 
 
-@pytest.fixture(scope="module", params=SMALL)
-def made(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results")
-    return request.param, reproduced(request.param, folder, **SMALL[request.param]), folder
+@pytest.fixture(scope="module")
+def make(reproduced: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    """Figures by name, each made once."""
+    known: dict[str, Made] = {}
+
+    def of(name: str) -> Made:
+        if name not in known:
+            folder = tmp_path_factory.mktemp("results")
+            known[name] = Made(name, reproduced(name, folder, SEEDS, **SMALL[name]), folder)
+        return known[name]
+
+    return of
 
 
-def tables_of(folder, row, name):
-    return [pd.read_csv(folder / "runs" / run / f"{name}.csv") for run in row["runs"].split()]
+def last_scores(tables: list[pd.DataFrame], row: dict[Any, Any]) -> list[pd.DataFrame]:
+    """The scores of a point: its ask, after as many tasks."""
+    return [table[(table["ask"] == row["ask"]) & (table["learned"] == row["learned"])] for table in tables]
 
 
-def test_all_files_are_there(made):
-    name, drawn, _ = made
+@pytest.mark.parametrize("name", SMALL)
+def test_all_files_are_there(name: str, make: Callable[[str], Made]) -> None:
+    drawn = make(name).drawn
     expected = [".csv", ".csv", ".png", ".pdf", ".md", ".tex"] + ([".png", ".pdf"] if paper.FIGURES[name].beside else [])
     assert [path.suffix for path in drawn.files] == expected
     assert all(path.stat().st_size > 0 for path in drawn.files)
 
 
-def test_every_row_is_the_mean_over_its_runs(made):
-    name, drawn, folder = made
-    for row in drawn.frame.iloc[:: 1 if name.startswith("inference") else 7].to_dict("records"):
-        scores = [table[table["ask"] == row["ask"]] for table in tables_of(folder, row, "scores")]
-        if name in ("fig7", "hopfield"):
-            table, at, *traced = {
-                "fig7": ("recovery", "step", "distance", "goal"),
-                "hopfield": ("retention", "stored", "lost"),
-            }[name]
-            if pd.isna(row["at"]):
-                assert row["curve"].endswith(fig7.RECALLED)
-                assert pd.isna(row["distance"])
-                traced = []
-            for measured in traced:
-                found = []
-                for rows in tables_of(folder, row, table):
-                    kept = rows[rows[at] == row["at"]]
-                    if name == "fig7":
-                        search = "group" if row["curve"].endswith(fig7.BY_GROUP_OF_64) else "task"
-                        kept = kept[(kept["learned"] == row["task"]) & (kept["search"] == search)]
-                        assert len(kept) == 1
-                    found.append(float(kept[measured].iloc[0]))
-                assert row[measured] == pytest.approx(np.mean(found), abs=1e-12)
-            continue
-        last = [table[table["learned"] == row["learned"]] for table in scores]
-        if name == "transfer":
-            gains = [table[table["task"] == row["at"] - 1]["accuracy"].item() for table in last]
-            random = drawn.frame[drawn.frame["curve"] == row["curve"].replace(" Transfer", "")].iloc[0]
-            before = [table[table["learned"] == row["learned"]] for table in tables_of(folder, random, "scores")]
-            lower = [table[table["task"] == row["at"] - 1]["accuracy"].item() for table in before]
-            expected = np.mean(gains) - np.mean(lower) if "Transfer" in row["curve"] else float("nan")
-            assert row["gain"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
-            last = [table[table["task"] == row["at"] - 1] for table in last]
-        if name == "psp-first":
-            first = [table[table["task"] == 0]["accuracy"].item() for table in last]
-            assert row["first"] == pytest.approx(np.mean(first), abs=1e-12)
-        if paper.FIGURES[name].beside and base.SINGLE in row["curve"]:
+@pytest.mark.parametrize("name", ["groups", "masks-out", "psp-first", "inference", "inference-mixed", "splits-cifar100"])
+def test_accuracies_are_means_over_tasks_and_runs(name: str, make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    made = make(name)
+    of_other_images = bool(paper.FIGURES[name].beside)
+    for row in made.rows:
+        scores = last_scores(tables_of(made.folder, row, "scores"), row)
+        assert row["n"] == len(scores) == len(SEEDS)
+        shares = [table["task_accuracy"].mean() for table in scores]
+        assert row["task_accuracy"] == pytest.approx(np.mean(shares), abs=1e-12, nan_ok=True)
+        if of_other_images and row["protocol"] == IMAGE:
             assert pd.isna(row["accuracy"])
         else:
-            assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in last]), abs=1e-12)
-        if name.startswith("inference"):
-            # One-Shot and the paper's protocol share a pass: its whole time is One-Shot's.
-            asks = [r["ask"] for r in drawn.frame.to_dict("records") if r["curve"] in (inference.ONE, inference.PROTOCOL)]
-            passed = set(asks) if row["curve"] == inference.ONE else {row["ask"]}
-            times = []
-            for table in tables_of(folder, row, "scores"):
-                here = table[table["ask"].isin(passed) & (table["learned"] == row["learned"])]
-                times.append(1000 * here["seconds"].sum() / here[here["ask"] == row["ask"]]["images"].sum())
-            expected = float("nan") if row["curve"] == inference.PROTOCOL else np.mean(times)
-            assert row["milliseconds"] == pytest.approx(expected, nan_ok=True)
-        assert row["n"] == len(SEEDS)
+            assert row["accuracy"] == pytest.approx(np.mean([table["accuracy"].mean() for table in scores]), abs=1e-12)
+
+
+def test_figure_7_traces_the_search_of_each_curve(make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    made = make("fig7")
+    assert {row["protocol"] for row in made.rows} == set(fig7.SEARCHES)
+    for row in made.rows[::7]:
+        if row["protocol"] == fig7.RECALLED:
+            assert pd.isna(row["at"])
+            assert pd.isna(row["distance"])
+            continue
+        points = [
+            table[(table["step"] == row["at"]) & (table["learned"] == row["task"]) & (table["search"] == row["protocol"])]
+            for table in tables_of(made.folder, row, "recovery")
+        ]
+        for measured in ("distance", "goal"):
+            assert row[measured] == pytest.approx(np.mean([point[measured].item() for point in points]), abs=1e-12)
+
+
+def test_retention_is_the_mean_of_what_runs_lost(make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    made = make("hopfield")
+    for row in made.rows:
+        lost = [table[table["stored"] == row["at"]]["lost"].iloc[0] for table in tables_of(made.folder, row, "retention")]
+        assert row["lost"] == pytest.approx(np.mean(lost), abs=1e-12)
+
+
+def test_transfer_gains_over_the_line_without_it_task_by_task(make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    made = make("transfer")
+    lines = {(row["line"], row["value"], row["at"]): row for row in made.rows}
+
+    def accuracy(line: str, value: float, task: float) -> float:
+        row = lines[line, value, task]
+        scores = last_scores(tables_of(made.folder, row, "scores"), row)
+        mean = float(np.mean([table[table["task"] == task - 1]["accuracy"].item() for table in scores]))
+        assert row["accuracy"] == pytest.approx(mean, abs=1e-12)
+        return mean
+
+    assert {value for _, value, _ in lines} == set(fig2.DENSITIES["smoke"])
+    for (line, value, task), row in lines.items():
+        if line == fig2.TRANSFERRED:
+            assert row["gain"] == pytest.approx(accuracy(line, value, task) - accuracy(fig2.RANDOM, value, task), abs=1e-12)
+        else:
+            assert pd.isna(row["gain"])
+
+
+@pytest.mark.parametrize("name", ["inference", "inference-mixed"])
+def test_an_answer_s_time_is_that_of_its_pass(name: str, make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    """One-Shot and the paper's protocol share a pass: its whole time is One-Shot's."""
+    made = make(name)
+    shared = {row["ask"] for row in made.rows if row["line"] == "one-shot"}
+    assert len(shared) == 2
+    for row in made.rows:
+        if row["protocol"] == PAPER:
+            assert pd.isna(row["milliseconds"])
+            continue
+        passed = shared if row["line"] == "one-shot" else {row["ask"]}
+        times = []
+        for table in tables_of(made.folder, row, "scores"):
+            here = table[table["ask"].isin(passed) & (table["learned"] == row["learned"])]
+            times.append(1000 * here["seconds"].sum() / here[here["ask"] == row["ask"]]["images"].sum())
+        assert row["milliseconds"] == pytest.approx(np.mean(times))
 
 
 @pytest.mark.parametrize("name", ["masks-out", "splits-cifar100"])
-def test_lines_beside_are_the_tables(name, tmp_path):
-    drawn = reproduced(name, tmp_path, seeds=(0,), **SMALL[name])
-    above, below = paper.FIGURES[name].beside(drawn.frame).axes
+def test_lines_beside_are_the_tables(name: str, make: Callable[[str], Made]) -> None:
+    table = make(name).drawn.frame
+    figure = paper.FIGURES[name]
+    assert figure.beside is not None
+    above, below = figure.beside(table, figure.heading).axes
     lines = {line.get_label(): line.get_ydata() for line in below.get_lines()}
-    for curve, part in drawn.frame[~base.single(drawn.frame)].groupby("curve"):
-        assert list(lines[curve]) == list(part.sort_values("learned")["stored_bytes"] / 1e6)
-    inferred = {tuple(part["task_accuracy"]) for _, part in drawn.frame.dropna(subset="task_accuracy").groupby("curve")}
+    for line, part in table[~single(table)].groupby("line"):
+        assert list(lines[line]) == list(part.sort_values("learned")["stored_bytes"] / 1e6)
+    inferred = {tuple(part["task_accuracy"]) for _, part in table.dropna(subset="task_accuracy").groupby("curve")}
     assert {tuple(line.get_ydata()) for line in above.get_lines()} == inferred
 
 
-def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says(tmp_path):
-    drawn = reproduced("groups", tmp_path, seeds=(0,), **SMALL["groups"])
-    traced = reproduced("fig7", tmp_path, seeds=(0,), **SMALL["fig7"])
-    assert set(drawn.frame["runs"]) == set(traced.frame["runs"])
+def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says(
+    make: Callable[[str], Made], tables_of: TablesOf
+) -> None:
+    made = make("groups")
+    drawn = made.drawn
+    assert set(drawn.frame["runs"]) == set(make("fig7").drawn.frame["runs"])
     groups = drawn.frame["ask"].str.extract(r" group=(\d+) ")[0].astype(float)
-    assert groups.tolist() == drawn.frame["at"].tolist() == [2, 8, 32] * 2
-    (scores, *_) = tables_of(tmp_path, drawn.frame.iloc[0], "scores")
+    assert groups.tolist() == drawn.frame["at"].tolist() == drawn.frame["value"].tolist() == [2, 8, 32] * 2
+    (scores, *_) = tables_of(made.folder, made.rows[0], "scores")
     assert set(scores[scores["ask"] == drawn.frame["ask"].iloc[0]]["images"]) == {fig7.IMAGES["smoke"]}
     for axes, column in zip(drawn.figure.axes, ("task_accuracy", "accuracy"), strict=True):
         lines = [
             list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines() if line.get_marker() != "None"
         ]
-        places = drawn.frame["curve"].str.rpartition(", ")[0]
-        assert lines == [list(zip(part["at"], part[column], strict=True)) for _, part in drawn.frame.groupby(places, sort=False)]
+        assert lines == [list(zip(part["at"], part[column], strict=True)) for _, part in drawn.frame.groupby("line", sort=False)]
 
 
-def test_the_accuracy_on_the_first_task_is_what_is_drawn(tmp_path):
-    drawn = reproduced("psp-first", tmp_path, **SMALL["psp-first"])
-    lines = {line.get_label(): list(line.get_ydata()) for line in drawn.figure.axes[0].get_lines()}
-    for curve, part in drawn.frame.groupby("curve"):
-        assert lines[curve] == part["first"].tolist()
+def test_the_accuracy_on_the_first_task_is_what_is_drawn(make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    made = make("psp-first")
+    table, axes = made.drawn.frame, made.drawn.figure.axes[0]
+    for row in made.rows:
+        scores = last_scores(tables_of(made.folder, row, "scores"), row)
+        assert row["first"] == pytest.approx(np.mean([each[each["task"] == 0]["accuracy"].item() for each in scores]), abs=1e-12)
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    for line, part in table.groupby("line"):
+        assert lines[line] == part["first"].tolist()
         assert part["first"].iloc[0] == pytest.approx(part["accuracy"].iloc[0])  # after one task it is the average
-    assert drawn.figure.axes[0].get_ylabel() == "accuracy on the first task (%)"
-    assert drawn.frame["paper"].isna().all()
+    assert axes.get_ylabel() == "accuracy on the first task (%)"
+    assert table["paper"].isna().all()
 
 
-def test_the_memory_of_hopsupsup_stays_the_same(tmp_path):
-    drawn = reproduced("hopfield", tmp_path, seeds=(0,), **SMALL["hopfield"])
-    (tasks,) = tables_of(tmp_path, drawn.frame.iloc[0], "tasks")
-    assert len(tasks) == 6
-    assert tasks["stored_bytes"].nunique() == 1
+def test_the_memory_of_hopsupsup_stays_the_same(make: Callable[[str], Made], tables_of: TablesOf) -> None:
+    made = make("hopfield")
+    for tasks in tables_of(made.folder, made.rows[0], "tasks"):
+        assert len(tasks) == 6
+        assert tasks["stored_bytes"].nunique() == 1
 
 
-def test_the_matrix_has_every_method_in_every_scenario_that_it_serves():
+def test_the_matrix_has_every_method_in_every_scenario_that_it_serves() -> None:
     curves = paper.FIGURES["matrix"].curves("smoke")
     zoo = [method for method in registry.methods().values() if method.__module__.startswith("clbench.methods.")]
     served = {f"{method.name} {scenario.name}" for method in zoo for scenario in method.scenarios}
     assert {curve.name for curve in curves} == served
 
 
-def test_the_matrix_shows_its_table(tmp_path):
-    drawn = reproduced("matrix", tmp_path, seeds=(0,), network="mlp-8", updates=1)
+def test_the_matrix_shows_its_table(reproduced: Reproduced, tmp_path: Path) -> None:
+    drawn = reproduced("matrix", tmp_path, network="mlp-8", updates=1)
     axes = drawn.figure.axes[0]
     rows, columns = ([tick.get_text() for tick in ticks] for ticks in (axes.get_yticklabels(), axes.get_xticklabels()))
     shown = {(rows[round(text.get_position()[1])], columns[round(text.get_position()[0])]): text.get_text() for text in axes.texts}
@@ -169,15 +212,16 @@ def test_the_matrix_shows_its_table(tmp_path):
     assert shown == table
 
 
-def test_calibration_is_a_count_of_decisions(tmp_path):
+def test_calibration_is_a_count_of_decisions(reproduced: Reproduced, tmp_path: Path) -> None:
     """Against a loop over the images of both seeds' learners, with One-Shot's own answers and slopes."""
-    drawn = reproduced("calibration", tmp_path, network="mlp-16", updates=20)
-    for curve, classes in {"PermutedMNIST": 10, "SplitMNIST": 2}.items():
-        rows = drawn.frame[drawn.frame["curve"] == f"{curve}: one-shot H"]
-        everything, errors = [], []
+    drawn = reproduced("calibration", tmp_path, SEEDS, network="mlp-16", updates=20)
+    for line, classes in {"PermutedMNIST": 10, "SplitMNIST": 2}.items():
+        rows = drawn.frame[(drawn.frame["line"] == line) & (drawn.frame["protocol"] == "one-shot H")]
+        everything: list[tuple[float, bool]] = []
+        errors = []
         for run in rows["runs"].iloc[0].split():
             method, stream = execution.learner(store.Run(tmp_path / "runs" / run))
-            tenths = {}
+            tenths: dict[int, list[tuple[float, bool]]] = {}
             for index, task in enumerate(stream):
                 inputs, _ = task.test.whole(200)
                 found = method.predict(inputs, algorithm="one-shot", objective="H", group=1).tasks

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from clbench import paper
 from clbench.cli.main import app
 from clbench.errors import UserError
-from clbench.paper import base, claims
+from clbench.paper import claims, files
 from clbench.paper.verdicts import FAILS, HOLDS, NOT_JUDGED, UNDECIDED
 
 # For each figure the last points of its curves when the paper is right: accuracy, task accuracy, place, bytes.
@@ -50,12 +50,20 @@ WRONG: dict[str, dict[str, tuple[float | None, ...]]] = {
     "masks-out": {"fewer masks than tasks": (0.895,)},
     "fig7": {"normalised (the authors' code), authors' search": (0.9, 0.99, 29, None, 0.2)},
 }
+ON_LINES: dict[str, tuple[str, float | None]] = {f"GNu H, s = {size}": ("GNu H", size) for size in (10, 50, 100)}
+ON_LINES |= {f"{line}; edges 4": (line, 4) for line in ("SupSup", "SupSup Transfer")}
+"""The line and the value of the curves that share a line."""
 SPREAD = (-0.0001, 0.0, 0.0001)
 """What is added to a value for each of three seeds; curves differ in its size and sign."""
 
 
-def write(folder: Path, figures: Mapping[str, Mapping[str, tuple[float | None, ...]]], spread: Sequence[float] = SPREAD) -> None:
-    """The tables of figures whose curves end at these values, with their values by seed."""
+def write(
+    folder: Path,
+    figures: Mapping[str, Mapping[str, tuple[float | None, ...]]],
+    spread: Sequence[float] = SPREAD,
+    lines: Mapping[str, tuple[str, float | None]] = ON_LINES,
+) -> None:
+    """The tables of figures whose curves end at these values, with their values by seed; ``lines``: the lines and values of curves."""
     folder.mkdir(parents=True, exist_ok=True)
     for figure, curves in figures.items():
         rows: list[dict[str, Any]] = []
@@ -63,7 +71,9 @@ def write(folder: Path, figures: Mapping[str, Mapping[str, tuple[float | None, .
         for number, (curve, values) in enumerate(curves.items()):
             accuracy, task, at, size, distance = (*values, *[None] * (5 - len(values)))
             runs = [f"run{number}{seed}" for seed in range(len(spread))]
-            last: dict[str, Any] = dict.fromkeys(base.COLUMNS) | {"figure": figure, "budget": "laptop", "curve": curve}
+            line, value = lines.get(curve, (curve, None))
+            last: dict[str, Any] = dict.fromkeys(files.COLUMNS) | {"figure": figure, "budget": "laptop", "curve": curve}
+            last |= {"line": line, "protocol": "paper", "value": value}
             last |= {"runs": " ".join(runs), "n": len(runs), "tasks": 20, "learned": 20, "at": at, "stored_bytes": size, "task": 5}
             shares = {"accuracy": accuracy, "task_accuracy": task, "distance": distance}
             rows += [last | {"learned": 1, "accuracy": 0.0, "task_accuracy": 0.0}, last | shares]
@@ -72,8 +82,8 @@ def write(folder: Path, figures: Mapping[str, Mapping[str, tuple[float | None, .
                 noisy = {name: None if share is None else share + scale * noise for name, share in shares.items()}
                 seeds += [last | noisy | {"seed": seed, "run": run}]
         own = ["task", "distance"] if figure == "fig7" else []
-        pd.DataFrame(rows)[[*base.COLUMNS, *own]].to_csv(folder / f"{figure}.csv", index=False)
-        pd.DataFrame(seeds)[[*base.SEEDED, *own]].to_csv(folder / f"{figure}-seeds.csv", index=False)
+        pd.DataFrame(rows)[[*files.COLUMNS, *own]].to_csv(folder / f"{figure}.csv", index=False)
+        pd.DataFrame(seeds)[[*files.SEEDED, *own]].to_csv(folder / f"{figure}-seeds.csv", index=False)
 
 
 WRONG_TABLES = {figure: curves | WRONG[figure] for figure, curves in RIGHT.items()}
@@ -190,29 +200,34 @@ def judged_by(folder: Path, figure: str, sentence: str = "") -> claims.Judgement
 def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path: Path) -> None:
     drawn = [claim for claim in claims.CLAIMS if claim.figure != claims.BENCH]
     for claim in drawn:
-        curves = [curve.name for curve in paper.FIGURES[claim.figure].curves("smoke")]
+        of_figure = paper.FIGURES[claim.figure].curves("smoke")
+        lines = {curve.name: (curve.line, curve.value) for curve in of_figure}
+        curves = [curve.name for curve in of_figure]
         places = [29] * len(curves) if claim.figure == "fig7" else range(10, 1000, 10)
         written = {curve: (0.5, 0.5, place, 1e6, 0.5) for place, curve in zip(places, curves, strict=False)}
         if "BatchE" in written:
             written["BatchE"] = (0.5, 0.5, 1, 2e6, 0.5)
-        write(tmp_path, {claim.figure: written})
+        write(tmp_path, {claim.figure: written}, lines=lines)
     found = claims.judged(tmp_path)
     assert sum(each.verdict != NOT_JUDGED for each in found) == len(drawn)
     assert all(each.numbers for each in found if each.verdict != NOT_JUDGED)
 
 
-HEAD = ",".join(base.COLUMNS) + "\n"
+HEAD = ",".join(files.COLUMNS) + "\n"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "cannot be read"),
-        ("figure,budget\nfig4,laptop\n", "is no figure's table, for it lacks .*accuracy"),
+        (
+            "figure,budget\nfig4,laptop\n",
+            "is not a figure's table of this version, for it lacks .*accuracy.*: make the figure again, with --from-results if",
+        ),
         (HEAD, "is cut off"),
-        (HEAD + "fig4,laptop,GG,supsup\n", "cannot be read"),
-        (HEAD + "fig4,laptop,GG,supsup,GG,GG,s,d,n,x,5,5,,1,0.5\n", "is cut off"),
-        (HEAD + "fig4,laptop,GG,supsup,GG,GG,s,d,n,x,5,zz,,1,0.5,,,,0.1,,5,100,abc\n", "cannot be read"),
+        (HEAD + "fig4,laptop,GG,paper,GG,supsup\n", "cannot be read"),
+        (HEAD + "fig4,laptop,GG,paper,GG,supsup,GG,GG,s,d,n,x,5,5,,,1,0.5\n", "is cut off"),
+        (HEAD + "fig4,laptop,GG,paper,GG,supsup,GG,GG,s,d,n,x,5,zz,,,1,0.5,,,,0.1,,5,100,abc\n", "cannot be read"),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path: Path, text: str, words: str) -> None:

@@ -1,6 +1,5 @@
 """Figures 3, 5 and 6 from real runs of a tiny budget: drawn from their tables, whose numbers are those of the run folders."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from clbench import paper
 from clbench.errors import UserError
-from clbench.paper import base, comparison, fig3
+from clbench.paper import base, comparison, fig3, files
 from clbench.paper.fig5 import BINARY
 from clbench.paper.published import Published
 from clbench.results import metrics
@@ -19,30 +18,20 @@ NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def made(request, tmp_path_factory):
-    figure = paper.FIGURES[request.param]
-
-    def tiny(budget):
-        return [curve._replace(settings={**curve.settings, **TINY}) for curve in figure.curves(budget)]
-
+def made(request, reproduced, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    return base.reproduce(dataclasses.replace(figure, curves=tiny), "smoke", folder), folder
+    return reproduced(request.param, folder, **TINY), folder
 
 
 def test_every_point_is_drawn_where_the_table_says(made):
     drawn, _ = made
     assert len(drawn.figure.axes) == (2 if drawn.frame["figure"].iloc[0] in ("fig6-left", "fig6-right") else 1)
     across = "at" if drawn.frame["at"].notna().any() else "learned"
-    own = drawn.frame[~base.single(drawn.frame)]
+    own = drawn.frame[~files.single(drawn.frame)]
     for axes in drawn.figure.axes:
         lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
-        for name, points in own.groupby(line_names(own)):
+        for name, points in own.groupby("line"):
             assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
-
-
-def line_names(frame):
-    """The lines that curves are drawn as: those of several sizes are one if sizes stand on the axis."""
-    return frame["curve"].str.replace(r", s = \d+", "", regex=True) if frame["at"].notna().any() else frame["curve"]
 
 
 def test_figure_6_has_the_paper_s_lines():
@@ -60,21 +49,24 @@ def test_figure_6_has_the_paper_s_lines():
 
 def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(made):
     drawn, _ = made
-    alone = drawn.frame[base.single(drawn.frame)]
-    inferring = drawn.frame[~base.single(drawn.frame) & drawn.frame["task_accuracy"].notna()]
+    alone = drawn.frame[files.single(drawn.frame)]
+    inferring = drawn.frame[~files.single(drawn.frame) & drawn.frame["task_accuracy"].notna()]
     # Curves that differ in nothing but how many images decide come to one question, which stands under the first one's name.
     question = inferring["ask"].str.replace(r"evidence=\d+ ", "", regex=True) + inferring["runs"]
     first = inferring.assign(question=question).drop_duplicates("question")
+    assert alone["line"].unique().tolist() == first["line"].unique().tolist()
     assert alone["curve"].unique().tolist() == [f"{name}, {base.SINGLE}" for name in first["curve"]]
     assert alone["ask"].str.contains("evidence=1 group=1 ").all()
     # Their accuracy is empty: a line of theirs would hold no number.
     assert all(np.isfinite(np.asarray(line.get_ydata(), float)).all() for line in drawn.figure.axes[0].get_lines())
     across = "at" if drawn.frame["at"].notna().any() else "learned"
-    above, below = paper.FIGURES[drawn.frame["figure"].iloc[0]].beside(drawn.frame).axes
+    figure = paper.FIGURES[drawn.frame["figure"].iloc[0]]
+    above, below = figure.beside(drawn.frame, figure.heading).axes
     lines = [sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in above.get_lines()]
     asked = drawn.frame.dropna(subset="task_accuracy")
-    # With sizes on the axis, "GNu H, s = 10, each image by itself" is a point of "GNu H, each image by itself".
-    wanted = [sorted(zip(part[across], part["task_accuracy"], strict=True)) for _, part in asked.groupby(line_names(asked))]
+    wanted = [
+        sorted(zip(part[across], part["task_accuracy"], strict=True)) for _, part in asked.groupby(["line", "protocol"], sort=False)
+    ]
     assert sorted(lines) == sorted(wanted)
     assert base.SINGLE in [line.get_label() for line in below.get_lines()]
 
@@ -86,7 +78,7 @@ def test_numbers_are_those_of_the_run_folders(made):
         asked = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
         assert sorted(asked["task"]) == list(range(row["learned"]))
         assert row["task_accuracy"] == pytest.approx(asked["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
-        if base.SINGLE in row["curve"]:
+        if row["protocol"] == files.IMAGE:
             # Of a sample of images: beside the accuracy on all it would mislead.
             assert math.isnan(row["accuracy"])
         else:
@@ -95,7 +87,7 @@ def test_numbers_are_those_of_the_run_folders(made):
 
 def test_values_by_seed_are_those_of_the_run_folders(made):
     drawn, folder = made
-    table = base.read_seeds(drawn.files[0])
+    table = files.read_seeds(drawn.files[0])
     assert drawn.files[1].name == f"{drawn.frame['figure'].iloc[0]}-seeds.csv"
     assert len(table) == len(drawn.frame)  # of one seed
     for row in table.to_dict("records"):
@@ -104,7 +96,7 @@ def test_values_by_seed_are_those_of_the_run_folders(made):
         asked = scores[(scores["ask"] == own["ask"]) & (scores["learned"] == row["learned"])]
         assert row["seed"] == 0
         assert row["task_accuracy"] == pytest.approx(asked["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
-        single = base.SINGLE in row["curve"]
+        single = row["protocol"] == files.IMAGE
         assert math.isnan(row["accuracy"]) if single else row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
 
 
@@ -118,7 +110,7 @@ def test_files_are_there(made):
 @pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
 def test_every_budget_asks_for_what_there_is(name, budget):
     answers = base.needed(paper.FIGURES[name].curves(budget), (0,))
-    assert len({answer.curve for answer in answers}) == len(answers)
+    assert len({answer.curve.name for answer in answers}) == len(answers)
     if budget == "paper":
         assert {answer.job.learn.data for answer in answers} == {"mnist"}
 
@@ -134,7 +126,7 @@ def test_as_many_single_images_are_asked_about_as_time_allows(tasks, images):
 
 
 def test_one_training_serves_all_asks_of_supsup():
-    answers = [answer for answer in base.needed(fig3.LEFT.curves("laptop"), (0,)) if answer.curve.startswith("SupSup")]
+    answers = [answer for answer in base.needed(fig3.LEFT.curves("laptop"), (0,)) if answer.job.learn.method == "supsup"]
     assert len(answers) == 3
     assert len({answer.job.learn.hash for answer in answers}) == 1
 
@@ -161,7 +153,7 @@ def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_i
     text = (tmp_path / "figures" / "made-up.md").read_text()
     assert "| the paper % |" in text
     assert "| 75.00 | Table 0 (second-hand) |" in " ".join(text.split())  # its source stands beside it
-    assert base.read(tmp_path / "figures" / "made-up.csv")["source"].isna().tolist() == [False, True]
+    assert files.read(tmp_path / "figures" / "made-up.csv")["source"].isna().tolist() == [False, True]
     again = base.reproduce(figure, "smoke", tmp_path)
     assert again.frame["paper"].tolist() == pytest.approx([math.nan, 0.75], nan_ok=True)
     assert "the paper's number" not in [line.get_label() for line in again.figure.axes[0].get_lines()]
@@ -181,7 +173,7 @@ def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path):
         return [comparison.told("naive", shared, "naive"), comparison.told("PSP", shared, "psp")]
 
     drawn = base.reproduce(base.PaperFigure("made-up", "", 10, curves, comparison.draw), "smoke", tmp_path, seeds=(0, 3))
-    seeds = base.read_seeds(drawn.files[0])
+    seeds = files.read_seeds(drawn.files[0])
     assert sorted(seeds["seed"].unique()) == [0, 3]
     for row in drawn.frame.to_dict("records"):
         own = seeds[(seeds["curve"] == row["curve"]) & (seeds["learned"] == row["learned"])]
@@ -191,7 +183,7 @@ def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path):
     means = drawn.files[0]
     means.write_text(means.read_text().replace(seeds["run"][0], "0" * 12))
     with pytest.raises(UserError, match="come from different runs"):
-        base.read_seeds(means)
+        files.read_seeds(means)
 
 
 def test_the_paper_s_budget_has_several_seeds():

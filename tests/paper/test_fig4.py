@@ -9,19 +9,15 @@ from clbench import paper
 from clbench.engine import learn, request
 from clbench.engine.evaluator import Score, Taught
 from clbench.errors import UserError
-from clbench.paper import base, fig4
+from clbench.paper import base, fig4, files
 from clbench.results.metrics import mean_t_interval
 
 TINY = {"tasks": 2, "updates": 20, "checkpoints": (1, 2)}
 
 
-def tiny(budget):
-    return [base.Curve(curve.name, {**curve.settings, **TINY}) for curve in fig4.curves(budget)]
-
-
 @pytest.fixture(scope="module")
-def figure():
-    return dataclasses.replace(fig4.FIG4, curves=tiny)
+def figure(shrunk):
+    return shrunk(fig4.FIG4, **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +38,10 @@ def test_lines_are_what_the_csv_says(made):
     drawn, folder, _ = made
     table = pd.read_csv(folder / "figures" / "fig4.csv", dtype=str)
     table = table.assign(**{name: table[name].map(float) for name in ("learned", "accuracy", "chance")})
-    assert list(table.columns) == list(base.COLUMNS)
+    assert list(table.columns) == list(files.COLUMNS)
     names = [fig4.GG, fig4.GNU_H, fig4.GNU_G, fig4.NNS, fig4.UNALIGNED]
     assert table["curve"].unique().tolist() == names + [f"{name}, {base.SINGLE}" for name in names[1:]]
-    table = table[~base.single(table)]
+    table = table[~files.single(table)]
     for axes in drawn.figure.axes:
         for name, points in table.groupby("curve"):
             line = drawn_line(axes, name)
@@ -72,7 +68,7 @@ def test_csv_is_what_the_run_folders_say(made):
             tasks = pd.read_csv(folder / "runs" / name / "tasks.csv").set_index("learned")
             stored.append(tasks["stored_bytes"][row["learned"]])
         interval = mean_t_interval(averages)
-        if base.SINGLE in row["curve"]:
+        if row["protocol"] == files.IMAGE:
             assert pd.isna(row["accuracy"])
         else:
             assert row["accuracy"] == pytest.approx(sum(averages) / 2, abs=1e-12)
@@ -115,16 +111,17 @@ def test_drawing_from_results_names_what_is_missing(made, figure):
     _, folder, _ = made
     with pytest.raises(UserError) as refused:
         base.reproduce(figure, "smoke", folder, seeds=(0, 7), from_results=True)
-    job = request.resolve(request.request({**tiny("smoke")[3].settings, "seeds": (7,)}))[0]
+    job = request.resolve(request.request({**figure.curves("smoke")[3].settings, "seeds": (7,)}))[0]
     assert f"NNs H aligned, NNs H aligned, {base.SINGLE} (run {job.learn.hash} is not there)" in str(refused.value)
     assert f"--results {folder} --seeds 0,7`" in str(refused.value)
-    more = dataclasses.replace(figure, curves=lambda budget: [tiny(budget)[0], with_ask(tiny(budget)[1], objective=["G"], group=1)])
+    told, asked, *_ = figure.curves("smoke")
+    more = dataclasses.replace(figure, curves=lambda budget: [told, with_ask(asked, objective=["G"], group=1)])
     with pytest.raises(UserError, match=r"GNu H \(run \w+ was not asked after 1, 2 tasks\)"):
         base.reproduce(more, "smoke", folder, seeds=(0,), from_results=True)
 
 
 def with_ask(curve, **changes):
-    return base.Curve(curve.name, {**curve.settings, "ask": {**curve.settings["ask"], **changes}})
+    return dataclasses.replace(curve, settings={**curve.settings, "ask": {**curve.settings["ask"], **changes}})
 
 
 def test_unknown_names_are_answered_with_the_nearest(tmp_path):
@@ -153,9 +150,9 @@ def test_budgets_ask_the_papers_question(budget):
 def test_curves_that_coincide_are_told_apart(made):
     """All at 93 %, but unaligned at 50 %: one seed, so no intervals."""
     drawn, _, _ = made
-    same = drawn.frame[~base.single(drawn.frame)].assign(accuracy=0.93, accuracy_interval=float("nan"))
+    same = drawn.frame[~files.single(drawn.frame)].assign(accuracy=0.93, accuracy_interval=float("nan"))
     same.loc[same["curve"] == fig4.UNALIGNED, "accuracy"] = 0.5
-    figure = fig4.draw(same)
+    figure = fig4.draw(same, fig4.FIG4.heading)
     above, below = figure.axes
     looks = {name: drawn_line(above, name) for name in fig4.STYLES}
     nested = [looks[name] for name in (fig4.GNU_H, fig4.GNU_G, fig4.NNS)]

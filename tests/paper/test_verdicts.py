@@ -128,3 +128,14 @@ def test_a_table_gives_the_end_of_a_curve_with_its_seeds() -> None:
     assert Table(points, seeds).end("a") == Quantity("a", 0.7, 0.1, 2, {3: 0.68, 4: 0.72})
     with pytest.raises(KeyError):
         Table(points).end("b")
+
+
+def test_the_curves_on_a_line_come_in_the_order_of_their_values() -> None:
+    points = pd.DataFrame(
+        [("GNu H", "paper", 100.0), ("GNu H", "paper", 25.0), ("GNu H", "image", 10.0), ("GG", "paper", 10.0)],
+        columns=["line", "protocol", "value"],
+    )
+    table = Table(points.assign(curve=["b", "a", "c", "d"]))
+    assert list(table.on("GNu H").items()) == [(25.0, "a"), (100.0, "b")]
+    with pytest.raises(KeyError):
+        table.on("GNu G")
