@@ -142,30 +142,6 @@ def mean_t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, quantile * float(sample.std(ddof=1)) / n**0.5, n)
 
 
-<<<<<<< HEAD
-def match_components(counts: ArrayLike) -> NDArray[np.int64]:
-    """Which task each component of a learner (a mask, say) stands for, if the learner is never told the tasks.
-
-    counts[t, c], integers of shape [tasks, components], says how often the true task was t and the learner inferred
-    component c. The answer is the one-to-one matching of components to tasks that maximises the sum of the matched
-    counts (the Hungarian method, Kuhn 1955): an array of shape [components] with a task each, or -1 for a component
-    without one: if there are more components than tasks, or if no task is left that it shares a count with.
-    Raises ``ValueError`` if counts is not a matrix of non-negative integers.
-
-    >>> match_components([[0, 9, 1], [8, 0, 3]]).tolist()
-    [1, 0, -1]
-    """
-    matrix = np.asarray(counts)
-    if matrix.ndim != 2 or not (np.issubdtype(matrix.dtype, np.integer) or matrix.size == 0) or (matrix < 0).any():
-        raise ValueError("counts must be a matrix [tasks, components] of non-negative integers")
-    tasks, components = linear_sum_assignment(matrix, maximize=True)
-    matched = np.full(matrix.shape[1], -1, dtype=np.int64)
-    matched[components] = np.where(matrix[tasks, components] > 0, tasks, -1)
-    return matched
-
-
-=======
->>>>>>> eng
 def _checked(R: ArrayLike, learned: Sequence[int] | None) -> tuple[Floats, NDArray[np.int64]]:
     """The matrix as floats, and the number of tasks learned at each of its rows."""
     matrix = np.asarray(R, dtype=np.float64)  # None becomes NaN
