@@ -132,7 +132,7 @@ def _cells(shown: pd.DataFrame) -> dict[str, Any]:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    """What a run was, and where and with what it was done."""
+    """What a run was, when it was done, and in which environment."""
     record = run.record
     learn: dict[str, Any] = record["learn"]
     environment: dict[str, Any] = record["environment"]

@@ -71,7 +71,9 @@ class Column:
 
     @property
     def title(self) -> str:
-        """Its name in words, with its unit if that is percent."""
+        """Its name in words, with its unit if that is percent. A metric of a person's own keeps its dotted name."""
+        if self.heading == self.name:
+            return self.name
         return self.name.replace("_", " ") + (" %" if self.format is formats.percent else "")
 
     def text(self, value: float, half_width: float = float("nan")) -> str:

@@ -22,7 +22,6 @@ from clbench.results.metrics import mean_t_interval
 PAIR = ["stream", "data", "network", "tasks", "learned"]
 """What two lines must agree on to be compared, beside the seeds."""
 
-
 OUTER_COMMA = r",(?![^\[({]*[\])}])"
 """A comma between settings, not one inside a value such as [400, 400]."""
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 NONE = "–"
-"""What stands where there is no number."""
+"""Shown if there is no number."""
 
 
 def percent(share: float, interval: float = float("nan")) -> str:

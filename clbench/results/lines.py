@@ -119,7 +119,7 @@ def read_settings(line: str) -> dict[str, str]:
 
 
 def marks(row: Mapping[Any, Any]) -> str:
-    """What stands behind the name of a row's method.
+    """The words behind the name of a row's method.
 
     >>> marks({"transductive": False, "diverged": True}), marks({})
     (' (diverged)', '')
@@ -155,7 +155,7 @@ def without_shared(facts: Iterable[Facts]) -> tuple[list[dict[str, str]], dict[s
 def labels(frame: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     """A short label for the line of each row, and the facts that the lines share and no label says.
 
-    A label names the scenario and whatever lines differ in. Of a learning setting that more than half of the lines agree on, only the
+    A label names the scenario and all that lines differ in. Of a learning setting that more than half of the lines agree on, only the
     others name their value. Lines whose labels would be equal name all that they differ in.
     """
     lines = lines_of(frame)

@@ -53,8 +53,8 @@ def accuracy_by_tasks(scores: pd.DataFrame, *, classes: int | None = None, width
     """Average accuracy over the tasks learned so far against their number: a line for each method, scenario and ask.
 
     ``scores`` is a frame (``clbench.frame``). Lines are means over runs that differ in their seeds alone, with a band for the
-    95 % t interval where there are two or more. ``classes``, the number of classes of a task, adds the lines of chance. ``width`` is in
-    inches (by default a column, or a page where lines need much room for their labels).
+    95 % t interval if there are two or more. ``classes``, the number of classes of a task, adds the lines of chance. ``width`` is in
+    inches (by default a column, or a page if the labels of lines need much room).
     """
     points = tables.by_tasks(scores)
     if classes is not None:
@@ -89,7 +89,7 @@ def accuracy_matrix(scores: pd.DataFrame, *, width: float = style.COLUMN) -> Fig
     axes.set_ylabel("tasks learned")
     number_axis(axes, "x", list(range(1, R.shape[1] + 1)))
     number_axis(axes, "y", learned)
-    style.caption(figure, f"{lines_of(scores)[0].caption} Run {scores['run'].iloc[0]}.")
+    style.caption(figure, f"{lines_of(scores.head(1))[0].caption} Run {scores['run'].iloc[0]}.")
     return figure
 
 
@@ -114,7 +114,7 @@ def task_confusion(run: Run, ask: Ask, *, learned: int | None = None, width: flo
     number_axis(axes, "x", list(range(1, shares.shape[1] + 1)))
     number_axis(axes, "y", list(range(1, shares.shape[0] + 1)))
     scores = frame([run])
-    (line, *_) = lines_of(scores[scores["ask"] == ask.label])
+    (line,) = lines_of(scores[scores["ask"] == ask.label].head(1))
     after = f"After {counts['learned'].iloc[0]} of {run.learn.tasks} tasks"
     style.caption(figure, f"{line.caption} {after}, run {run.learn.hash}.")
     return figure
@@ -191,7 +191,7 @@ def draw_chance(axes: Axes, points: pd.DataFrame) -> None:
 def name_lines(figure: Figure, axes: Axes) -> None:
     """Name the labelled lines: at their right ends if they are few and their names are short, else in a legend above the axes.
 
-    Names at the ends stand beside their line's marker, moved up or down where they would overlap.
+    Names at the ends stand beside their line's marker, moved up or down if they would overlap.
     """
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     names = [str(line.get_label()) for line in lines]

@@ -10,7 +10,7 @@ import pandas as pd
 from clbench.errors import UserError
 
 NUMBER = re.compile(r"–|[+-]?[\d.,]+( ± [\d.]+)?( (of \d+|B|kB|MB|GB|s|min|h|%))?")
-"""What stands in a column of numbers."""
+"""A cell of a column of numbers."""
 ESCAPED = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",

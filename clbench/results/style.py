@@ -1,6 +1,6 @@
-"""The house style of figures: print sizes, colours and marks that also tell apart in grey, percent axes, captions, files.
+"""The house style of figures: print sizes, colours and marks that are distinguishable in greyscale, percent axes, captions, files.
 
-Figures are made with matplotlib's objects and without pyplot, so that drawing leaves no state behind.
+Figures are made with matplotlib's objects and without pyplot, so that drawing changes no global state.
 """
 
 from collections.abc import Iterable, Sequence
@@ -70,9 +70,9 @@ RC: Any = {
 }
 
 house = matplotlib.rc_context(RC)
-"""Decorates a function that draws: inside it the house style holds, outside nothing changes."""
+"""Decorates a function that draws: the house style holds inside it only."""
 
-# Okabe and Ito's palette, without its yellow, which is too light for lines; ordered so that neighbours differ in grey too.
+# Okabe and Ito's palette, without its yellow, which is too light for lines; neighbours differ in greyscale too.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222"
 COLOURS = (BLUE, ORANGE, BLACK, VERMILLION, SKY, PURPLE, GREEN)
 MARKERS = ("o", "s", "^", "D", "v", "x", "P", "<", "*")
@@ -144,7 +144,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def percent(axis: Any, decimals: int | None = 0) -> None:
-    """Label an axis from 0 to 1 in percent; the sign stands in the axis' label."""
+    """Label an axis from 0 to 1 in percent; the sign is in the axis' label."""
     axis.set_major_formatter(PercentFormatter(1, decimals=decimals, symbol=""))
 
 

@@ -174,7 +174,7 @@ def print_table(averages: pd.DataFrame, columns: Sequence[Column] = MEASURED) ->
         console = Console(width=WIDE)
     shown, left_out = table(averages, columns), []
     asks = [line.ask for line in lines_of(averages)]
-    unlimited = Console(width=10 * WIDE)  # a console finds nothing wider than itself
+    unlimited = Console(width=10 * WIDE)  # a console measures nothing wider than itself
     for name in dispensable(columns):
         if unlimited.measure(rich_table(shown, asks)).minimum <= console.width:
             break

@@ -3,11 +3,14 @@ import itertools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from clbench.engine.store import Run
 from clbench.errors import UserError
@@ -16,7 +19,9 @@ from clbench.results import plots, style
 ASK = "GNu evidence=1 group=128 objective=H"
 
 
-def scores(learned, *, run="aaa", scenario="GNu", ask=ASK, seed=0, loss=0.01):
+def scores(
+    learned: list[int], *, run: str = "aaa", scenario: str = "GNu", ask: str = ASK, seed: int = 0, loss: float = 0.01
+) -> pd.DataFrame:
     """The scores of one run and ask: 0.9 on the last task, and ``loss`` less for each task learned since, and for each seed."""
     rows = [
         {
@@ -52,7 +57,7 @@ def scores(learned, *, run="aaa", scenario="GNu", ask=ASK, seed=0, loss=0.01):
     return pd.DataFrame(rows)
 
 
-def stored_run(folder, confusion, scenario="GNu"):
+def stored_run(folder: Path, confusion: list[tuple[int, int, int, int]], scenario: str = "GNu") -> Run:
     """A run on disk with two tasks and the rows (learned, task, inferred, images) of task inference."""
     folder.mkdir(parents=True)
     names = ("stream", "initialisation", "training")
@@ -97,22 +102,22 @@ def stored_run(folder, confusion, scenario="GNu"):
     return Run(folder)
 
 
-def text_of(figure):
+def text_of(figure: Figure) -> str:
     """All that is written in a figure."""
     figure.draw_without_rendering()
     return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text)).replace("\n", " ")
 
 
-def line_named(figure, name):
+def line_named(figure: Figure, name: str) -> Line2D:
     (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == name]
     return line
 
 
-def test_doctests():
+def test_doctests() -> None:
     assert doctest.testmod(plots).failed == 0
 
 
-def test_lines_are_the_average_accuracies():
+def test_lines_are_the_average_accuracies() -> None:
     frame = pd.concat([scores([1, 2, 4]), scores([1, 2, 4], scenario="GG", ask="GG", loss=0)])
     figure = plots.accuracy_by_tasks(frame)
     line = line_named(figure, "GNu")
@@ -133,7 +138,7 @@ def test_lines_are_the_average_accuracies():
         assert part in written
 
 
-def test_seeds_give_a_band_of_the_t_interval():
+def test_seeds_give_a_band_of_the_t_interval() -> None:
     figure = plots.accuracy_by_tasks(pd.concat([scores([1, 2], seed=seed, run=f"r{seed}") for seed in (0, 1)]))
     (band,) = figure.axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
@@ -143,12 +148,12 @@ def test_seeds_give_a_band_of_the_t_interval():
     assert "2 seeds" in text_of(figure)
 
 
-def test_a_single_point_has_an_error_bar():
+def test_a_single_point_has_an_error_bar() -> None:
     figure = plots.accuracy_by_tasks(pd.concat([scores([2], seed=seed, run=f"r{seed}") for seed in (0, 1)]))
     assert len(figure.axes[0].containers) == 1
 
 
-def test_chance_depends_on_whether_labels_are_shared():
+def test_chance_depends_on_whether_labels_are_shared() -> None:
     frame = pd.concat([scores([1, 2, 4], scenario=name, ask=name) for name in ("GG", "GNu", "NNs")])
     figure = plots.accuracy_by_tasks(frame, classes=10)
     assert line_named(figure, "chance GG, NNs: 10 %").get_ydata().tolist() == pytest.approx([0.1] * 3)
@@ -156,7 +161,7 @@ def test_chance_depends_on_whether_labels_are_shared():
     assert figure.axes[0].get_ylim() == (0, 1)
 
 
-def test_many_lines_get_a_legend_and_few_get_names_at_their_ends():
+def test_many_lines_get_a_legend_and_few_get_names_at_their_ends() -> None:
     few = plots.accuracy_by_tasks(scores([1, 2]))
     assert not few.legends
     many = plots.accuracy_by_tasks(pd.concat([scores([1, 2], ask=f"GNu number={i}", run=f"r{i}") for i in range(9)]))
@@ -164,7 +169,7 @@ def test_many_lines_get_a_legend_and_few_get_names_at_their_ends():
     assert [text.get_text() for text in legend.get_texts()] == [f"GNu number={i}" for i in range(9)]
 
 
-def test_names_at_line_ends_do_not_overlap():
+def test_names_at_line_ends_do_not_overlap() -> None:
     figure = plots.accuracy_by_tasks(pd.concat([scores([1, 2], ask=f"GNu number={i}", run=f"r{i}") for i in range(4)]))
     figure.draw_without_rendering()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
@@ -173,7 +178,7 @@ def test_names_at_line_ends_do_not_overlap():
     assert boxes[-1].x1 <= figure.bbox.x1
 
 
-def test_matrix_shows_R_and_leaves_out_what_was_not_asked():
+def test_matrix_shows_R_and_leaves_out_what_was_not_asked() -> None:
     figure = plots.accuracy_matrix(scores([1, 3]))
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(shown.filled(np.nan), [[0.9, np.nan, np.nan], [0.88, 0.89, 0.9]])
@@ -183,18 +188,18 @@ def test_matrix_shows_R_and_leaves_out_what_was_not_asked():
     assert "GNu (objective=H)" in text_of(figure)
 
 
-def test_large_matrices_are_not_annotated():
+def test_large_matrices_are_not_annotated() -> None:
     figure = plots.accuracy_matrix(scores([5, 20, 40]))
     assert not figure.axes[0].texts
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "8", "16", "24", "32", "40"]
 
 
-def test_matrix_of_several_asks_is_refused():
+def test_matrix_of_several_asks_is_refused() -> None:
     with pytest.raises(UserError, match="one run and one ask"):
         plots.accuracy_matrix(pd.concat([scores([1]), scores([1], ask="GG")]))
 
 
-def test_confusion_rows_are_shares_at_the_last_checkpoint(tmp_path):
+def test_confusion_rows_are_shares_at_the_last_checkpoint(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", [(1, 0, 0, 100), (2, 0, 0, 75), (2, 0, 1, 25), (2, 1, 1, 100)])
     figure = plots.task_confusion(run, run.asks[0])
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0, 1]])
@@ -203,20 +208,20 @@ def test_confusion_rows_are_shares_at_the_last_checkpoint(tmp_path):
     np.testing.assert_allclose(plots.task_confusion(run, run.asks[0], learned=1).axes[0].images[0].get_array(), [[1]])
 
 
-def test_confusion_names_components_where_no_task_is_told(tmp_path):
+def test_confusion_names_components_where_no_task_is_told(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", [(2, 0, 4, 100), (2, 1, 4, 100)], scenario="NNs")
     figure = plots.task_confusion(run, run.asks[0])
     assert figure.axes[0].get_xlabel().startswith("component")
     assert figure.axes[0].images[0].get_array().shape == (2, 5)
 
 
-def test_confusion_without_inference_is_refused(tmp_path):
+def test_confusion_without_inference_is_refused(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", [(2, 0, 0, 100), (2, 1, 1, 100)])
     with pytest.raises(UserError, match="no inferred tasks for 'GG'"):
         plots.task_confusion(run, run.asks[1])
 
 
-def test_plot_runs_draws_everything_there_is(tmp_path):
+def test_plot_runs_draws_everything_there_is(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "abc", [(2, 0, 0, 100), (2, 1, 1, 100)])
     files = plots.plot_runs([run], tmp_path / "plots")
     stems = {"accuracy-by-tasks", "abc-GNu-matrix", "abc-GNu-tasks", "abc-GG-matrix"}
@@ -226,20 +231,20 @@ def test_plot_runs_draws_everything_there_is(tmp_path):
     assert all(file.stat().st_size > 0 for file in files)
 
 
-def test_files_are_reproducible_and_of_print_size(tmp_path):
+def test_files_are_reproducible_and_of_print_size(tmp_path: Path) -> None:
     first, second = (style.save(plots.accuracy_by_tasks(scores([1, 2])), tmp_path / name) for name in ("first.a", "second.a"))
     assert [file.name for file in first] == ["first.a.png", "first.a.pdf"]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     assert matplotlib.image.imread(first[0]).shape[1] == round(300 * style.COLUMN)
 
 
-def test_saving_where_nothing_can_be_written_is_refused_in_a_sentence(tmp_path):
+def test_saving_where_nothing_can_be_written_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         style.save(plots.accuracy_by_tasks(scores([1])), tmp_path / "file" / "plot")
 
 
-def test_drawing_leaves_no_global_state():
+def test_drawing_leaves_no_global_state() -> None:
     before = dict(matplotlib.rcParams)
     plots.accuracy_by_tasks(scores([1, 2]))
     assert dict(matplotlib.rcParams) == before
@@ -247,12 +252,12 @@ def test_drawing_leaves_no_global_state():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
-def test_line_looks_differ():
+def test_line_looks_differ() -> None:
     looks = [style.line(number) for number in range(100)]
     assert len({(look["color"], look["marker"], str(look["linestyle"])) for look in looks}) == 100
 
 
-def test_wrapped_text_is_no_wider_than_told():
+def test_wrapped_text_is_no_wider_than_told() -> None:
     lines = style.wrapped("one image decides the task of each of 128 images in the paper's protocol " * 3, 2.0)
     assert len(lines) > 2
     assert all(style.text_width(line, style.SMALL) <= 2.0 for line in lines)

@@ -1,5 +1,7 @@
 import doctest
 import io
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +15,16 @@ from clbench.results.lines import lines_of
 ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
 
 
-def scores(accuracies, *, scenario="GNu", ask=None, method="supsup", settings="outputs=500 updates=300", seed=0, **columns):
+def scores(
+    accuracies: list[list[float]],
+    *,
+    scenario: str = "GNu",
+    ask: str | None = None,
+    method: str = "supsup",
+    settings: str = "outputs=500 updates=300",
+    seed: int = 0,
+    **columns: Any,
+) -> pd.DataFrame:
     """A frame as of ``clbench.results.frames.frame``: ``accuracies[i][j]`` after i + 1 tasks, on task j, of one run and ask."""
     rows = [
         {
@@ -51,7 +62,7 @@ def scores(accuracies, *, scenario="GNu", ask=None, method="supsup", settings="o
 
 
 @pytest.fixture
-def averages():
+def averages() -> pd.DataFrame:
     """Two seeds of GG, GNu with H and with G."""
     parts = []
     for seed, last in enumerate((0.8, 0.9)):
@@ -61,11 +72,11 @@ def averages():
     return results.over_seeds(results.summarise(pd.concat(parts)))
 
 
-def test_doctests():
+def test_doctests() -> None:
     assert [doctest.testmod(module).failed for module in (lines_module, formats)] == [0, 0]
 
 
-def test_points_are_means_over_seeds_of_the_average_over_tasks():
+def test_points_are_means_over_seeds_of_the_average_over_tasks() -> None:
     frame = pd.concat([scores([[0.9], [0.7, 0.9]], seed=0), scores([[0.7], [0.5, 0.7]], seed=1)])
     points = tables.by_tasks(frame)
     assert points["learned"].tolist() == [1, 2]
@@ -76,7 +87,7 @@ def test_points_are_means_over_seeds_of_the_average_over_tasks():
     assert points["runs"].str.split().map(len).tolist() == [2, 2]
 
 
-def test_table_has_its_columns_and_formats(averages):
+def test_table_has_its_columns_and_formats(averages: pd.DataFrame) -> None:
     table = tables.table(averages)
     assert list(table.columns) == list(tables.COLUMNS)
     first = table.iloc[0]
@@ -87,7 +98,7 @@ def test_table_has_its_columns_and_formats(averages):
     assert table["ask"].iloc[2] == ""
 
 
-def test_table_shows_settings_only_where_rows_differ_in_them():
+def test_table_shows_settings_only_where_rows_differ_in_them() -> None:
     parts = [scores([[0.9]], settings=f"outputs=500 offset={offset}") for offset in (0, 50)]
     table = tables.table(results.over_seeds(results.summarise(pd.concat(parts))))
     assert table["settings"].tolist() == ["offset=0", "offset=50"]
@@ -95,12 +106,12 @@ def test_table_shows_settings_only_where_rows_differ_in_them():
     assert table["accuracy %"].tolist() == ["90.00", "90.00"]
 
 
-def test_table_says_how_much_of_a_stream_was_learned():
+def test_table_says_how_much_of_a_stream_was_learned() -> None:
     table = tables.table(results.over_seeds(results.summarise(scores([[0.9]], tasks=5))))
     assert table["tasks"].tolist() == ["1 of 5"]
 
 
-def test_markdown_is_a_table_with_all_cells(averages):
+def test_markdown_is_a_table_with_all_cells(averages: pd.DataFrame) -> None:
     table = tables.table(averages)
     lines = renderers.markdown(table).splitlines()
     assert len(lines) == 2 + len(table)
@@ -110,12 +121,12 @@ def test_markdown_is_a_table_with_all_cells(averages):
     assert cells[2:] == table.to_numpy().tolist()
 
 
-def test_markdown_escapes_bars(averages):
+def test_markdown_escapes_bars(averages: pd.DataFrame) -> None:
     table = tables.table(averages.assign(method="a|b"))
     assert "a\\|b" in renderers.markdown(table)
 
 
-def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages):
+def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages: pd.DataFrame) -> None:
     from rich.console import Console
 
     console = Console(width=100, file=io.StringIO())
@@ -126,14 +137,14 @@ def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages):
     assert text.count("permuted-mnist") == 1
 
 
-def test_csv_holds_the_numbers_unrounded(averages, tmp_path):
+def test_csv_holds_the_numbers_unrounded(averages: pd.DataFrame, tmp_path: Path) -> None:
     file = tables.write(averages.assign(accuracy=1 / 3), tmp_path / "new" / "table.csv")
     assert pd.read_csv(file, dtype=str)["accuracy"].map(float).tolist() == [1 / 3] * 3
     shown = tables.write(averages, tmp_path / "table.md")
     assert shown.read_text() == renderers.markdown(tables.table(averages)) + f"\n{tables.few_decisions(averages)}\n"
 
 
-def test_few_decisions_are_said_below_a_table(averages, tmp_path, capsys):
+def test_few_decisions_are_said_below_a_table(averages: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # 8 decisions about each task in the lines of GNu; where the task is given there are none to make.
     assert tables.table(averages).set_index("scenario")["decisions"].to_dict() == {"GNu": "8", "GG": "–"}
     line = tables.few_decisions(averages)
@@ -146,14 +157,14 @@ def test_few_decisions_are_said_below_a_table(averages, tmp_path, capsys):
     assert tables.write(enough, tmp_path / "table.md").read_text() == renderers.markdown(tables.table(enough))
 
 
-def test_decisions_are_the_fewest_of_any_task_and_run(averages):
+def test_decisions_are_the_fewest_of_any_task_and_run(averages: pd.DataFrame) -> None:
     uneven = scores([[0.9], [0.9, 0.8]]).assign(decisions=[100, 30, 40])  # of the first task after it alone, of both after both
     assert results.summarise(uneven)["decisions"].tolist() == [30]
     other = scores([[0.9], [0.9, 0.8]], seed=1).assign(decisions=[100, 50, 20])
     assert results.over_seeds(results.summarise(pd.concat([uneven, other])))["decisions"].tolist() == [20]
 
 
-def test_writing_elsewhere_is_refused_in_a_sentence(averages, tmp_path):
+def test_writing_elsewhere_is_refused_in_a_sentence(averages: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.csv, \.md or \.tex"):
         tables.write(averages, tmp_path / "table.xlsx")
     (tmp_path / "file").touch()
@@ -161,11 +172,11 @@ def test_writing_elsewhere_is_refused_in_a_sentence(averages, tmp_path):
         tables.write(averages, tmp_path / "file" / "table.csv")
 
 
-def lines(*parts):
+def lines(*parts: pd.DataFrame) -> pd.DataFrame:
     return tables.by_tasks(pd.concat(parts)).drop_duplicates(tables.LINE)
 
 
-def test_labels_name_what_lines_differ_in():
+def test_labels_name_what_lines_differ_in() -> None:
     asks = [scores([[0.9]], ask=ASK.format(objective)) for objective in "HG"]
     labels, common = tables.labels(lines(*asks, scores([[0.9]], scenario="GG", ask="GG")))
     assert labels == ["GNu H", "GNu G", "GG"]
@@ -173,20 +184,20 @@ def test_labels_name_what_lines_differ_in():
     assert "objective" not in common
 
 
-def test_labels_name_the_unusual_setting_only():
+def test_labels_name_the_unusual_setting_only() -> None:
     parts = [scores([[0.9]], scenario=name, settings=f"offset={offset}") for name, offset in (("GNu", 0), ("NNs", 0), ("NNs", 50))]
     labels, common = tables.labels(lines(*parts))
     assert labels == ["GNu", "NNs", "NNs offset=50"]
     assert common["offset"] == "0"
 
 
-def test_labels_are_never_equal():
+def test_labels_are_never_equal() -> None:
     parts = [scores([[0.9]], ask="GNs"), scores([[0.9]], ask="GNs images=100")]
     labels, _ = tables.labels(lines(*parts))
     assert sorted(labels) == ["GNu", "GNu images=100"]
 
 
-def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_it():
+def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_it() -> None:
     sampled = [scores([[0.9]], ask=f"{ASK.format(objective)} images=100") for objective in "HG"]
     assert tables.labels(lines(*sampled))[1]["images"] == "100"
     assert "100 test images of each task, 1 seed" in tables.describe(tables.labels(lines(*sampled))[1], [1])
@@ -195,12 +206,12 @@ def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_i
     assert "images" not in common
 
 
-def test_transductive_methods_are_marked():
+def test_transductive_methods_are_marked() -> None:
     line = lines(scores([[0.9]], method="hop", transductive=True), scores([[0.9]], method="supsup"))
     assert tables.labels(line)[0] == ["hop (transductive) GNu", "supsup GNu"]
 
 
-def test_describe_names_data_network_and_protocol():
+def test_describe_names_data_network_and_protocol() -> None:
     _, common = tables.labels(lines(scores([[0.9]])))
     assert tables.describe(common, [3, 3]) == (
         "supsup, permuted-mnist (data mnist-5k), lenet-300-100, 300 updates a task, 3 seeds (with 95 % t intervals). "
@@ -209,7 +220,9 @@ def test_describe_names_data_network_and_protocol():
 
 
 @pytest.mark.parametrize("width", [44, 60, 80, 100, 200])
-def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(averages, monkeypatch, capsys, width):
+def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(
+    averages: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
     from rich import console
 
     made = console.Console
@@ -241,8 +254,8 @@ def test_latex_is_a_tabular_of_the_same_cells() -> None:
     ]
 
 
-def test_several_precisions_side_by_side_are_said_below_a_table():
-    def table(*precisions, network="lenet-300-100"):
+def test_several_precisions_side_by_side_are_said_below_a_table() -> None:
+    def table(*precisions: str, network: str = "lenet-300-100") -> pd.DataFrame:
         parts = [
             scores([[0.9]], method=f"m{i}", settings=f"rate={i} precision={precision}", network=network if i else "lenet-300-100")
             for i, precision in enumerate(precisions)
