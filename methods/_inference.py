@@ -59,7 +59,7 @@ ONE_SHOT: Final = "one-shot"
 
 @dataclass(frozen=True)
 class Inference:
-    """How an ask infers the task, for every method that does so by H or G: the settings' defaults, and their checks.
+    """How an ask infers the task, for all methods that use H or G: the settings, their defaults and their checks.
 
     ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide. ``steps`` and ``step_size`` belong
     to the algorithm ``gradient``, which has defaults of its own.
@@ -73,7 +73,7 @@ class Inference:
     step_size: float | None = None
 
     def check(self, brief: Brief, outputs: int) -> None:
-        """Raise a ``UserError`` if a method with so many outputs cannot infer the task like this."""
+        """Raise a ``UserError`` if a method with this number of outputs cannot infer the task in this way."""
         if not 1 <= self.evidence <= self.group:
             raise UserError(
                 f"evidence must be between 1 and the group of {self.group} images, not {self.evidence}: "

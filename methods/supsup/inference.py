@@ -145,14 +145,14 @@ def infer_tasks(base: Base, bank: MaskBank, inputs: Tensor, classes: int, how: I
 
 
 def infer_from_one_image(
-    base: Base, bank: MaskBank, inputs: Tensor, classes: int, wanted: Sequence[tuple[int, Inference]]
+    base: Base, bank: MaskBank, inputs: Tensor, classes: int, inferences: Sequence[tuple[int, Inference]]
 ) -> list[Tensor]:
     """One-Shot with one image of evidence, for several asks in one pass: for each the inferred tasks, int64 [count].
 
     An ask is about the first ``count`` inputs: ``group`` consecutive ones share the task of the first of them.
     Work that asks share is done once: a decision about the same image, and the forward pass of the two objectives.
     """
-    asks = [(count, how.objective, min(how.group, count)) for count, how in wanted]
+    asks = [(count, how.objective, min(how.group, count)) for count, how in inferences]
     objectives = sorted({objective for _, objective, _ in asks})
     decided = {objective: torch.full((len(inputs),), -1, device=inputs.device) for objective in objectives}
     pending = {objective: torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device) for objective in objectives}

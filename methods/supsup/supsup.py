@@ -274,22 +274,22 @@ class SupSup(Method):
     def predict_together(self, inputs: Tensor, asks: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Prediction]:
         inputs = inputs.to(self.brief.device)
         self._bank_live_mask()
-        wanted = [(count, Inference(**how)) for count, how in asks]
+        inferences = [(count, Inference(**how)) for count, how in asks]
         if all(self.shared_pass(**how) for _, how in asks):
-            tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, wanted)
+            tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, inferences)
         else:
-            alone = all(how.evidence == 1 for _, how in wanted) or self.alone
+            alone = all(how.evidence == 1 for _, how in inferences) or self.alone
             base, bank, classes = self.base, self.bank, self.brief.classes
-            tasks = [infer_tasks(base, bank, inputs[:count], classes, how, alone=alone) for count, how in wanted]
-        labels = [torch.empty_like(some) for some in tasks]
-        for inferred in torch.cat(tasks).unique().tolist():
-            # What several asks take for this task is answered once.
-            rows = torch.stack([nn.functional.pad(some == inferred, (0, len(inputs) - len(some))) for some in tasks]).any(0)
+            tasks = [infer_tasks(base, bank, inputs[:count], classes, how, alone=alone) for count, how in inferences]
+        labels = [torch.empty_like(of_ask) for of_ask in tasks]
+        for task in torch.cat(tasks).unique().tolist():
+            # Images for which several asks infer this task are answered once.
+            rows = torch.stack([nn.functional.pad(of_ask == task, (0, len(inputs) - len(of_ask))) for of_ask in tasks]).any(0)
             answers = torch.empty(len(inputs), dtype=torch.int64, device=inputs.device)
-            answers[rows] = self._labels(inputs[rows], inferred)
-            for some, own in zip(tasks, labels, strict=True):
-                own[some == inferred] = answers[: len(some)][some == inferred]
-        return [Prediction(own, some) for own, some in zip(labels, tasks, strict=True)]
+            answers[rows] = self._labels(inputs[rows], task)
+            for of_ask, ask_labels in zip(tasks, labels, strict=True):
+                ask_labels[of_ask == task] = answers[: len(of_ask)][of_ask == task]
+        return [Prediction(*answered) for answered in zip(labels, tasks, strict=True)]
 
     def _labels(self, inputs: Tensor, row: int) -> Tensor:
         """Equation 1. Predictions are made among the task's own labels, never a superfluous output."""

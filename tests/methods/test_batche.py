@@ -33,12 +33,12 @@ def taught(request: pytest.FixtureRequest, make_brief: Make, make_stream: Make, 
 
 def explicit_weights(method: BatchE, task: int) -> dict[str, Tensor]:
     """W * (s t') in float64, by NumPy's outer product; a kernel is scaled as one."""
-    made = {name: tensor.double() for name, tensor in method.shared.items()}
-    own = method.rows[task]
+    weights = {name: tensor.double() for name, tensor in method.shared.items()}
+    row = method.rows[task]
     for name in method.weights:
-        outer = torch.from_numpy(np.outer(own[f"{name}.s"].double(), own[f"{name}.t"].double()))
-        made[name] = made[name] * outer.view(*outer.shape, *[1] * (made[name].ndim - 2))
-    return made
+        outer = torch.from_numpy(np.outer(row[f"{name}.s"].double(), row[f"{name}.t"].double()))
+        weights[name] = weights[name] * outer.view(*outer.shape, *[1] * (weights[name].ndim - 2))
+    return weights
 
 
 def images(count: int) -> Tensor:
@@ -76,12 +76,12 @@ def test_the_trunk_is_bit_identical_after_the_first_task(
     method = BatchE(make_brief(GG, convolution), trunk=trunk, weight_decay=0.1)
     stream, before = make_stream(TASKS), method.shared
     teach(method, stream[0], 0, SCHEDULE)
-    kept = {name: tensor.clone() for name, tensor in method.shared.items()}
-    assert all(torch.equal(kept[name], tensor) == (trunk == "random") for name, tensor in before.items())
+    trunk_after = {name: tensor.clone() for name, tensor in method.shared.items()}
+    assert all(torch.equal(trunk_after[name], tensor) == (trunk == "random") for name, tensor in before.items())
     vectors = {name: tensor.clone() for name, tensor in method.rows[0].items()}
     for index in (1, 2):
         teach(method, stream[index], index, SCHEDULE)
-        assert all(torch.equal(method.shared[name], tensor) for name, tensor in kept.items())
+        assert all(torch.equal(method.shared[name], tensor) for name, tensor in trunk_after.items())
     assert all(torch.equal(method.rows[0][name], tensor) for name, tensor in vectors.items())
     assert all((method.rows[1][name] != method.rows[2][name]).any() for name in vectors)
 
@@ -105,12 +105,12 @@ class Superposition:
     def __init__(self, method: BatchE) -> None:
         self.method = method
         self.network = method.brief.network(OUTPUTS).double().eval()
-        own = [explicit_weights(method, task) for task in range(TASKS)]
-        own = [
+        of_tasks = [explicit_weights(method, task) for task in range(TASKS)]
+        of_tasks = [
             of_task | {name: row[name].double() for name in method.statistics}
-            for of_task, row in zip(own, method.rows, strict=True)
+            for of_task, row in zip(of_tasks, method.rows, strict=True)
         ]
-        self.stacked = {name: torch.stack([of_task[name] for of_task in own]) for name in own[0]}
+        self.stacked = {name: torch.stack([of_task[name] for of_task in of_tasks]) for name in of_tasks[0]}
 
     def state(self, alpha: Tensor) -> dict[str, Tensor]:
         fixed = {name: tensor for name, tensor in self.method.shared.items() if name not in self.method.weights}
@@ -232,8 +232,8 @@ def test_one_learned_task_is_the_only_answer(make_brief: Make, make_stream: Make
 def test_many_groups_take_several_passes(taught: BatchE, algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = taught.predict(images(30), algorithm=algorithm, group=1)
     monkeypatch.setattr("clbench.methods.batche.GRADIENT_BYTES", 1)
-    parts = taught.predict(images(30), algorithm=algorithm, group=1)
-    assert torch.equal(whole.tasks, parts.tasks)
+    split = taught.predict(images(30), algorithm=algorithm, group=1)
+    assert torch.equal(whole.tasks, split.tasks)
 
 
 def test_superfluous_outputs_are_never_answers(taught: BatchE) -> None:

@@ -99,11 +99,11 @@ def test_the_fisher_information_of_a_method_against_loops(
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, SCHEDULE)
         few = Split(task.train.images[:12], task.train.labels[:12], task.train.view)
-        found, expected = method.information(few), looped(method, few, estimator)
-        assert found.keys() == expected.keys()
+        information, expected = method.information(few), looped(method, few, estimator)
+        assert information.keys() == expected.keys()
         for name in expected:
             assert expected[name].abs().max() > 0
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-8)
+            torch.testing.assert_close(information[name], expected[name], rtol=1e-4, atol=1e-8)
 
 
 def test_the_number_of_samples_does_not_depend_on_the_size_of_a_chunk(
@@ -117,13 +117,13 @@ def test_the_number_of_samples_does_not_depend_on_the_size_of_a_chunk(
         return diagonal_fisher(logits, parameters, inputs, *rest)
 
     monkeypatch.setattr("clbench.methods._fisher.diagonal_fisher", counting)
-    found = []
+    informations = []
     for elements in (1, 10_000, 2**23):
         monkeypatch.setattr("clbench.methods._fisher.GRADIENTS_AT_A_TIME", elements)
-        found.append(EWC(make_brief(GNS, biased), samples=30).information(data))
+        informations.append(EWC(make_brief(GNS, biased), samples=30).information(data))
     assert asked == [30, 30, 30]
-    for other in found[1:]:
-        for name, fisher in found[0].items():
+    for other in informations[1:]:
+        for name, fisher in informations[0].items():
             torch.testing.assert_close(other[name], fisher)
 
 

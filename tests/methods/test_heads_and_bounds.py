@@ -241,13 +241,13 @@ def test_only_heads_are_trained_on_a_frozen_trunk(trunk: Any, make_brief: Make, 
     before = dict(method.shared)
     stream = make_stream(TASKS)
     teach(method, stream[0], 0, SCHEDULE)
-    kept = {name: tensor.clone() for name, tensor in method.shared.items()}
-    assert same(kept, before) == (trunk == "random")
+    shared = {name: tensor.clone() for name, tensor in method.shared.items()}
+    assert same(shared, before) == (trunk == "random")
     for index in (1, 2):
         method.begin_task(index, 1)
         assert method.trained.keys() == {"fc2.weight"}
         teach(method, stream[index], index, SCHEDULE)
-        assert same(method.shared, kept)
+        assert same(method.shared, shared)
     heads = method.learned()["own/fc2.weight"]
     assert heads.shape == (TASKS, 4, 64)
     of_trunk = 4 * 64 * 64 if trunk == "first-task" else 8
@@ -331,11 +331,11 @@ def test_joint_training_draws_uniformly_from_the_data_of_all_tasks(scenario: Any
     for index, task in enumerate(stream):
         own_inputs, own_labels = task.train.whole()
         distance = torch.cdist(inputs.flatten(1), own_inputs.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
-        found = distance.amin(1) < 1e-3
-        assert float(found.float().mean()) == pytest.approx(len(task.train) / 360, abs=0.03)
-        assert len(distance[found].argmin(1).unique()) == len(task.train)  # every image of it was drawn
+        drawn_here = distance.amin(1) < 1e-3
+        assert float(drawn_here.float().mean()) == pytest.approx(len(task.train) / 360, abs=0.03)
+        assert len(distance[drawn_here].argmin(1).unique()) == len(task.train)  # every image of it was drawn
         offset = 0 if scenario == GNS else 4 * index
-        assert torch.equal(labels[found], own_labels[distance[found].argmin(1)] + offset)
+        assert torch.equal(labels[drawn_here], own_labels[distance[drawn_here].argmin(1)] + offset)
 
 
 def test_in_gg_only_the_outputs_of_an_images_own_task_compete(make_brief: Make) -> None:
@@ -354,8 +354,8 @@ def test_joint_training_answers_all_tasks_at_once(scenario: Any, make_brief: Mak
     method = Joint(make_brief(scenario), learning_rate=0.001)
     events = evaluate(method, make_stream(TASKS), [Ask(scenario)], [TASKS], Schedule(updates=40, batch_size=32))
     assert all(event.accuracy > 0.85 for event in events if isinstance(event, Score))
-    kept = sum(tensor.nbytes for tensor in method.progress().values())
-    assert kept == TASKS * 200 * (4 * 64 + 8)
+    bytes_to_resume = sum(tensor.nbytes for tensor in method.progress().values())
+    assert bytes_to_resume == TASKS * 200 * (4 * 64 + 8)
 
 
 def test_copies_of_a_joint_learner_share_its_data(make_brief: Make, make_stream: Make) -> None:

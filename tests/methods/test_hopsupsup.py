@@ -75,8 +75,8 @@ def test_all_stored_strings_are_recalled_from_random_ones(rule: Callable[[Tensor
     stored, psi = strings(4, 300), torch.zeros(300, 300)
     for z in stored:
         psi = rule(psi, z)
-    found = recall((psi,), stored.sum(0), 4, strings(200, 300, seed=1))
-    assert {tuple(z.tolist()) for z in found} == {tuple(z.tolist()) for z in stored}
+    recalled = recall((psi,), stored.sum(0), 4, strings(200, 300, seed=1))
+    assert {tuple(z.tolist()) for z in recalled} == {tuple(z.tolist()) for z in stored}
 
 
 class Hard(torch.autograd.Function):
@@ -154,10 +154,10 @@ def test_it_finds_the_task_and_keeps_the_same_memory(make_brief: Make, make_stre
     tasks, labels_right = [], []
     for index in range(3):
         inputs, labels = stream[index].test.whole()
-        found = method.predict(inputs, search=search, group=30 if search == "task" else 60)
-        assert found.tasks is not None
-        tasks.append((found.tasks == index).float().mean())
-        labels_right.append((found.labels == labels).float().mean())
+        prediction = method.predict(inputs, search=search, group=30 if search == "task" else 60)
+        assert prediction.tasks is not None
+        tasks.append((prediction.tasks == index).float().mean())
+        labels_right.append((prediction.labels == labels).float().mean())
     assert torch.stack(tasks).mean() > 0.6  # by guessing a third
     assert torch.stack(labels_right).mean() > 0.6  # by guessing a quarter
     rows = method.tables()["recovery"]
@@ -185,9 +185,9 @@ def test_the_search_for_a_task_uses_the_mask_with_the_lowest_entropy(make_brief:
         ends.append((method._recover_task(inputs, order[None], added, strength=0.5)[-1].z[0] >= 0).float())
     doubts = [float(method.doubt(inputs[None], mask[None])) for mask in ends]
     assert len({*doubts}) > 1, "the orders end alike: the test shows nothing"
-    kept = [method._mask_of_task(inputs, queries, 10, 4, restarts, {"strength": 0.5}) for restarts in (1, 2, 6)]
-    assert torch.equal(kept[0], ends[0])
-    assert [float(method.doubt(inputs[None], mask[None])) for mask in kept] == pytest.approx(
+    masks_used = [method._mask_of_task(inputs, queries, 10, 4, restarts, {"strength": 0.5}) for restarts in (1, 2, 6)]
+    assert torch.equal(masks_used[0], ends[0])
+    assert [float(method.doubt(inputs[None], mask[None])) for mask in masks_used] == pytest.approx(
         [doubts[0], min(doubts[:2]), min(doubts)], abs=1e-6
     )
     answers = [method.predict(inputs, search="task", restarts=6, steps=4, group=10) for _ in range(2)]

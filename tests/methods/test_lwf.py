@@ -41,9 +41,9 @@ def test_the_loss_against_loops(scenario: Scenario, make_brief: Make, make_strea
         for one, other, label in zip(now, then, labels, strict=True):
             loss = -one[list(present)].log_softmax(0)[int(label) + (8 if scenario is GNU else 0)]
             for head in heads:
-                wanted = (other[list(head)] / temperature).softmax(0)
-                found = (one[list(present if scenario is GNU else head)] / temperature).log_softmax(0)
-                loss = loss + strength * sum(-wanted[y] * found[y] for y in range(len(head)))
+                old_p = (other[list(head)] / temperature).softmax(0)
+                log_p = (one[list(present if scenario is GNU else head)] / temperature).log_softmax(0)
+                loss = loss + strength * sum(-old_p[y] * log_p[y] for y in range(len(head)))
             losses.append(loss)
         expected = torch.stack(losses).mean()
         torch.testing.assert_close(method.observe(inputs, labels), expected)
@@ -54,11 +54,11 @@ def regrouped(make_data: Make, tasks: int) -> Stream:
     data = make_data(classes=8)
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
     draws = torch.Generator().manual_seed(3)
-    made = []
+    all_tasks = []
     for i in range(tasks):
         group = torch.randperm(8, generator=draws) % 4
-        made.append(Task(Split(train, group[data.train_labels]), Split(test, group[data.test_labels]), f"division {i}"))
-    return Stream("regrouped", made, 4, (1, 8, 8))
+        all_tasks.append(Task(Split(train, group[data.train_labels]), Split(test, group[data.test_labels]), f"division {i}"))
+    return Stream("regrouped", all_tasks, 4, (1, 8, 8))
 
 
 def accuracies(method: Any, stream: Stream) -> Tensor:

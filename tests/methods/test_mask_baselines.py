@@ -65,10 +65,10 @@ def test_packnet_keeps_the_largest_weights(make_brief: Make, make_stream: Make) 
         method.observe(*batch)
         assert (method.shared["fc1.weight.owner"] > 0).any() == (step >= 2)  # pruned after two of four updates
         if step == 2:
-            own = method.shared["fc1.weight.owner"] == 1
-            assert before[own].abs().min() >= before[~own].abs().max()
+            owned = method.shared["fc1.weight.owner"] == 1
+            assert before[owned].abs().min() >= before[~owned].abs().max()
     method.end_task(task.train)
-    assert torch.equal(method.shared["fc1.weight"] != 0, own)
+    assert torch.equal(method.shared["fc1.weight"] != 0, owned)
 
 
 def test_packnet_answers_with_the_weights_of_the_task_and_those_before(make_brief: Make, make_stream: Make) -> None:

@@ -25,12 +25,12 @@ def numbers(function: Callable[..., Any]) -> Iterator[str]:
 
 def cases(side: str) -> list[tuple[str, str, str]]:
     """(method, parameter, value) for every number of ``__init__`` or ``predict``, and every value that it cannot have."""
-    found = []
+    cases = []
     for method, kind in registry.methods().items():
         for name in numbers(getattr(kind, side)):
             zero = [] if name in ZERO_HAS_A_MEANING and (side, name) != ("predict", "strength") else ["0"]
-            found += [(method, name, value) for value in ["nan", "inf", "-inf", "-1", *zero]]
-    return found
+            cases += [(method, name, value) for value in ["nan", "inf", "-inf", "-1", *zero]]
+    return cases
 
 
 def made(name: str, make_brief: Callable[..., Brief], **given: Any) -> Method:

@@ -104,8 +104,8 @@ def test_contexts_are_never_trained_and_weights_always_are(kind: str, stored: bo
         assert all((method.shared[name] != before[name]).any() for name in before)
         assert not method.trained  # and no optimiser outlives its task
     for task in range(3):
-        kept = method.own_of(task)
-        assert all(torch.equal(kept[name], context) for name, context in drawn[task].items())
+        contexts = method.own_of(task)
+        assert all(torch.equal(contexts[name], context) for name, context in drawn[task].items())
 
 
 @pytest.mark.parametrize("restart", [True, False])
@@ -144,20 +144,20 @@ def test_stored_contexts_change_the_bytes_and_nothing_else(kind: str, make_brief
         teach(by_tensor, task, index, SCHEDULE)
     inputs, _ = stream[0].test.whole()
     assert all(torch.equal(by_seed.logits(inputs, task), by_tensor.logits(inputs, task)) for task in range(3))
-    kept = [sum(tensor.nbytes for tensor in method.learned().values()) for method in (by_seed, by_tensor)]
+    sizes = [sum(tensor.nbytes for tensor in method.learned().values()) for method in (by_seed, by_tensor)]
     weights = 4 * (64 * 64 + 64 * 4)
     of_a_layer = 4 * 64 * 64 if kind == "rotation" else 64 // 8
-    assert kept == [weights + 2 * 8, weights + 2 * 8 + 3 * 2 * of_a_layer]  # and the seed and the number of tasks
+    assert sizes == [weights + 2 * 8, weights + 2 * 8 + 3 * 2 * of_a_layer]  # and the seed and the number of tasks
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_superposition_forgets_less_than_the_same_network_without_it(kind: str, make_brief: Make, make_stream: Make) -> None:
     """The control is one network with one head: PSP has no head per task."""
     stream = make_stream(8)
-    asked = {PSP: GG, Naive: GNS}
+    scenario_of = {PSP: GG, Naive: GNS}
     extra: dict[Any, dict[str, Any]] = {PSP: {"contexts": kind}, Naive: {}}
     accuracy: dict[Any, list[float]] = {}
-    for kind_of_method, scenario in asked.items():
+    for kind_of_method, scenario in scenario_of.items():
         method = kind_of_method(make_brief(scenario), learning_rate=0.001, **extra[kind_of_method])
         events = evaluate(method, stream, [Ask(scenario)], [8], Schedule(updates=60, batch_size=32))
         accuracy[kind_of_method] = [event.accuracy for event in events if isinstance(event, Score)]

@@ -42,10 +42,10 @@ def test_every_image_and_every_pair_is_equally_likely_to_be_stored() -> None:
     images, size, times = 11, 3, 4000
     single, pairs = torch.zeros(images), torch.zeros(images, images)
     for seed in range(times):
-        kept = shown(Reservoir(size, (1,), seed, CPU), images, batch=4).labels
-        assert len(kept.unique()) == size
-        single[kept] += 1
-        pairs[kept[:, None], kept] += 1
+        labels = shown(Reservoir(size, (1,), seed, CPU), images, batch=4).labels
+        assert len(labels.unique()) == size
+        single[labels] += 1
+        pairs[labels[:, None], labels] += 1
     for counts, probability in ((single, size / images), (pairs[~torch.eye(images, dtype=torch.bool)], 3 * 2 / (11 * 10))):
         deviation = (times * probability * (1 - probability)) ** 0.5
         assert (counts - times * probability).abs().max() < 4.5 * deviation

@@ -66,10 +66,10 @@ def test_the_statistic_is_that_of_an_explicit_superposition(masks: int, hidden: 
     entropy = torch.distributions.Categorical(logits=outputs.relu() @ last.T).entropy().mean()
     nu = (-torch.autograd.grad(entropy, alpha)[0]).softmax(0)
 
-    found = uncertainty(base, bank, candidates[-1][0], inputs, classes=3)
-    assert found.candidates == masks + 1
-    assert found.statistic == pytest.approx(float((masks + 1) * nu.max()), rel=1e-4)
-    assert nu[found.winner] == pytest.approx(float(nu.max()), rel=1e-4)
+    outcome = uncertainty(base, bank, candidates[-1][0], inputs, classes=3)
+    assert outcome.candidates == masks + 1
+    assert outcome.statistic == pytest.approx(float((masks + 1) * nu.max()), rel=1e-4)
+    assert nu[outcome.winner] == pytest.approx(float(nu.max()), rel=1e-4)
 
 
 # The rule
@@ -132,9 +132,9 @@ def test_an_aligned_stream_gets_one_mask_a_task(make_brief: Make, make_stream: M
     assert [row["first_batch"] for row in trace if row["allocated"]] == [0, 60, 120, 180]
     for index, task in enumerate(stream):
         inputs, labels = task.test.whole()
-        found = method.predict(inputs, group=10)
-        assert (found.tasks == index).float().mean() > 0.8
-        assert (found.labels == labels).float().mean() > 0.9
+        prediction = method.predict(inputs, group=10)
+        assert (prediction.tasks == index).float().mean() > 0.8
+        assert (prediction.labels == labels).float().mean() > 0.9
 
 
 def test_the_trace_records_what_happened(make_brief: Make, make_stream: Make) -> None:

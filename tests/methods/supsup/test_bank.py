@@ -105,13 +105,13 @@ def test_the_mean_is_correct_after_rows_are_added_and_replaced(held: tuple[MaskB
 def test_a_restored_bank_computes_exactly_the_same(held: tuple[MaskBank, Tensor, Tensor]) -> None:
     """To the last bit: otherwise a resumed run would differ from one that was never interrupted."""
     bank, _, statistics = held
-    kept = unpack(bank.packed(), bank.size)
-    twin = restored_bank(MaskBank(bank.size, bank.width, CPU), kept, bank.all_statistics())
+    stored_masks = unpack(bank.packed(), bank.size)
+    twin = restored_bank(MaskBank(bank.size, bank.width, CPU), stored_masks, bank.all_statistics())
     for mine, its in zip(bank.mean(), twin.mean(), strict=True):
         assert torch.equal(mine, its)
     ones = torch.ones(1, bank.size), torch.ones(1, statistics.shape[1])
     assert torch.equal(bank.inner(*ones), twin.inner(*ones))
-    assert len(restored_bank(MaskBank(bank.size, bank.width, CPU), kept[:0], bank.all_statistics()[:0])) == 0
+    assert len(restored_bank(MaskBank(bank.size, bank.width, CPU), stored_masks[:0], bank.all_statistics()[:0])) == 0
 
 
 def test_a_deep_copy_and_its_original_are_independent() -> None:
@@ -151,9 +151,9 @@ def test_it_keeps_a_bit_for_each_weight_and_no_float_masks(
     bank.superpose(torch.ones(1, masks))
     bank.mean()
     for each in (bank, copy.deepcopy(bank)):
-        held = sum(tensor.untyped_storage().nbytes() for tensor in tensors(vars(each)))
+        memory = sum(tensor.untyped_storage().nbytes() for tensor in tensors(vars(each)))
         rows = -(-masks // 4) * 4 * (-(-size // 8) + 4 * statistics)
-        assert held == rows + 4 * size  # the rows, and their running sum
+        assert memory == rows + 4 * size  # the rows, and their running sum
 
 
 def test_masks_are_unpacked_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +232,6 @@ def test_integer_products_are_those_of_sixteen_bit_gradients(monkeypatch: pytest
     parts, units = two_bytes(gradients)
     high, low = parts.double().chunk(2)
     expected = ((256 * high + low) * units) @ masks.double().T
-    found = bank.inner(gradients, torch.zeros(5, 2))
-    assert torch.allclose(found.double(), expected, rtol=1e-6, atol=0)
-    assert torch.allclose(found, gradients @ masks.float().T, atol=400 * gradients.abs().max().item() / 65278)
+    products = bank.inner(gradients, torch.zeros(5, 2))
+    assert torch.allclose(products.double(), expected, rtol=1e-6, atol=0)
+    assert torch.allclose(products, gradients @ masks.float().T, atol=400 * gradients.abs().max().item() / 65278)

@@ -159,8 +159,8 @@ def test_gradient_at_coefficients_that_differ_between_groups(case: Case, objecti
 def test_gradient_of_alpha_is_that_of_finite_differences(case: Case, objective: str, seed: int) -> None:
     step = 1e-6
     at = some_alpha(case, seed)
-    found = inference.alpha_gradient(case.base, case.bank, case.groups, [objective], case.classes, at)[0]
-    for alpha, images, slopes in zip(at.double(), case.groups, found, strict=True):
+    gradients = inference.alpha_gradient(case.base, case.bank, case.groups, [objective], case.classes, at)[0]
+    for alpha, images, slopes in zip(at.double(), case.groups, gradients, strict=True):
         real = case.logits(alpha, images)[:, : case.classes]
 
         def value(moved: Tensor, images: Tensor = images, real: Tensor = real) -> float:
@@ -199,8 +199,8 @@ def test_entropy_of_outputs_that_are_certain_and_of_some_that_are_not() -> None:
 @given(cases(), objectives)
 def test_one_shot_is_one_step_of_frank_wolfe(case: Case, objective: str) -> None:
     """From alpha = 1/k, the vertex of the simplex that minimises the linearised objective; the step to it is 2 / (t + 2) = 1."""
-    found = inference.one_shot(case.base, case.bank, case.groups, objective, case.classes)
-    assert found.dtype == torch.int64
+    tasks = inference.one_shot(case.base, case.bank, case.groups, objective, case.classes)
+    assert tasks.dtype == torch.int64
     for group, images in enumerate(case.groups):
         alpha = case.uniform()
         slope = case.gradient(alpha, images, objective)
@@ -210,7 +210,7 @@ def test_one_shot_is_one_step_of_frank_wolfe(case: Case, objective: str) -> None
         after = alpha + 2 / (0 + 2) * (nearest - alpha)
         best = int(after.argmax())
         # In single precision another mask may win that is as good.
-        assert found[group] == best or close(slope[found[group]].float(), slope[best])
+        assert tasks[group] == best or close(slope[tasks[group]].float(), slope[best])
 
 
 def naive_binary(case: Case, images: Tensor, objective: str) -> tuple[int, int, float]:
@@ -247,8 +247,8 @@ def test_binary_is_a_loop_that_halves_the_candidates(case: Case, objective: str)
     assume(min(margin for _, _, margin in expected) > 1e-4)  # else single precision decides otherwise
     with pytest.MonkeyPatch.context() as patch:
         calls = counted(patch, "alpha_gradient")
-        found = inference.binary(case.base, case.bank, case.groups, objective, case.classes)
-    assert found.tolist() == [winner for winner, _, _ in expected]
+        tasks = inference.binary(case.base, case.bank, case.groups, objective, case.classes)
+    assert tasks.tolist() == [winner for winner, _, _ in expected]
     assert {len(calls)} == {rounds for _, rounds, _ in expected} == {math.ceil(math.log2(len(case.masks)))}
 
 
@@ -258,9 +258,9 @@ def test_ties_do_not_stop_binary(masks: int, monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(masks - 1):
         case.bank.append(case.bank.mask(0), case.bank.statistics(0))
     calls = counted(monkeypatch, "alpha_gradient")
-    found = inference.binary(case.base, case.bank, case.groups, "H", 3)
+    tasks = inference.binary(case.base, case.bank, case.groups, "H", 3)
     assert len(calls) == math.ceil(math.log2(masks))
-    assert all(0 <= winner < masks for winner in found.tolist())
+    assert all(0 <= winner < masks for winner in tasks.tolist())
 
 
 @quick
@@ -290,7 +290,7 @@ def test_gradient_descent_follows_equation_3_on_the_simplex(case: Case, objectiv
 @quick
 @given(cases(), objectives)
 def test_exhaustive_is_a_loop_over_the_masks(case: Case, objective: str) -> None:
-    found = inference.exhaustive(case.base, case.bank, case.groups, objective, case.classes)
+    tasks = inference.exhaustive(case.base, case.bank, case.groups, objective, case.classes)
     corners = torch.eye(len(case.masks), dtype=torch.float64)
     for group, images in enumerate(case.groups):
         values = []
@@ -300,7 +300,7 @@ def test_exhaustive_is_a_loop_over_the_masks(case: Case, objective: str) -> None
                 values.append(float(torch.distributions.Categorical(logits=logits).entropy().mean()))
             else:
                 values.append(float(logits.softmax(1)[:, case.classes :].sum(1).log().mean()))
-        assert values[found[group]] <= min(values) + 1e-4 * (1 + abs(min(values)))
+        assert values[tasks[group]] <= min(values) + 1e-4 * (1 + abs(min(values)))
 
 
 def two_masks_of_a_linear_layer(first: list[float], second: list[float], classes: int) -> tuple[Base, MaskBank, Tensor]:
@@ -336,11 +336,11 @@ def test_the_level_of_a_mask_s_logits_has_no_effect(objective: str, offset: floa
     draws = torch.Generator().manual_seed(0)
     for _ in range(20):
         first, second = (3 * torch.randn(2, 5, generator=draws)).tolist()
-        found = [
+        tasks = [
             inference.exhaustive(*two_masks_of_a_linear_layer(first, moved, classes=2), objective, 2).tolist()
             for moved in (second, [logit + offset for logit in second])
         ]
-        assert found[0] == found[1]
+        assert tasks[0] == tasks[1]
 
 
 def test_h_counts_superfluous_outputs_too() -> None:
@@ -358,14 +358,14 @@ def test_h_counts_superfluous_outputs_too() -> None:
 def test_a_group_shares_the_task_that_its_first_images_decide(images: int, group: int, evidence: int, algorithm: str) -> None:
     case = random_case("plain", (8, 9), masks=6, groups=1, evidence=images, classes=3, seed=images)
     inputs = case.groups[0]
-    found = inference.infer_tasks(case.base, case.bank, inputs, 3, Inference(algorithm, "H", group, evidence))
+    tasks = inference.infer_tasks(case.base, case.bank, inputs, 3, Inference(algorithm, "H", group, evidence))
     expected = []
     for first in range(0, images, group):
         members = inputs[first : first + group]
         decision = inference.ALGORITHMS[algorithm](case.base, case.bank, members[:evidence][None], "H", 3)
         expected += decision.tolist() * len(members)
-    assert found.tolist() == expected
-    assert found.dtype == torch.int64
+    assert tasks.tolist() == expected
+    assert tasks.dtype == torch.int64
 
 
 def test_in_groups_of_one_each_image_decides_for_itself() -> None:
@@ -405,14 +405,14 @@ def test_predict_answers_among_the_task_s_own_labels_with_the_inferred_mask(make
     for _ in range(3):
         method.bank.append(torch.rand(method.base.layout.size, generator=draws) < 0.5, torch.empty(0))
     inputs = torch.randn(10, 1, 8, 8, generator=draws)
-    found = method.predict(inputs, group=3, evidence=2)
+    prediction = method.predict(inputs, group=3, evidence=2)
     first, last = (w.double() for w in method.base.layout.split(method.base.weights).values())
     superfluous = 0
     for row, image in enumerate(inputs):
-        keep_first, keep_last = method.base.layout.split(method.bank.mask(int(found.tasks[row]))).values()
+        keep_first, keep_last = method.base.layout.split(method.bank.mask(int(prediction.tasks[row]))).values()
         logits = (last * keep_last) @ ((first * keep_first) @ image.flatten().double()).relu()
-        assert found.labels[row] == logits[:4].argmax()
-        assert method.predict(inputs, int(found.tasks[row])).labels[row] == found.labels[row]
+        assert prediction.labels[row] == logits[:4].argmax()
+        assert method.predict(inputs, int(prediction.tasks[row])).labels[row] == prediction.labels[row]
         superfluous += int(logits.argmax() >= 4)
     assert superfluous > 0
     assert method.predict(inputs, 0).tasks is None

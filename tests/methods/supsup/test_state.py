@@ -120,11 +120,11 @@ def test_without_given_tasks_learning_resumes_in_the_middle_of_one(
     whole, first, second = fresh(), fresh(), fresh()
     data = batches(make_stream(TASKS))
     losses = [whole.observe(*batch) for batch in data]
-    found = [first.observe(*batch) for batch in data[:cut]]
+    resumed_losses = [first.observe(*batch) for batch in data[:cut]]
     state = [through_a_file(part, tmp_path / "state.safetensors") for part in (first.learned(), first.progress())]
     second.restore(*state)
-    found += [second.observe(*batch) for batch in data[cut:]]
-    assert found == losses
+    resumed_losses += [second.observe(*batch) for batch in data[cut:]]
+    assert resumed_losses == losses
     assert same(second.learned(), whole.learned())
     assert same(second.progress(), whole.progress())
     assert first.tables()["allocation"] + second.tables()["allocation"] == whole.tables()["allocation"]
@@ -149,21 +149,21 @@ def test_a_state_does_not_change_while_learning_continues(fresh: Make, make_stre
 
 
 def test_asking_for_the_state_changes_nothing(fresh: Make, make_stream: Make) -> None:
-    asked, unasked = fresh(), fresh()
+    with_asks, without_asks = fresh(), fresh()
     inputs, _ = make_stream(1)[0].test.whole()
-    for method in (asked, unasked):
+    for method in (with_asks, without_asks):
         for index, task in enumerate(make_stream(TASKS)):
             if method.brief.scenario.task_given_in_training:
                 method.begin_task(index, SCHEDULE.updates)
             for batch in task.train.batches(SCHEDULE.updates, SCHEDULE.batch_size, torch.Generator().manual_seed(index)):
                 method.observe(*batch)
-                if method is asked and method.components:
+                if method is with_asks and method.components:
                     method.learned(), method.progress(), method.predict(inputs)
             if method.brief.scenario.task_given_in_training:
                 method.end_task(task.train)
-    assert same(asked.learned(), unasked.learned())
-    assert same(asked.progress(), unasked.progress())
-    assert asked.tables() == unasked.tables()
+    assert same(with_asks.learned(), without_asks.learned())
+    assert same(with_asks.progress(), without_asks.progress())
+    assert with_asks.tables() == without_asks.tables()
 
 
 def test_rewinding_gives_the_state_of_that_time(make_brief: Make, make_stream: Make, convolution: Make) -> None:
@@ -185,8 +185,8 @@ def test_stored_to_predict_is_a_bit_for_each_weight_and_task(make_brief: Make, m
         method = SupSup(make_brief(GNU, *network), outputs=30)
         for index, task in enumerate(make_stream(TASKS)):
             teach(method, task, index, SCHEDULE)
-        kept = sum(tensor.nbytes for tensor in method.learned().values())
-        assert kept == TASKS * of_task + 8  # and the seed
+        bytes_to_predict = sum(tensor.nbytes for tensor in method.learned().values())
+        assert bytes_to_predict == TASKS * of_task + 8  # and the seed
         assert method.progress() == {}
 
 
