@@ -1,6 +1,6 @@
 """``python -m benchmarks``: every benchmark, as a table on the terminal, ``results/bench/bench.csv`` and a plot.
 
-``python -m benchmarks overhead`` (or any names of ``PARTS``) measures those alone, and puts their rows in the place of those in the file.
+``python -m benchmarks overhead`` (or any names of ``PARTS``) measures only these, and replaces their rows in the file.
 """
 
 import os

@@ -25,7 +25,7 @@ STACKED_GIGABYTES = 4
 formula takes three times as much, for products and their gradients.
 
 ``stacked`` is the paper's formula written plainly, one image at a time as the paper asks; ``stacked_product`` the same with matrix
-products; ``stacked_batched_product`` only the product of clbench's own batch of gradients with float masks, which nobody has written."""
+products; ``stacked_batched_product`` only the product of clbench's own batch of gradients with float masks."""
 
 
 def rows(counts: tuple[int, ...] = (10, 100, 500, 1000, 2500)) -> Iterator[Row]:

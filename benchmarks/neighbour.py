@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 
 UPDATES, ACTIVE_UPDATES, REPEATS = 1000, 100, 3
-"""Threads that wait actively beside a neighbour are so slow that fewer updates must do."""
+"""Threads that wait actively beside a neighbour are so slow that fewer updates are measured."""
 ACTIVE = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
-"""What OpenMP does where nothing is set; that it is set here keeps clbench from setting anything."""
+"""What OpenMP does by default; it is set here so that clbench sets nothing itself."""
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 
 

@@ -1,11 +1,11 @@
 """What a task's mask, or BatchE's two vectors for each layer, add to a forward pass of ResNet-50 (section 4.1).
 
 BatchE is measured in both of its forms. *Weights*: s t' is multiplied into W once for the batch, as clbench does it. *Vectors*: t scales
-each layer's input and s its output, W * (s t') x = s * (W (t * x)), which is the form of Wen et al. that lets every image of a mini-batch
-have vectors of its own. A mask has the first form alone.
+each layer's input and s its output, W * (s t') x = s * (W (t * x)), which is the form of Wen et al.: in it every image of a mini-batch
+can have its own vectors. A mask has only the first form.
 
-Of the processor's time. A machine's speed drifts, so that what is compared is measured in turn, round by round; each number is the median
-of the rounds' ratios.
+Measured is the processor's time. A machine's speed drifts, so that the forms are measured in turn, round by round; each number is the
+median of the rounds' ratios.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Where the time of a supermask step goes: ``python -m benchmarks.profile [lenet-300-100|fc-1024-1024]``."""
+"""What takes the time of a supermask step: ``python -m benchmarks.profile [lenet-300-100|fc-1024-1024]``."""
 
 import os
 import sys

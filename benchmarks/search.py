@@ -1,8 +1,8 @@
 """What HopSupSup's search for a group misses: `python -m benchmarks.search mnist` writes results/hopsupsup-search.csv and .md.
 
-HopSupSup forgets its masks; here they are kept aside. For groups of 64 training images of each of SplitMNIST's tasks, after all five were
-learned, it is counted how often the entropy is lowest for the true mask, how often it falls most towards it where the descent begins
-(One-Shot among the stored masks), how often the descent ends nearest to it, and how often exactly there.
+HopSupSup does not keep its masks; here a copy is kept. After all five tasks of SplitMNIST were learned, it is counted for groups of 64
+training images of each task how often the entropy is lowest for the true mask, how often it falls most towards that mask at the beginning
+of the descent (One-Shot among the stored masks), how often the descent ends nearest to it, and how often exactly at it.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """HopSupSup's searches beside each other, on the same masks: `python -m benchmarks.searches mnist [seeds] [results folder]`.
 
-The runs are those of Figure 7 at the paper's budget (at the laptop's on other data), and again with a memory for each layer; what is there
-is not done again. Writes hopsupsup-searches.csv (every seed and task) and .md (means over seeds) into the results folder.
+The runs are those of Figure 7 at the paper's budget (at the laptop's on other data), and again with a memory for each layer; runs that
+exist are not repeated. Writes hopsupsup-searches.csv (every seed and task) and .md (means over seeds) into the results folder.
 """
 
 import sys

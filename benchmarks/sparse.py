@@ -1,7 +1,7 @@
-"""Sparse One-Shot, which clbench does not have: would scoring masks on the weights with the largest gradients alone be worth it?
+"""Sparse One-Shot, which clbench does not have: is it worth scoring masks only on the weights with the largest gradients?
 
-Agreement with all weights is measured on trained masks; seconds on random ones, which cost the same. To score few weights, masks must lie
-weight by weight (the transpose of the bank): a copy in bytes as far as memory goes, in bits beyond.
+Agreement with all weights is measured on trained masks, seconds on random masks, which cost the same. To score few weights, masks must be
+stored weight by weight (the transpose of the bank): a copy in bytes if memory is enough, else in bits.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
         return
     bits = np.random.default_rng(0).integers(0, 256, (size, MANY // 8), dtype=np.uint8)
     bank = MaskBank(size, 0, torch.device("cpu"), integers=multiplies_bytes(torch.device("cpu")), working_bytes=2**30)
-    # What the bits are costs nothing: all blocks may be one.
+    # The cost does not depend on the bits, so that all blocks can be the same. This reaches into the bank: appending would take hours.
     rows = bank._bits.rows_per_block
     block = torch.from_numpy(bits.reshape(-1)[: rows * bank._bits.length].copy()).view(rows, -1)
     bank._bits.blocks, bank._bits.filled = [block] * -(-MANY // rows), MANY

@@ -1,4 +1,4 @@
-"""How things are timed: the best of several repetitions, for the rest is the machine's noise; or the processor's own time."""
+"""How time is measured: the best of several repetitions, because the rest is noise of the machine; or the processor's own time."""
 
 import time
 from collections.abc import Callable
@@ -20,9 +20,9 @@ def best_seconds(call: Callable[[], object], *, times: int = 1, repeats: int = 5
 
 
 def processor_seconds(call: Callable[[], object]) -> float:
-    """Seconds that this process's threads work in one call: what others do beside it on the machine stretches the clock, not them.
+    """Seconds that this process's threads work in one call: other processes on the machine do not lengthen them.
 
-    With ``OMP_WAIT_POLICY=PASSIVE``; else threads that wait count as working.
+    With ``OMP_WAIT_POLICY=PASSIVE``; otherwise threads that wait count as working.
     """
     began = time.process_time()
     call()

@@ -86,7 +86,7 @@ def supermask_step(made: Method, stream: Stream, tasks: int) -> Callable[[], obj
 
 
 def update_seconds(method: str, scenario: str, network: str, parameters: dict[str, Any], data: str, root: str | None) -> float:
-    """Seconds of one update of one task, taught as in a run, data path and all: the best of some hundreds in a row."""
+    """Seconds of one update of one task, taught as in a run, with the data path: the best of some hundreds in a row."""
     made, stream = learner(method, scenario, network, parameters, data, root)
     updates = 300 if network.startswith("lenet") else 100
     first = iter(range(0, len(stream), made.tasks_at_once))
@@ -99,7 +99,7 @@ def update_seconds(method: str, scenario: str, network: str, parameters: dict[st
 
 
 def step_flops(widths: list[int]) -> float:
-    """Operations of a step's matrix products: forward, the gradient of the weights and, but for the first layer, of the inputs."""
+    """Operations of a step's matrix products: forward, the gradient of the weights and, except in the first layer, of the inputs."""
     return sum(2 * BATCH * a * b * (2 if layer == 0 else 3) for layer, (a, b) in enumerate(pairwise(widths)))
 
 
@@ -122,7 +122,7 @@ def product_seconds(widths: list[int], tasks: int = 1) -> float:
 def avalanche_updates_per_second(data: str, root: str | None) -> float:
     """Updates per second of Avalanche's Naive strategy on its own PermutedMNIST: same network, batch and optimiser.
 
-    Where full MNIST is not at hand, the embedded digits take its place inside Avalanche's benchmark.
+    Without full MNIST, the embedded digits take its place inside Avalanche's benchmark.
     """
     torchvision = import_torchvision()
     from avalanche.benchmarks.classic import cmnist

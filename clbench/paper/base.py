@@ -107,7 +107,7 @@ class Answer(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The answers that a figure needs, the runs that hold them, by hash, and where those find their data."""
+    """The answers that a figure needs, the runs that hold them (by hash), and the folder of their data."""
 
     answers: Sequence[Answer]
     by_hash: Mapping[str, store.Run]
@@ -213,7 +213,7 @@ def singly(curves: Sequence[Curve]) -> list[Curve]:
     """Those of the curves that infer the task, asked again with every image deciding its own: some test images of each task.
 
     From 8 to 128 images of each task, some 8,000 in all if that leaves so many: enough to tell how often the task is inferred correctly,
-    which is all that a figure's table says of these curves. Where one image decides for a group, both have the same expectation. Curves
+    which is all that a figure's table says of these curves. If one image decides for a group, both have the same expectation. Curves
     that differ in nothing but group and evidence come to the same question: it is asked once, under the name of the first of them.
     """
     known = scenarios()
@@ -229,7 +229,7 @@ def singly(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[Published | None]:
-    """What was published for each row: where it stands in the paper's budget, and in the others beside a curve's last point."""
+    """What was published for each row: at the paper's budget in its own row, at the others in the row of a curve's last point."""
     known = {(each.curve, each.learned): each.number for each in figure.reference}
     if budget != "paper":
         last = table.groupby("curve")["learned"].max()
@@ -270,7 +270,7 @@ def merged(answers: Sequence[Answer]) -> list[learn.Job]:
 def check_complete(
     figure: PaperFigure, budget: str, folder: Path, answers: Sequence[Answer], stored: Mapping[str, store.Run]
 ) -> None:
-    """Raise a ``UserError`` that names each run that is not there as a whole, and the curves that need it."""
+    """Raise a ``UserError`` that names each run that is missing or not complete, and the curves that need it."""
     lacking: dict[str, list[str]] = {}
     for curve, job in answers:
         if state := run_state(stored[job.learn.hash], job):
@@ -285,7 +285,7 @@ def check_complete(
 
 
 def run_state(run: store.Run, job: learn.Job) -> str:
-    """What a stored run lacks of a job, in words; empty if nothing."""
+    """What a stored run lacks of a job, in words; empty if it lacks nothing."""
     if not run.exists:
         return "is not there"
     if not run.complete:

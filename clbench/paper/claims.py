@@ -1,7 +1,7 @@
 """The paper's claims, judged by the tables of its figures as they were run here: ``clbench claims``.
 
-A claim is judged from the tables of one figure (its points and their values by seed), or of the benchmarks, and from nothing else. Beside
-what the paper shows stands what it admits or passes over.
+A claim is judged from the tables of one figure (its points and their values by seed), or of the benchmarks, and from nothing else. There
+are claims about what the paper shows, about what it admits, and about what it does not mention.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +35,9 @@ CLOSE = 0.01
 FOUND = 0.95
 """Tasks are distinguished if so many decisions are right."""
 SAME_MASK = 0.01
-"""A mask is found if so few of its units differ from the task's (before step ``fig7.STEPS``)."""
+"""A mask is found if no larger share of its units differs from the task's mask (before step ``fig7.STEPS``)."""
 BENCH = "bench"
-"""Where another claim has its figure: the measurements of ``make bench``."""
+"""What stands in the place of a figure's name for the measurements of ``make bench``."""
 
 Pair = tuple[Quantity, Quantity | float]
 
@@ -61,7 +61,7 @@ class Judgement(NamedTuple):
     """A claim as judged; ``verdict`` is a word of ``clbench.paper.verdicts``.
 
     ``difference`` with its 95 % ``interval`` and ``p`` (paired t test, two-sided) is the one that decides, ``decided_by``: of several with
-    that verdict the one that has least room in the claim's region (where one is enough: most). ``basis``: what the interval comes from;
+    that verdict the one with the least room in the claim's region (if one is enough: the most). ``basis``: what the interval comes from;
     ``n``: over how many seeds. ``data``: the stream and its data, which at the smoke budget stand in for others. ``numbers``: the means of
     all that was compared, in ``unit`` (%: shares from 0 to 1). ``runs``: the hashes of the runs behind the figure.
     """
@@ -189,7 +189,7 @@ def with_transfer(table: Table) -> Sequence[Pair]:
 def units_that_differ(table: Table) -> Sequence[Pair]:
     """Before step ``fig7.STEPS`` the share of units that differ from each task's mask, with ``SAME_MASK``, as Figure 7 traces it.
 
-    But for the first task: with one mask stored, the descent begins there.
+    Without the first task: with one mask stored, the descent begins at it.
     """
     tasks = sorted(task for task in table.points["task"].unique() if task > 1)
     place = {"at": fig7.STEPS - 1}

@@ -13,7 +13,7 @@ from clbench.results import plots, style, tables
 
 CLASSES = 10
 HIGH = 0.7
-"""Where all lines lie above this accuracy, the axis is broken between them and chance."""
+"""If all lines lie above this accuracy, the axis is broken between them and chance."""
 ONE_SHOT: dict[str, Any] = {"algorithm": "one-shot", "group": 128, "evidence": 1}
 """The paper's protocol: the first image of a batch of 128 decides for all of them."""
 
@@ -44,7 +44,7 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
     draw_reference(axes, frame)
     style.accuracy_axis(axes, 0 if chance is None else plots.nice_below(low, 1.0), 1)
     if chance is not None:
-        axes.set_ylabel("average accuracy (%)")  # the break shows where it starts
+        axes.set_ylabel("average accuracy (%)")  # the break shows that it does not start at 0
         plots.draw_chance(chance, frame)
         for line in chance.get_lines():
             line.set_label("_")
@@ -147,7 +147,7 @@ def of_single(look: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about_single(alone: pd.DataFrame, across: str) -> str:
-    """For a caption: how many images decided by themselves, and, against tasks learned, how many found their task at the end."""
+    """For a caption: how many images decided by themselves, and, against tasks learned, what share of tasks they found at the end."""
     if not len(alone):
         return ""
     images = tables.read_settings(alone["ask"].iloc[0])["images"]

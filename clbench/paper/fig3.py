@@ -20,7 +20,7 @@ LENET: dict[str, dict[str, Any]] = {
 }
 FC: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 3, "updates": 30, "data": "mnist-5k", "checkpoints": (1, 2, 3)},
-    # PSP forgets slowly in so wide a network: fewer tasks would not show it.
+    # PSP forgets slowly in so wide a network: fewer tasks would not show that.
     "laptop": {"tasks": 50, "updates": 1000, "data": "mnist-5k", "checkpoints": (1, 10, 20, 30, 40, 50)},
     "paper": PAPER,
 }

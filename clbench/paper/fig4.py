@@ -27,7 +27,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "paper": {"tasks": 2500, "updates": 1000, "data": "mnist", "checkpoints": (10, 500, 1000, 1500, 2000, 2500)},
 }
 
-# GG lies under the others as a broad band; the others have open markers that fit into each other, so that lines that coincide are seen.
+# GG is a broad band under the others; their open markers fit into each other, so that lines that coincide can be seen.
 STYLES: dict[str, dict[str, Any]] = {
     GG: {"color": "0.8", "linewidth": 5, "solid_capstyle": "round", "zorder": 2},
     GNU_H: {"color": style.BLUE, "marker": "o", "markersize": 7, "zorder": 3},
@@ -90,7 +90,7 @@ FIG4 = PaperFigure(
 )
 
 
-# Beyond the paper's figure, whose 2,500 masks last for nearly all of its tasks: fewer masks than tasks.
+# Beyond the paper's figure, whose 2,500 masks are enough for nearly all of its tasks: fewer masks than tasks.
 FEW: dict[str, dict[str, Any]] = {
     "smoke": {"tasks": 5, "updates": 300, "data": "mnist-5k", "checkpoints": (1, 2, 3, 4, 5)},
     "laptop": {"tasks": 20, "updates": 1000, "data": "mnist-5k", "checkpoints": (1, 4, 8, 12, 14, 16, 18, 20)},
@@ -101,7 +101,7 @@ ENOUGH, TOO_FEW = "enough masks", "fewer masks than tasks"
 
 
 def few_masks(budget: str) -> list[Curve]:
-    """NNs with as many masks as it wants, and with 60 % of the tasks' number."""
+    """NNs with as many masks as it needs, and with masks for 60 % of the tasks."""
     shared = FEW[budget] | {"method": "supsup", "stream": "permuted-mnist", "network": "lenet-300-100", "scenario": "NNs"}
     budgets = {ENOUGH: 2500, TOO_FEW: MASKS[budget]}
     shared |= {"ask": {"protocol": "paper"}}

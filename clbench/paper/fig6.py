@@ -1,7 +1,7 @@
 """Figure 6: the effect of the output size s on SupSup with One-Shot. Left LeNet 300-100, right FC 1024-1024.
 
 Only the first ten outputs carry labels; the others are superfluous neurons, which make wrong masks stand out (section 3.6). Without
-any there is no G. The paper's figure is accuracy against tasks learned for three sizes, with both bounds of section 4.1. A companion
+them there is no G. The paper's figure is accuracy against tasks learned for three sizes, with both bounds of section 4.1. A companion
 (``-sizes``), from the same runs, shows the accuracy after the last task against more sizes.
 """
 
@@ -21,7 +21,7 @@ from clbench.results import plots, style
 DRAWN = (25, 100, 200)
 """The output sizes of the paper's figure."""
 SIZES = {"smoke": (10, 25, 100), "laptop": (10, 25, 50, 100, 200), "paper": (10, 25, 50, 100, 200, 500)}
-"""Those of the companion."""
+"""The output sizes of the companion."""
 UPPER, LOWER = "upper bound GG", "lower bound GG"
 PAPER = {"tasks": 250, "updates": 1000, "data": "mnist", "checkpoints": (10, 50, 100, 150, 200, 250)}
 LENET: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ def ends(network: str, budgets: Mapping[str, Mapping[str, Any]], budget: str) ->
     return points
 
 
-# Sizes differ in colour and marker; the marker of G is a small one inside H's, so that lines that coincide are seen. Bounds lie under them.
+# Sizes differ in colour and marker; G's marker is small and fits into H's, so that lines that coincide can be seen. Bounds lie under them.
 OF_SIZE = {25: (style.BLUE, "o"), 100: (style.VERMILLION, "s"), 200: (style.BLACK, "^")}
 OF_OBJECTIVE: dict[str, dict[str, Any]] = {
     "H": {"markersize": 6.5, "zorder": 3},

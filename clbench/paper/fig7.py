@@ -39,7 +39,7 @@ SPLIT: dict[str, dict[str, Any]] = {
 }
 GROUPS = {"smoke": (2, 8, 32), "laptop": (2, 4, 16, 64), "paper": (2, 4, 16, 64, 256)}
 IMAGES = {"smoke": 192, "laptop": 192, "paper": 256}
-"""Test images of each task that groups are made of: no group is larger than another."""
+"""Test images of each task that groups are made of: all groups are of the same size."""
 RULES = {"Hebb's rule": "hebb", "Storkey's rule": "storkey"}
 PERMUTED: dict[str, dict[str, Any]] = {
     "smoke": {"network": "swish-16x16", "tasks": 20, "updates": 5},
@@ -134,7 +134,7 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
 
 
 def grouped(budget: str) -> Sequence[Curve]:
-    """The runs of Figure 7, asked for a mask for each so many images: of one there are no batch statistics."""
+    """The runs of Figure 7, asked for one mask for every 2, 4, … images: a single image has no batch statistics."""
     asked = {"scenario": "GNu", "search": GROUP, "images": IMAGES[budget]}
     return [
         replace(curve, settings={**curve.settings, "ask": asked | {"group": size}}, detail=f", {size} images", value=size, at=size)
@@ -164,7 +164,7 @@ def draw_groups(frame: pd.DataFrame, heading: str) -> Figure:
 
 
 def forgetful(budget: str) -> Sequence[Curve]:
-    """HopSupSup on more permutations than its memory holds, written by either rule; asked once, as it is not the answers that count."""
+    """HopSupSup on more permutations than its memory holds, written by either rule; asked only once, because the answers are not used."""
     shared = PERMUTED[budget] | {"stream": "permuted-mnist", "data": "mnist-5k", "checkpoints": (1,)}
     shared |= {"method": "hopsupsup", "scenario": "GNu"}
     return [

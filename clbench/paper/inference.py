@@ -1,7 +1,7 @@
 """Beyond the paper: the four ways to infer the task side by side, from the paper's protocol and from single images, with what they cost.
 
-All answers come from one training, and are asked about the same images. ``inference`` is on permutations, ``inference-mixed`` on unlike
-tasks in turn, which tell the ways apart.
+All answers come from one training and are about the same images. ``inference`` is on permutations, ``inference-mixed`` on unlike tasks in
+turn, on which the ways differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,14 +47,14 @@ def curves(budgets: Mapping[str, Mapping[str, Any]], budget: str) -> Sequence[Cu
 def cost(done: Done) -> pd.DataFrame:
     """The points with milliseconds by test image, over seeds.
 
-    The paper's protocol decides from images about which One-Shot decides anyway, in one pass with it: the time of both is One-Shot's, and
-    the protocol has none of its own.
+    The paper's protocol and One-Shot for each image share a pass, for both decide from the same images: One-Shot gets the whole time, and
+    the protocol none.
     """
     scores = results.frame(list(done.by_hash.values()))
-    found = points(done)
+    table = points(done)
     rows = []
-    for row in found.to_dict("records"):
-        passed = found.loc[found["line"] == row["line"], "ask"]  # the asks that share a pass: all of an algorithm
+    for row in table.to_dict("records"):
+        passed = table.loc[table["line"] == row["line"], "ask"]  # all asks of an algorithm share a pass
         asked = scores[scores["ask"].isin(passed) & (scores["learned"] == row["learned"])]
         images = asked[asked["ask"] == row["ask"]].groupby("path")["images"].sum()
         by_run = 1000 * asked.groupby("path")["eval_seconds"].sum() / images

@@ -23,9 +23,9 @@ SET: dict[str, dict[str, Any]] = {"hopsupsup": {"outputs": CLASSES * 10}}
 
 
 def curves(budget: str) -> Sequence[Curve]:
-    """A line for each method and scenario, with its own parameters for it.
+    """A line for each method and scenario, with the method's own parameters for it.
 
-    Tasks are inferred by the paper's protocol, and optimisers begin again with each task that is given, as in the paper.
+    Tasks are inferred by the paper's protocol, and optimisers are re-initialised for each task that is given, as in the paper.
     """
     shared = BUDGETS[budget] | {"stream": "permuted-mnist", "data": "mnist-5k" if budget != "paper" else "mnist"}
     shared |= {"checkpoints": (shared["tasks"],)}

@@ -1,9 +1,9 @@
-"""Beyond the paper: what is left of the first task as more are learned, the measure that PSP's public code logs (Cheung et al. 2019).
+"""Beyond the paper: the accuracy on the first task as more are learned, which PSP's public code logs (Cheung et al. 2019).
 
-Superposition with rotations and with signs (binary contexts), against the same network trained on without anything. The setting is that
+Superposition with rotations and with signs (binary contexts), against the same network fine-tuned without contexts. The setting is that
 code's: permutations of MNIST, three hidden layers of 256 units, RMSprop at 1e-4 with one run of averages for all tasks, 50 tasks of 1,000
-updates at the paper's budget. Other than there contexts are not trained, layers have biases, and the first task is permuted like the
-others. No published number belongs to it.
+updates at the paper's budget. Different from that code, contexts are not trained, layers have biases, and the first task is permuted too.
+No published number belongs to it.
 """
 
 from collections.abc import Sequence

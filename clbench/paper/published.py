@@ -1,7 +1,6 @@
-"""Published numbers that clbench shows beside its own: each with where it stands, how it was seen, and under what settings it was measured.
+"""Published numbers that clbench shows beside its own: each with its source, how it was seen, and the settings of the measurement.
 
-This is the one place that holds them: figures, tables and ``docs/published.md`` read them here. A number without a source is not among
-them.
+This is the only place that holds them: figures, tables and ``docs/published.md`` read them here. Every number has a source.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""How a claim is judged: by the interval of a difference over paired seeds, and by where the claim says that the difference lies.
+"""How a claim is judged: by the interval of a difference over paired seeds, and by the region in which the claim says that it lies.
 
-A claim holds if the whole interval lies there, does not hold if the whole interval lies elsewhere, and is undecided in all other cases: an
-interval that covers zero does not show that anything is above anything. One seed has no interval and decides nothing.
+A claim holds if the whole interval lies in the region, does not hold if the whole interval lies outside, and is undecided otherwise: an
+interval that covers zero does not show that one is above the other. One seed has no interval and decides nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,12 +55,12 @@ class Difference(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the true difference lies, at 95 %."""
+        """The 95 % interval of the true difference."""
         return self.mean - self.half_width, self.mean + self.half_width
 
 
 class Region(NamedTuple):
-    """Where a claim says that a difference lies: between ``low`` and ``high``. ``text`` says so beside the basis of a verdict."""
+    """The range in which a claim says that a difference lies, from ``low`` to ``high``. ``text`` names it after the basis of a verdict."""
 
     low: float
     high: float
@@ -76,7 +76,7 @@ ABOVE, BELOW = Region(0.0, inf), Region(-inf, 0.0)
 
 
 def within(margin: float) -> Region:
-    """Both are the same but for less than ``margin``: equivalence."""
+    """Both differ by less than ``margin``: equivalence."""
     return Region(-margin, margin, f", margin ±{100 * margin:g} points")
 
 

@@ -39,7 +39,7 @@ def test_what_was_asked_for_the_committed_figures_is_what_is_asked(name: str) ->
     committed = pd.read_csv(REFERENCE / f"{name}.csv").drop_duplicates("curve").set_index("curve")
     budget = committed["budget"].iloc[0]
     labels = {answer.curve.name: answer.ask.label for answer in answers(name, budget)}
-    both = [curve for curve in committed.index if curve in labels]
+    both = [curve for curve in committed.index[committed["method"] != "hopsupsup"] if curve in labels]
     if name == "calibration":  # it is drawn from what runs learned, by two ways for each curve
         assert not both
     else:
@@ -49,11 +49,11 @@ def test_what_was_asked_for_the_committed_figures_is_what_is_asked(name: str) ->
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_committed_tables_name_lines_protocols_and_values_as_curves_do(name: str) -> None:
-    """Figure 7's table is of before the figure had three searches, and calibration draws two ways for each curve."""
+    """Not in calibration, which draws several ways to decide for each curve."""
     committed = files.read(REFERENCE / f"{name}.csv")
     curves = {answer.curve.name: answer.curve for answer in answers(name, committed["budget"].iloc[0])}
     both = committed[committed["curve"].isin(curves)].drop_duplicates("curve")
-    assert len(both) or name in ("fig7", "calibration")
+    assert len(both) or name == "calibration"
     for row in both.to_dict("records"):
         curve = curves[row["curve"]]
         assert (row["line"], row["protocol"]) == (curve.line, curve.protocol)
