@@ -115,7 +115,7 @@ def stop_after(events: int) -> Callable[[Event], None]:
 def test_notes_are_recorded_and_are_warnings_whenever_a_run_is_done_or_read(tmp_path: Path) -> None:
     wanted = job("nns", set={"interval": 10})
     for _ in range(2):
-        with pytest.warns(Notice, match="every 10 batches and a task has 15") as notices:
+        with pytest.warns(Notice, match="every 10 batches, and a task has 15") as notices:
             run = execute(wanted, tmp_path)
         assert [str(notice.message) for notice in notices] == list(run.notes) == run.record["notes"]
     assert execute(job("nns", set={"interval": 5}), tmp_path).notes == ()
