@@ -42,8 +42,8 @@ INVALID_SCENARIOS = {
 @cache
 def methods() -> dict[str, type[Method]]:
     """Every method that has a name, by name."""
-    own = {method.name: method for module in _modules("clbench.methods") for method in _methods_of(module)}
-    return own | {entry.name: _checked_method(entry.load(), entry.name) for entry in entry_points(group="clbench.methods")}
+    built_in = {method.name: method for module in _modules("clbench.methods") for method in _methods_of(module)}
+    return built_in | {entry.name: _checked_method(entry.load(), entry.name) for entry in entry_points(group="clbench.methods")}
 
 
 def method(name: str) -> type[Method]:
@@ -75,8 +75,8 @@ def scenario(name: str) -> Scenario:
 @cache
 def streams() -> dict[str, StreamBuilder]:
     """Every stream that has a name, by name."""
-    own = [builder for module in _modules("clbench.scenarios") for builder in getattr(module, "STREAMS", ())]
-    return {builder.name: builder for builder in own} | {
+    built_in = [builder for module in _modules("clbench.scenarios") for builder in getattr(module, "STREAMS", ())]
+    return {builder.name: builder for builder in built_in} | {
         entry.name: _as_builder(entry.load(), entry.name) for entry in entry_points(group="clbench.streams")
     }
 

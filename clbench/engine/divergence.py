@@ -22,7 +22,7 @@ CHECKED = 100
 """Number of batches whose losses are checked together."""
 
 LIMIT = 1e6
-"""A loss this many times that of guessing counts as divergence: float32 has seven digits, and beside it loses the loss of guessing.
+"""A loss this many times that of guessing counts as divergence: in float32, with seven digits, a sum of the two would lose the smaller one.
 
 The limit is well above published penalties at the beginning of a task. Online EWC on split-mnist-raw in GNu, with strength 1e9, reaches
 6e3 times the loss of guessing on the mean of 100 batches, and 9e4 times in a single batch.

@@ -235,7 +235,7 @@ def add_notes(run: Run, sentences: Iterable[str]) -> None:
 def save_state(run: Run, method: Method, learned: int) -> None:
     """Replace the saved state by that after ``learned`` tasks: a crash leaves one of them whole.
 
-    The digests are recorded before the new state is in its place, beside those of the earlier one: both are known until then.
+    The new digests are recorded before the new state is in its place, and the earlier ones are kept until it is there.
     """
     earlier = list((run.path / STATES).glob("*"))
     folder, partial = run.path / STATES / str(learned), run.path / STATES / f"{learned}.part"

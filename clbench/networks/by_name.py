@@ -42,7 +42,7 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     - ``mlp-AxB...``: hidden layers of A, B, ... units with biases, as ``mlp-400x400`` (van de Ven & Tolias 2019);
     - ``swish-AxB...``: hidden layers without biases, each with batch normalisation by the statistics of the batch itself, and Swish
       (Wortsman et al. 2020, section 3.5: HopSupSup);
-    - ``resnet-18-W``: ResNet-18 for small images with W channels in its first stage, and ``resnet-50`` (see ``resnets.py``);
+    - ``resnet-18-W``: ResNet-18 for small images with W channels in its first stage, and ``resnet-50`` (see ``resnets``);
     - ``package.module:factory`` or ``package.module.factory``: any importable class or function that returns an
       ``nn.Module``. It gets the number of outputs by the keyword ``outputs``, ``num_classes`` or ``num_outputs``,
       whichever its signature has, else as its first positional argument (if that has a default and the signature
