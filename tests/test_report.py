@@ -55,7 +55,7 @@ def test_the_overview_leaves_samples_out_and_says_of_how_many_lines_it_shows_the
     cell = place["rows"]["naive"]["GNs"]
     own = averages[(averages["method"] == "naive") & (averages["learned"] == 2)]
     assert (cell["share"], cell["lines"]) == (own["accuracy"].item(), 1)
-    better = own.assign(accuracy=1.0, ask="GNs images=9")
+    better = own.assign(accuracy=1.0, ask="GNs images=9", ask_settings=[{"images": "9"}])
     assert report._overview(pd.concat([own, better]))[0]["rows"]["naive"]["GNs"] == cell
     other = report._overview(pd.concat([own, own.assign(accuracy=1.0, transductive=True)]))[0]["rows"]
     assert other["naive"]["GNs"] == cell
