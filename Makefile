@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@mv $(UNFINISHED) $@
 
 test: setup ## Run the tests
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile # files in parallel, a thread for each
 
 lint: setup ## Check style, formatting and types
 	$(BIN)/ruff check
