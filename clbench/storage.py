@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"The file {path} is damaged or missing ({error}): do its run again with --overwrite always.") from None
+        raise UserError(f"The file {path} is damaged or missing ({error}): repeat its run with --overwrite always.") from None
 
 
 def file_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -70,7 +70,7 @@ def test_a_figure_of_another_version_is_named(tmp_path: Path, results: Path) -> 
     copied = shutil.copytree(results, tmp_path / "results")
     table = pd.read_csv(copied / "figures" / "splits.csv")
     table.drop(columns="accuracy").to_csv(copied / "figures" / "splits.csv", index=False)
-    with pytest.raises(UserError, match=r"splits\.csv is not a figure's table of this version, for it lacks accuracy"):
+    with pytest.raises(UserError, match=r"splits\.csv is not a figure's table of this version, because it lacks accuracy"):
         report.write(copied, copied / "report.html")
 
 

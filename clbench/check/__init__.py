@@ -1,4 +1,4 @@
-"""Whether a method keeps the contract: a conformance suite for anyone's method, one plain function for each requirement.
+"""A conformance suite: does a method, yours or ours, keep the contract? One plain function for each requirement.
 
 Every requirement is checked in every scenario that the method serves, on a stream of a few permutations of 14 x 14 digits (the embedded
 data): a long one, on which naive fine-tuning forgets, to see whether the method acts; and for the rest a short one, on a network with batch

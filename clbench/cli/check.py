@@ -27,7 +27,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a method keeps the contract: it acts against forgetting, restores its state, cannot cheat. Exit code 1 if not."""
+    """Check that a method keeps the contract: it acts against forgetting, restores its state and cannot cheat. Exit code 1 if not."""
     from clbench import registry
     from clbench.check import check as results_of
 

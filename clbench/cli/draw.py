@@ -29,7 +29,7 @@ def plot(
     results: Results = USUAL.results,
     out: Annotated[Path | None, typer.Option(help="The folder for the plots.", show_default="RESULTS/plots")] = None,
 ) -> None:
-    """Plot any runs: accuracy against tasks learned of all of them, and the accuracy matrix and task confusion of each."""
+    """Plot any runs: accuracy against tasks learned for all of them, and the accuracy matrix and task confusion for each."""
     from clbench.engine.store import find
     from clbench.results import plots
 
@@ -43,23 +43,23 @@ def figure(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Figures of the paper, and beyond it: `clbench list figures` names them.",
+            help="Figures of the paper and others; `clbench list figures` lists them.",
             autocompletion=options.completing(options.figure_names),
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Make all figures; those that need downloaded data come last.")] = False,
     budget: Budget = DEFAULT_BUDGET,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds with commas between them.", show_default="0; several at the paper's budget")
+        str | None, typer.Option(help="Seeds, separated by commas.", show_default="0; several at the paper's budget")
     ] = None,
-    from_results: Annotated[bool, typer.Option("--from-results", help="Draw from stored runs and run nothing.")] = False,
+    from_results: Annotated[bool, typer.Option("--from-results", help="Only draw from stored runs; run nothing.")] = False,
     from_tables: Annotated[
         Path | None,
         typer.Option(
             "--from-tables",
             metavar="FOLDER",
-            help="Draw from the tables NAME.csv in this folder (each has its own budget and seeds) and run nothing; the pictures are "
-            "written beside them.",
+            help="Only draw from the tables NAME.csv in this folder (each has its own budget and seeds); run nothing. The "
+            "pictures go to the same folder.",
         ),
     ] = None,
     data_root: DataRoot = None,
@@ -73,14 +73,16 @@ def figure(
     from clbench.cli.progress import bars
 
     if bool(names) == every:
-        raise UserError("Name one figure or more, or give --all: `clbench list figures` names them.")
+        raise UserError("Name one figure or more, or give --all: `clbench list figures` lists them.")
     if from_results and from_tables is not None:
         raise UserError("--from-results draws from runs and --from-tables from tables: give one of them.")
     wanted = list(paper.ALL) if every else [paper.named(name).name for name in names or ()]
     if every and from_tables is not None:
         wanted = [name for name in wanted if (from_tables / f"{name}.csv").exists()]
         if not wanted:
-            raise UserError(f"There is no figure's table in {from_tables}: name a folder that holds some, as results/figures.")
+            raise UserError(
+                f"There is no table of a figure in {from_tables}: name a folder that has some, such as results/figures."
+            )
     how: dict[str, Any] = {"seeds": options.integers(seeds, "--seeds"), "overwrite": options.overwriting(overwrite)}
     how |= {"data_root": None if data_root is None else str(data_root), "device": choose_device(device)}
     problems: dict[str, UserError] = {}
@@ -95,12 +97,14 @@ def figure(
             if len(wanted) == 1:
                 raise
             problems[name] = problem
-            print(f"clbench: {name} is not made: {problem}", file=sys.stderr)
+            print(f"clbench: {name} could not be made: {problem}", file=sys.stderr)
         else:
             for path in drawn.files:
                 print(path)
     if problems:
-        raise UserError(f"{len(problems)} of {len(wanted)} figures are not made: {', '.join(problems)}; the reasons are above.")
+        raise UserError(
+            f"{len(problems)} of {len(wanted)} figures could not be made: {', '.join(problems)}; the reasons are above."
+        )
 
 
 def table(
@@ -108,21 +112,23 @@ def table(
         list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all")
     ] = None,
     results: Results = USUAL.results,
-    rows: Annotated[str, typer.Option(help="Group by these (method, outputs, ...), commas between them: a pivoted table.")] = "",
-    columns: Annotated[str, typer.Option(help="Its columns: one or more of the same kind.", show_default="scenario")] = "",
+    rows: Annotated[
+        str, typer.Option(help="Pivot the table, with these as rows (method, outputs, ...), separated by commas.")
+    ] = "",
+    columns: Annotated[str, typer.Option(help="Columns of the pivoted table, in the same form.", show_default="scenario")] = "",
     value: Annotated[
-        str, typer.Option(help="What is in its cells: any column of the glossary, or module:function.", show_default="accuracy")
+        str, typer.Option(help="The value in its cells: any column of the glossary, or module:function.", show_default="accuracy")
     ] = "",
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="Show this column too: one of the glossary, such as backward_transfer, or a metric of yours, module:function."
+            help="Also show this column: one of the glossary, such as backward_transfer, or your own metric, module:function."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv, .md or .tex file to write instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A table of runs: mean, t interval and number of seeds for each method, scenario and ask; or, with --rows, pivoted."""
+    """Print a table of runs: mean, t interval and number of seeds for each method, scenario and ask; or, with --rows, pivoted."""
     from clbench.engine.store import find
     from clbench.results import tables
     from clbench.results.columns import MEASURED, joined
@@ -164,7 +170,9 @@ def _complete(results: Path) -> "list[Run]":
 
     runs = [run for run in runs_in(results) if run.complete]
     if not runs:
-        raise UserError(f"There are no complete runs in {results}: do one with clbench run, or name another folder with --results.")
+        raise UserError(
+            f"There are no complete runs in {results}: start one with clbench run, or name another folder with --results."
+        )
     return runs
 
 
@@ -179,7 +187,9 @@ def claims(results: Results = USUAL.results, as_json: AsJson = False) -> None:
 
     verdicts = judged(results / "figures")
     if all(each.verdict == NOT_JUDGED and not each.basis for each in verdicts):
-        raise UserError(f"There are no figures in {results} to judge claims by: make some, as with `clbench figure fig3-left`.")
+        raise UserError(
+            f"There are no figures in {results} to judge claims by: make some, for example with `clbench figure fig3-left`."
+        )
     if as_json:
         print(json.dumps([each._asdict() | {"numbers": dict(each.numbers)} for each in verdicts]))
         return
@@ -203,9 +213,9 @@ def compare(
     lines: Annotated[list[str], typer.Argument(help="Lines: METHOD, METHOD/SCENARIO or METHOD/SCENARIO/key=value,…")],
     results: Results = USUAL.results,
     value: Annotated[
-        str, typer.Option(help="A metric of the glossary, such as accuracy or backward_transfer, or one of yours, module:function.")
+        str, typer.Option(help="A metric of the glossary, such as accuracy or backward_transfer, or your own, module:function.")
     ] = "accuracy",
-    out: Annotated[Path | None, typer.Option(help="A .png or .pdf file for the diagram of three lines or more.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png or .pdf file for the diagram of three or more lines.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two lines on the same seeds (paired difference, t interval, Cohen's d_z, p), or rank three or more on many streams."""

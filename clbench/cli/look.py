@@ -57,7 +57,7 @@ def show(
 
 
 def bytes_(as_json: AsJson = False) -> None:
-    """Compare bytes for the paper's Figure 2 left (SplitImageNet, ResNet-50): by the paper's accounting, and of clbench's files."""
+    """Compare bytes for the paper's Figure 2 left (SplitImageNet, ResNet-50): as the paper counts them, and in clbench's files."""
     from clbench.paper.sizes import sizes
 
     records = sizes()

@@ -118,7 +118,7 @@ Overwrite = Annotated[str, option(Execution, "overwrite")]
 Budget = Annotated[str, option(Request, "budget")]
 DEFAULT_BUDGET: str = Request.model_fields["budget"].default
 AskSettings = Annotated[list[str] | None, option(Request, "ask")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
@@ -138,7 +138,7 @@ def integers(text: str | None, option: str) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"{option} takes whole numbers with commas between them, such as 0,1,2, not {text!r}.") from None
+        raise UserError(f"{option} takes whole numbers separated by commas, such as 0,1,2, not {text!r}.") from None
 
 
 def overwriting(value: str) -> OverwriteMode:

@@ -1,4 +1,4 @@
-"""The live progress bar: on standard error, so that standard output holds results alone."""
+"""The live progress bar: on standard error, so that standard output holds only results."""
 
 import sys
 from collections.abc import Iterator

@@ -24,7 +24,7 @@ def run(
     spec: Annotated[
         Path | None, typer.Option(help="A JSON file with these settings; options on the command line override it.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time, memory and bytes, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only predict time, memory and bytes.")] = False,
     as_json: AsJson = False,
     **texts: Any,
 ) -> None:

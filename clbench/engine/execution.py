@@ -153,7 +153,7 @@ def stream_of(run: Run, learn: Learn, data_root: str | None, device: torch.devic
     if recorded is not None and provenance.contents(stream) != recorded:
         raise UserError(
             f"The stream {learn.stream} gives other images or labels than those that the run {run.path} was made with: "
-            "put its data back as they were, or do the run again with --overwrite always."
+            "put its data back as they were, or repeat the run with --overwrite always."
         )
     return stream
 

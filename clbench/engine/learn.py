@@ -1,4 +1,4 @@
-"""The learn half of a run: everything that decides what is learned. Its hash names the run. And budgets."""
+"""The learn half of a run: everything that decides what is learned. Its hash names the run. Budgets are here too."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Match the components of a learner that is never told the tasks to the tasks."""
+"""Find out which component of a learner belongs to which task, for learners that are never told the tasks."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -54,7 +54,7 @@ def check_one_image(brief: Brief, images: int, setting: str) -> None:
     """Raise a ``UserError`` if ``setting`` asks the network about one image at a time, and the network cannot take one."""
     if images == 1 and not batch_use(brief).alone:
         raise UserError(
-            f"The network normalises by the batch, and one image has no variance: give {setting} of 2 or more (128, say), "
+            f"The network normalises by the batch, and one image has no variance: give {setting} of 2 or more (such as 128), "
             "or use a network with running statistics."
         )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEEN = 32
 """Number of inputs of each half of a task that are digested as a learner sees them, through the task's view."""
-AGAIN = "or do the run again, which makes a new one"
+AGAIN = "or repeat the run, which makes a new one"
 
 
 def code(method: str, stream: str, network: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From what a person asks for to jobs, with every default and recipe filled in."""
+"""Turn what a person asks for into jobs, with every default and recipe filled in."""
 
 import json
 from collections.abc import Mapping

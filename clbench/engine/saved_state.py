@@ -13,7 +13,7 @@ from clbench.errors import UserError
 from clbench.method import Method
 
 Tensors = dict[str, Tensor]
-REMEDY = "put the original back, or do the run again with --overwrite always"
+REMEDY = "put the original back, or repeat the run with --overwrite always"
 
 
 def write(method: Method, folder: Path) -> dict[str, str]:

@@ -38,51 +38,54 @@ class Request(Strict):
     """What a person asks for: the options of ``clbench run``, the keywords of ``clbench.run`` and the keys of a spec file.
 
     None leaves a choice to the budget, the stream or the recipe. ``ask`` maps each setting to one value or a list of values; every
-    combination is one ask. Its keys are the scenario, ``images`` (the first so many test images of each task, or ``all``) or ``sample``
-    (so many, others of each task), ``protocol`` (``clbench.engine.asks.PROTOCOLS``) and the parameters of the method's ``predict``.
+    combination is one ask. Its keys are the scenario, ``images`` (a number: the first test images of each task; or ``all``) or ``sample``
+    (a number of test images, drawn for each task), ``protocol`` (``clbench.engine.asks.PROTOCOLS``) and the parameters of the method's
+    ``predict``.
     """
 
     method: str = Field(default="supsup", description="A method's name, or ./file.py:Class.")
     scenario: str = Field(default="gnu", description="gg, gns, gnu or nns.")
     stream: str = Field(default="permuted-mnist", description="A stream's name, or ./file.py:function.")
     network: str = Field(default="lenet-300-100", description="A network's name, or package.module:factory.")
-    tasks: int | None = unset("the budget's or the stream's", "How many tasks of the stream.")
-    seeds: tuple[int, ...] = Field(default=(0,), description="Seeds, a run for each, such as 0,1,2.")
+    tasks: int | None = unset("the budget's or the stream's", "The number of tasks.")
+    seeds: tuple[int, ...] = Field(default=(0,), description="Seeds, one run for each, such as 0,1,2.")
     stream_seed: int | None = Field(default=None, description="One seed for the tasks of all runs.")
-    initialisation_seed: int | None = Field(default=None, description="One seed for the method's draws in all runs.")
+    initialisation_seed: int | None = Field(default=None, description="One seed for the method's random draws in all runs.")
     training_seed: int | None = Field(default=None, description="One seed for the order of batches in all runs.")
     budget: BudgetName = Field(
         default="laptop", description="smoke: under a minute; laptop: minutes; paper: the full protocol on the full data."
     )
     updates: int | None = unset("the budget's", "Updates for each task.")
     batch_size: int = Field(default=128, description="Images in a training batch.")
-    checkpoints: tuple[int, ...] | None = unset("every one, or ten of many", "After how many tasks to ask, such as 5,10,20.")
+    checkpoints: tuple[int, ...] | None = unset(
+        "every task, or ten steps if there are over 20", "After how many tasks to ask, such as 5,10,20."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Of the matrix products in training: float32, bfloat16, or auto, the fastest on this machine (in NNs float32).",
+        description="Precision of matrix products in training: float32, bfloat16, or auto (the fastest on this machine; in NNs float32).",
     )
-    data: str | None = unset("the embedded one, in budget paper the full one", "The data set.")
+    data: str | None = unset("the embedded one; with budget paper the full one", "The data set.")
     set: dict[str, Any] = Field(default_factory=dict, description="A parameter of the method (clbench show METHOD).")
     ask: dict[str, Any] = Field(
         default_factory=dict,
         description="A setting of the ask, such as objective=G, protocol=paper, images=500 (the first), images=all, sample=500 (others "
-        "of each task) or scenario=gg. Several values ask several times.",
+        "of each task) or scenario=gg. Several values make several asks.",
     )
 
 
 class Execution(Strict):
     """How a request is carried out: nothing here decides a result."""
 
-    data_root: Path | None = unset("CLBENCH_DATA, else a cache folder", "The folder with data sets.")
+    data_root: Path | None = unset("CLBENCH_DATA, or else a cache folder", "The folder with data sets.")
     device: str = Field(default="auto", description="auto, cpu or cuda.")
     results: Path = Field(default=Path("results"), description="The folder for results.")
     overwrite: Overwrite = Field(
         default="missing",
-        description="missing: do what is missing; always: start again; never: only read existing runs.",
+        description="missing: compute what is missing; always: start again; never: only read existing runs.",
     )
     on_divergence: OnDivergence = Field(
         default="stop",
-        description="If training diverges: stop: keep what was learned before; mark: continue and mark the rows.",
+        description="What to do if training diverges. stop: keep what was learned before; mark: continue and mark the rows.",
     )
 
     @property

@@ -103,7 +103,7 @@ class Run:
         try:
             return pd.read_csv(file) if file.exists() else pd.DataFrame()
         except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
-            raise UserError(f"{file} cannot be read ({error}): do the run again with --overwrite always.") from None
+            raise UserError(f"{file} cannot be read ({error}): repeat the run with --overwrite always.") from None
 
     def saved(self) -> tuple[int, Path] | None:
         """The last saved state: the number of tasks learned, and its folder. None before the first."""
@@ -145,7 +145,7 @@ def _parsed(file: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())
     except json.JSONDecodeError:
-        raise UserError(f"The file {file} is damaged: remove its folder and do the run again.") from None
+        raise UserError(f"The file {file} is damaged: remove its folder and repeat the run.") from None
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def alone(run: Run) -> Iterator[None]:
         folder.mkdir(exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"Another process works on the run {run.path}: wait until it is done, and try again.") from None
+        raise UserError(f"Another process is working on the run {run.path}: wait until it is done, and try again.") from None
     except OSError as error:
         raise UserError(f"Nothing can be written to {folder.parent} ({error.strerror or error}).") from None
     try:
@@ -186,7 +186,7 @@ def find(name: str, results: Path) -> Run:
         return matches[0]
     if not matches:
         raise UserError(f"There is no run {name!r} in {results}: give a run's folder, or the first letters of its hash.")
-    raise UserError(f"{name!r} is the beginning of {len(matches)} runs: {', '.join(run.path.name for run in matches)}.")
+    raise UserError(f"{name!r} matches {len(matches)} runs: {', '.join(run.path.name for run in matches)}.")
 
 
 def writable(results: Path) -> Path:

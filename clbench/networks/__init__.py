@@ -1,4 +1,4 @@
-"""Networks: plain PyTorch modules, of which no layer class is special, by name.
+"""Networks by name: plain PyTorch modules, without special layer classes.
 
 ``resolve`` turns a name into a factory, from a number of outputs to a fresh module. Five kinds of name are known: the paper's two networks
 for digits, ``mlp-AxB...`` and ``swish-AxB...`` (``perceptrons``), the residual networks (``resnets``), and the dotted name of anything

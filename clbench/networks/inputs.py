@@ -1,4 +1,4 @@
-"""Inputs in the form in which networks take them fastest."""
+"""Inputs in the form that networks process fastest."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The figures of the paper, from runs: ``figure("fig4")`` does the runs that are missing, and draws. One module a figure.
+"""The figures of the paper, from runs: ``figure("fig4")`` does the missing runs and draws. One module for each figure.
 
 A new figure is a module with a ``PaperFigure`` and its name in ``FIGURES``.
 """

@@ -1,8 +1,8 @@
-"""Figure 4: thousands of permutations of MNIST learned, the task inferred by One-Shot; SupSup in GNu and NNs, LeNet 300-100, s = 500.
+"""Figure 4: thousands of permutations of MNIST, with the task inferred by One-Shot; SupSup in GNu and NNs, LeNet 300-100, s = 500.
 
-Drawn here: GNu with H and with G, NNs with H, and GG, to which inferring the task can only lose. GG and both objectives come from one
+Drawn here: GNu with H and with G, NNs with H, and GG, which no method of inferring the task can beat. GG and both objectives come from one
 training. In NNs the paper looks for a new task every 100 updates, and tasks have 1000: that alignment is information about the tasks,
-so the same is shown with checks that fall in the middle between.
+so the figure also shows NNs with checks halfway between these.
 """
 
 from functools import partial

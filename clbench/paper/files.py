@@ -50,7 +50,7 @@ def read(file: Path) -> pd.DataFrame:
         raise UserError(f"{file} cannot be read ({error}): make the figure again.") from None
     if missing := set(COLUMNS) - present:
         raise UserError(
-            f"{file} is not a figure's table of this version, for it lacks {', '.join(sorted(missing))}: make the figure again, "
+            f"{file} is not a figure's table of this version, because it lacks {', '.join(sorted(missing))}: make the figure again, "
             "with --from-results if its runs are still there."
         )
     real = present - set(NAMES)
@@ -83,7 +83,7 @@ def read_seeds(file: Path) -> pd.DataFrame | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{beside} cannot be read ({error}): make the figure again.") from None
     if missing:
-        raise UserError(f"{beside} holds no values by seed, for it lacks {', '.join(sorted(missing))}: make the figure again.")
+        raise UserError(f"{beside} holds no values by seed, because it lacks {', '.join(sorted(missing))}: make the figure again.")
     if set(table["run"]) != set(" ".join(read(file)["runs"]).split()):
         raise UserError(f"{beside} and {file.name} come from different runs: make the figure again.")
     return table

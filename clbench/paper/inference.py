@@ -1,4 +1,4 @@
-"""Beyond the paper: the four ways to infer the task side by side, from the paper's protocol and from single images, with what they cost.
+"""Beyond the paper: the four ways to infer the task side by side, by the paper's protocol and from single images, with their costs.
 
 All answers come from one training and are about the same images. ``inference`` is on permutations, ``inference-mixed`` on unlike tasks in
 turn, on which the ways differ.

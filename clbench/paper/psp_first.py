@@ -1,9 +1,9 @@
 """Beyond the paper: the accuracy on the first task as more are learned, which PSP's public code logs (Cheung et al. 2019).
 
 Superposition with rotations and with signs (binary contexts), against the same network fine-tuned without contexts. The setting is that
-code's: permutations of MNIST, three hidden layers of 256 units, RMSprop at 1e-4 with one run of averages for all tasks, 50 tasks of 1,000
-updates at the paper's budget. Different from that code, contexts are not trained, layers have biases, and the first task is permuted too.
-No published number belongs to it.
+code's: permutations of MNIST, three hidden layers of 256 units, RMSprop at 1e-4 whose running averages are kept from task to task, and
+50 tasks of 1,000 updates at the paper's budget. Unlike in that code, contexts are not trained, layers have biases, and the first task is
+permuted too. No published number belongs to it.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What the paper admits in section 5 and does not draw: task inference on tasks that are not alike.
 
-SplitMNIST in two classes each, SplitCIFAR100 in five, and unlike tasks in turn (``mixed``: at the paper's budget with Fashion-MNIST).
+SplitMNIST with two classes a task, SplitCIFAR100 with five, and unlike tasks in turn (``mixed``: at the paper's budget with Fashion-MNIST).
 """
 
 from collections.abc import Mapping, Sequence

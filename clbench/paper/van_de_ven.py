@@ -42,7 +42,7 @@ def beside(averages: pd.DataFrame) -> pd.DataFrame:
         )
     if not rows:
         raise UserError(
-            "There are no complete runs on permuted-mnist-32 or split-mnist-raw: do some, and name their results folder."
+            "There are no complete runs on permuted-mnist-32 or split-mnist-raw: start some, and name their results folder."
         )
     places = {name: number for number, name in enumerate([f"{name} ({theirs})" for name, theirs in THEIR_SCENARIOS.items()])}
     found = pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""How a claim is judged: by the interval of a difference over paired seeds, and by the region in which the claim says that it lies.
+"""How a claim is judged: by the interval of a difference over paired seeds, and by the region where the claim says it lies.
 
 A claim holds if the whole interval lies in the region, does not hold if the whole interval lies outside, and is undecided otherwise: an
 interval that covers zero does not show that one is above the other. One seed has no interval and decides nothing.

@@ -33,7 +33,9 @@ def write(results: Path, out: Path) -> Path:
     runs = [run for run in runs_in(results) if run.complete]
     figures = _figures(results / "figures")
     if not runs and not figures:
-        raise UserError(f"There is nothing in {results} to report: do some runs first, or name another folder with --results.")
+        raise UserError(
+            f"There is nothing in {results} to report: start some with clbench run, or name another folder with --results."
+        )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clbench.report", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -80,7 +80,7 @@ def _row(method: str, number: Published, ours: float, interval: float, n: int, h
 
 
 def written(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """A document with its tables made anew. Raises a ``UserError`` if a table has no place in it."""
+    """A document with new tables. Raises a ``UserError`` if a table has no place in it."""
     for name, make in tables.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         where = place.search(text)

@@ -44,7 +44,7 @@ class Column:
     """A number that is measured for each run and ask.
 
     ``name`` is its name in frames, CSV files and options, ``heading`` in tables, ``narrow`` in a terminal if the heading takes several
-    lines, ``json`` in ``clbench run --json`` if that differs. ``meaning`` and ``formula`` stand in the glossary. ``measure`` computes it;
+    lines, ``json`` in ``clbench run --json`` if that differs. The glossary shows ``meaning`` and ``formula``. ``measure`` computes it;
     ``format`` shows it. With ``interval`` it is a metric: seeds give a mean with a t interval, and lines can be compared and ranked by it
     (``higher_is_better``). Others are means over seeds, or with ``fewest`` the smallest value. ``default``: tables show it unasked.
     A narrow terminal leaves out the columns of the least ``importance`` first.
@@ -112,8 +112,8 @@ MEASURED: tuple[Column, ...] = (
     Column(
         "decisions",
         "decisions",
-        "how often the task was decided for the test images of a task, the fewest of any task: the accuracy on a task rests on so many "
-        "decisions. Empty if no task is inferred. A line under the table names values below 20",
+        "on how many decisions about the task the accuracy on a task rests: the smallest number of any task. "
+        "Empty if no task is inferred. A line under the table names values below 20",
         "⌈images / group⌉",
         lambda answers: answers.last["decisions"].min(),
         formats.number,
@@ -168,7 +168,7 @@ MEASURED: tuple[Column, ...] = (
     Column(
         "stored_bytes",
         "bytes to predict",
-        "size of the file from which the same answers come back (`learned`)",
+        "size of the file that gives the same answers again (`learned`)",
         "bytes of a safetensors file",
         lambda answers: answers.last["stored_bytes"].iloc[0],
         formats.bytes_,
@@ -178,7 +178,7 @@ MEASURED: tuple[Column, ...] = (
     Column(
         "progress_bytes",
         "bytes to resume",
-        "size of what else is needed to resume learning (`progress`)",
+        "size of what is needed in addition to resume learning (`progress`)",
         "bytes of a safetensors file",
         lambda answers: answers.last["progress_bytes"].iloc[0],
         formats.bytes_,
@@ -236,7 +236,7 @@ def compared(name: str) -> Column:
     column = find(name)
     if not column.interval:
         known = ", ".join(column.name for column in MEASURED if column.interval)
-        raise UserError(f"Lines are not compared by {name}: give a metric ({known}, or module:function).")
+        raise UserError(f"Lines cannot be compared by {name}: give a metric ({known}, or module:function).")
     return column
 
 

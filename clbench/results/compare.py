@@ -114,7 +114,7 @@ def _rows(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
             raise unknown(f"setting of {method}", key, sorted({name for each in known_settings for name in each}))
     rows = rows[[all(_same(each.get(key), value) for key, value in wanted.items()) for each in known_settings]]
     if rows.empty:
-        raise UserError(f"No run is {text}.")
+        raise UserError(f"No run matches {text}.")
     if wanted.keys().isdisjoint(ABOUT):
         rows = asked_about_all(rows, [*PAIR, *SEEDS], lines_of(rows))
     doubled = rows.duplicated([*PAIR, *SEEDS], keep=False)

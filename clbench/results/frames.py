@@ -37,14 +37,14 @@ def _run_frame(run: Run) -> pd.DataFrame:
         remedy = "its scores.csv is gone: do it again with --overwrite always" if run.complete else "finish it by running it again"
         raise UserError(f"The run {run.path} has no scores: {remedy}.")
     if scores.duplicated(["ask", "learned", "task"]).any():
-        raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: do the run again with --overwrite always.")
+        raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: repeat the run with --overwrite always.")
     asks = {ask.label: ask.settings for ask in run.asks}
     if not (
         is_numeric_dtype(scores["accuracy"])
         and set(scores["learned"]) <= set(tasks.get("learned", ()))
         and set(scores["ask"]) <= asks.keys()
     ):
-        raise UserError(f"The tables in {run.path} (scores.csv, tasks.csv) are damaged: do the run again with --overwrite always.")
+        raise UserError(f"The tables in {run.path} (scores.csv, tasks.csv) are damaged: repeat the run with --overwrite always.")
     if "decisions" not in scores:  # written by a version that did not count them
         scores["decisions"] = float("nan")
     tasks["train_seconds"] = tasks["seconds"].cumsum()

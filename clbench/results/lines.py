@@ -1,7 +1,7 @@
 """Lines of results: what was run and asked, setting by setting, and how a line is named in labels and captions.
 
-Runs of a line differ in their seeds alone. A row of a frame says what its line is by the columns ``LINE``. In frames that come from runs
-the settings stand as dictionaries too (``FACTS``), made from the run's record; a table read from a CSV file has only their text.
+Runs of a line differ only in their seeds. A row of a frame says what its line is by the columns ``LINE``. Frames that come from runs
+also hold the settings as dictionaries (``FACTS``), made from the run's record; a table read from a CSV file has only their text.
 """
 
 import re

@@ -3,7 +3,7 @@
 ``R[i, j]`` is the accuracy on task ``j`` at checkpoint ``i``. Rows are checkpoints: ``learned[i]`` tasks have been
 learned at row ``i``, by default 1, 2, ..., n, one row after every task. Columns are tasks in the order in which they
 are learned; there may be more of them than have been learned. An entry that was not measured is NaN (or None). Tasks
-and rows count from 0, and all means are over what was measured: a metric of which nothing was measured is NaN.
+and rows count from 0, and all means are over what was measured: a metric with no measured entries is NaN.
 
 A matrix that is not two-dimensional or has no rows, and a ``learned`` that does not fit it, raise ``ValueError``.
 """

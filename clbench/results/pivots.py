@@ -1,4 +1,4 @@
-"""Runs grouped and pivoted: one value of theirs in cells, any of their facts as rows and columns."""
+"""Runs grouped and pivoted: one of their values in the cells, any of their facts as rows and columns."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Formatted tables, of which every cell is a text, as Markdown and as LaTeX."""
+"""Formatted tables, with text in every cell, as Markdown and as LaTeX."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -382,7 +382,7 @@ def test_a_run_found_by_the_beginning_of_its_hash(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="There is no run"):
             store.find(name, tmp_path)
     shutil.copytree(run.path, run.path.with_name(run.path.name[:-1] + "x"))
-    with pytest.raises(UserError, match="is the beginning of 2 runs"):
+    with pytest.raises(UserError, match="matches 2 runs"):
         store.find(run.path.name[:-1], tmp_path)
 
 
@@ -475,7 +475,7 @@ def test_a_batch_larger_than_a_task_repeats_its_images_and_says_so(tmp_path: Pat
 
 def test_two_processes_do_not_write_to_one_run(tmp_path: Path, tiny: None) -> None:
     run = Run(store.writable(tmp_path) / "runs" / job().learn.hash)
-    with store.alone(run), pytest.raises(UserError, match="Another process works on the run"):
+    with store.alone(run), pytest.raises(UserError, match="Another process is working on the run"):
         execute(job(), tmp_path)
     assert execute(job(), tmp_path).complete
 

@@ -149,7 +149,7 @@ def test_nothing_is_asked_of_a_run_whose_code_changed(changed: str, project: Pat
     original = (project / file).read_text()
     (project / file).write_text(text)
     expected = (
-        f"The code of {changed} changed since the run {run.learn.hash} was made: restore it, or do the run again, "
+        f"The code of {changed} changed since the run {run.learn.hash} was made: restore it, or repeat the run, "
         "which makes a new one."
     )
     assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == expected
@@ -189,7 +189,7 @@ def test_a_method_or_data_set_of_another_version_answers_nothing(tmp_path: Path,
         patch.setattr(Naive, "version", version + 1)
         assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == (
             f"The run {run.learn.hash} was made with version {version} of naive, and this clbench has version {version + 1}: "
-            "use the clbench that made it, or do the run again, which makes a new one."
+            "use the clbench that made it, or repeat the run, which makes a new one."
         )
     monkeypatch.setattr(provenance, "data_version", lambda names: 77)
     assert "of the data set mnist-5k, and this clbench has version 77" in refusal(lambda: execution.learner(run))
@@ -244,7 +244,7 @@ def test_a_changed_tree_is_another_run(change: Callable[[Path], None], tree: Pat
     assert of_tree(tree).hash != before.hash
     assert refusal(lambda: build.build_stream(before, str(tree), CPU)) == (
         f"The image files in {tree / 'pictures'} changed since the run {before.hash} was made: restore them, "
-        "or do the run again, which makes a new one."
+        "or repeat the run, which makes a new one."
     )
 
 

@@ -188,7 +188,7 @@ def test_values_by_seed_of_other_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"fig4-seeds\.csv and fig4\.csv come from different runs: make the figure again"):
         claims.judged(tmp_path)
     seeds.write_text("curve,seed\nGG,0\n")
-    with pytest.raises(UserError, match=r"fig4-seeds\.csv holds no values by seed, for it lacks accuracy"):
+    with pytest.raises(UserError, match=r"fig4-seeds\.csv holds no values by seed, because it lacks accuracy"):
         claims.judged(tmp_path)
 
 
@@ -222,7 +222,7 @@ HEAD = ",".join(files.COLUMNS) + "\n"
         ("", "cannot be read"),
         (
             "figure,budget\nfig4,laptop\n",
-            "is not a figure's table of this version, for it lacks .*accuracy.*: make the figure again, with --from-results if",
+            "is not a figure's table of this version, because it lacks .*accuracy.*: make the figure again, with --from-results if",
         ),
         (HEAD, "is cut off"),
         (HEAD + "fig4,laptop,GG,paper,GG,supsup\n", "cannot be read"),

@@ -29,7 +29,7 @@ def test_all_tables_of_a_folder_are_drawn_beside_them(tables: Path) -> None:
 
 
 def test_a_figure_that_cannot_be_made_is_named_and_the_others_are_made(tables: Path) -> None:
-    with pytest.raises(UserError, match="1 of 2 figures are not made: fig4; the reasons are above"):
+    with pytest.raises(UserError, match="1 of 2 figures could not be made: fig4; the reasons are above"):
         RUNNER.invoke(app, ["figure", "fig4", "matrix", "--from-tables", str(tables)], catch_exceptions=False)
     assert (tables / "matrix.png").exists()
 
@@ -49,6 +49,6 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(arguments: list[str], s
 
 
 def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There is no figure's table in"):
+    with pytest.raises(UserError, match="There is no table of a figure in"):
         RUNNER.invoke(app, ["figure", "--all", "--from-tables", str(tmp_path)], catch_exceptions=False)
     assert set(paper.FIGURES) == set(paper.ALL)

@@ -146,7 +146,7 @@ def test_a_difference_has_a_sign_and_the_format_of_its_column() -> None:
 def test_what_is_no_column_is_refused() -> None:
     with pytest.raises(UserError, match=r"Unknown column 'acuracy'\. Did you mean accuracy\?"):
         find("acuracy")
-    with pytest.raises(UserError, match="Lines are not compared by stored_bytes: give a metric"):
+    with pytest.raises(UserError, match="Lines cannot be compared by stored_bytes: give a metric"):
         compared("stored_bytes")
 
 
@@ -244,7 +244,7 @@ def test_answers_to_an_ask_that_the_record_does_not_know_are_damage(write: Write
     run = write(ask={"group": 1})
     scores = pd.read_csv(run.path / "scores.csv")
     scores.assign(ask="GNs group=2").to_csv(run.path / "scores.csv", index=False)
-    with pytest.raises(UserError, match=r"damaged: do the run again with --overwrite always"):
+    with pytest.raises(UserError, match=r"damaged: repeat the run with --overwrite always"):
         frame([run])
 
 

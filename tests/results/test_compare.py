@@ -62,7 +62,7 @@ def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
     assert compare(summary, "a/GNu/objective=G,rate=2", "b")["first"].tolist() == [0.4]
     with pytest.raises(UserError, match="a/gnu is more than one line: objective is G or H; rate is 1 or 2"):
         compare(summary, "a/gnu", "b")
-    with pytest.raises(UserError, match="No run is a/gnu/objective=Z"):
+    with pytest.raises(UserError, match="No run matches a/gnu/objective=Z"):
         compare(summary, "a/gnu/objective=Z", "b")
     with pytest.raises(UserError, match="'nonsense' in a/gg/nonsense is not a setting: a line is METHOD/SCENARIO/key=value"):
         compare(summary, "a/gg/nonsense", "b")
