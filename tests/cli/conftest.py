@@ -23,6 +23,6 @@ def clbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return code, captured.out, captured.err
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setenv("CLBENCH_DATA", str(tmp_path / "no-data"))
     return call

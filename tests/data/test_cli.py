@@ -10,7 +10,7 @@ from clbench.errors import UserError
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"}, catch_exceptions=False)
+    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "400"}, catch_exceptions=False)
 
 
 def test_the_list_states_names_sizes_licences_places_and_commands(mnist: Any, fashion: Any, tmp_path: Path) -> None:
