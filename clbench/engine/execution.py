@@ -1,5 +1,6 @@
 """Runs: learned once, resumed after an interruption, asked any number of questions. What is on disk is not computed again."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
@@ -89,8 +90,7 @@ def _execute(
     method.check_tasks(job.learn.tasks)
     check_answerable(method, job.asks)
     probe.check(job.learn, job.scenario, stream, job.asks, device)
-    work = networks.work(networks.resolve(job.learn.network, stream.input_shape), stream.classes, stream.input_shape)
-    with processor.using(processor.threads_for(work.parameters, work.outputs, job.learn.batch_size)):
+    with processor.using(_threads(job.learn, stream, None if new else run)):
         if new:
             # Only after every check: a request that cannot be met must not remove earlier results.
             create(run, _first_record(job, method, stream))
@@ -278,6 +278,15 @@ def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
     """Save tables and state. Rows come first: those beyond the saved state are dropped when the run resumes."""
     tables.flush()
     save_state(run, method, learned)
+
+
+def _threads(learn: Learn, stream: Stream, run: Run | None) -> int:
+    """The number of threads: that with which ``run`` began, because it changes float32 results by rounding; else by work and idle cores."""
+    recorded = run.record["environment"].get("threads") if run is not None else None
+    if recorded and "OMP_NUM_THREADS" not in os.environ:
+        return min(int(recorded), processor.usable_cores())
+    work = networks.work(networks.resolve(learn.network, stream.input_shape), stream.classes, stream.input_shape)
+    return processor.threads_for(work.parameters, work.outputs, learn.batch_size)
 
 
 def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:

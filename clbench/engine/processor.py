@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,34 @@ def _limit(folder: Path) -> float:
     return math.inf
 
 
+def idle_cores(seconds: float = 0.1, table: Path = Path("/proc/stat")) -> float:
+    """The number of usable cores that no process keeps busy, measured while this process sleeps; where that is unknown, all of them."""
+    before = _ticks(table)
+    time.sleep(seconds)
+    after = _ticks(table)
+    shares = [(after[core][0] - before[core][0], after[core][1] - before[core][1]) for core in before.keys() & after.keys()]
+    idle = sum(min(idle / total, 1) if total > 0 else 1 for idle, total in shares)
+    return min(idle, usable_cores()) if shares else usable_cores()
+
+
+def _ticks(table: Path) -> dict[int, tuple[int, int]]:
+    """For each core that this process may use, how long it was idle and how long it exists, in the kernel's ticks (Linux)."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    ticks = {}
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in table.read_text().splitlines():
+            name, *counts = line.split()
+            if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in allowed:
+                user, nice, system, idle, waiting, *others = map(int, counts[:8])  # what follows is counted in user and nice too
+                ticks[int(name[3:])] = (idle + waiting, user + nice + system + idle + waiting + sum(others))
+    return ticks
+
+
 def threads_for(parameters: int, outputs: int, batch_size: int) -> int:
     """The number of threads to train a network with so many parameters, whose layers have so many output values for one input.
 
-    One if a step is small, else as many as PyTorch would use, and no more than there are cores. ``OMP_NUM_THREADS`` and a smaller
+    One if a step is small, else as many as PyTorch would use, and no more than there are idle cores: a thread that shares its core with
+    another process makes every other thread wait, and two threads are then three times as slow as one. ``OMP_NUM_THREADS`` and a smaller
     ``torch.set_num_threads`` are respected.
     """
     import torch
@@ -87,7 +112,7 @@ def threads_for(parameters: int, outputs: int, batch_size: int) -> int:
     if "OMP_NUM_THREADS" in os.environ:
         return threads
     multiplications = 3 * batch_size * max(parameters, FAN_IN * outputs)  # forward, and twice as many backward
-    return 1 if multiplications < SMALL_STEP else min(threads, usable_cores())
+    return 1 if threads == 1 or multiplications < SMALL_STEP else max(1, min(threads, round(idle_cores())))
 
 
 @contextlib.contextmanager

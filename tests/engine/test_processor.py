@@ -6,12 +6,18 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from clbench.data import Dataset
 from clbench.engine import processor
+from clbench.engine.evaluator import Score, Taught
+from clbench.engine.execution import execute
+from clbench.engine.request import request, resolve
 
 HOW = "import json, os; from clbench.engine import processor; print(json.dumps([processor.waiting(), os.environ.get('OMP_WAIT_POLICY')]))"
 
@@ -73,7 +79,7 @@ def test_usable_cores(allowed: int, limit: float, usable: int, monkeypatch: pyte
 def test_threads_follow_the_work_the_cores_and_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(processor, "usable_cores", lambda: 3)
+    monkeypatch.setattr(processor, "idle_cores", lambda: 2.9)
     assert processor.threads_for(266_200, 410, 128) == 3  # LeNet
     assert processor.threads_for(1000, 42, 16) == 1
     assert processor.threads_for(1000, 200_000, 64) == 3  # few weights, used many times
@@ -81,8 +87,70 @@ def test_threads_follow_the_work_the_cores_and_the_user(monkeypatch: pytest.Monk
     assert processor.threads_for(1000, 42, 16) == 4
 
 
+def test_threads_leave_cores_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for idle, threads in ((3.9, 4), (2.6, 3), (1.1, 1), (0.0, 1)):
+        monkeypatch.setattr(processor, "idle_cores", lambda idle=idle: idle)
+        assert processor.threads_for(266_200, 410, 128) == threads
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "idle"),
+    [  # user, nice, system, idle, waiting for a disk
+        (["0 0 0 0 0", "0 0 0 0 0", "9 9 9 9 9"], ["10 0 0 0 0", "1 0 1 6 2", "9 9 9 9 9"], 0.8),  # busy; idle for 8 of 10
+        (
+            ["5 0 0 5 0", "5 0 0 5 0", "0 0 0 0 0"],
+            ["5 0 0 15 0", "5 0 0 15 0", "99 0 0 0 0"],
+            2.0,
+        ),  # the third core is not ours
+        (["0 0 0 0 0", "0 0 0 0 0", "0 0 0 0 0"], ["0 9 1 0 0", "0 0 9 1 0", "0 0 0 9 9"], 0.1),
+    ],
+)
+def test_idle_cores(before: list[str], after: list[str], idle: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table = tmp_path / "stat"
+
+    def write(cores: list[str]) -> None:
+        table.write_text(
+            "\n".join(["cpu 1 2 3 4 5 6 7 8", *(f"cpu{core} {counts} 0 0 0" for core, counts in enumerate(cores)), "intr 1"])
+        )
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr(processor, "cgroup_cores", lambda: math.inf)
+    monkeypatch.setattr(time, "sleep", lambda seconds: write(after))
+    write(before)
+    assert processor.idle_cores(table=table) == pytest.approx(idle)
+    assert processor.idle_cores(table=tmp_path / "none") == 2
+
+
 def test_threads_are_as_before_afterwards() -> None:
     before = torch.get_num_threads()
     with processor.using(before + 1):
         assert processor.record()["threads"] == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_a_run_resumes_with_the_threads_with_which_it_began(
+    make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(processor, "usable_cores", lambda: 4)
+    monkeypatch.setattr(processor, "threads_for", lambda parameters, outputs, batch_size: 2)
+    threads: list[int] = []
+
+    def watch(event: Taught | Score) -> None:
+        threads.append(torch.get_num_threads())
+        if isinstance(event, Taught) and len(threads) == 1:
+            raise KeyboardInterrupt
+
+    (job,) = resolve(
+        request({"method": "naive", "scenario": "gns", "network": "mlp-8", "tasks": 2, "updates": 3, "data": "mnist-5k"})
+    )
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, tmp_path, watch=watch)
+    monkeypatch.setattr(processor, "threads_for", lambda parameters, outputs, batch_size: 1)
+    execute(job, tmp_path, watch=watch)
+    assert set(threads) == {2}
+    execute(job, tmp_path, overwrite="always", watch=watch)
+    assert threads[-1] == 1
