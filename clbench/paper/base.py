@@ -1,6 +1,6 @@
 """What a figure of the paper is, and how one is made: runs, then one tidy table, then a drawing of that table and nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from clbench.engine import execution, learn, request, store
 from clbench.engine.evaluator import Ask, Score, Taught
 from clbench.engine.settings import Overwrite
 from clbench.errors import UserError, unknown
-from clbench.paper.files import COLUMNS, IMAGE, PAPER, SEEDED, beside_seeds, read, single
+from clbench.paper.files import COLUMNS, IMAGE, ORIGINS, PAPER, SEEDED, beside_runs, beside_seeds, read, single
 from clbench.paper.published import Published
 from clbench.registry import scenarios
 from clbench.results import frames as results
@@ -87,7 +87,7 @@ class PaperFigure:
 
 
 class Drawn(NamedTuple):
-    """A figure that was made: its table, the drawing, and the files (.csv, the same by seed, .png, .pdf, .md, .tex, what is beside)."""
+    """A figure that was made: its table, the drawing, and its files (the three tables, .png, .pdf, .md, .tex, what is beside)."""
 
     frame: pd.DataFrame
     figure: Figure
@@ -178,8 +178,9 @@ def reproduce(
     with renderers.writing(file):
         table.to_csv(file, index=False)
         seeded.to_csv(beside_seeds(file), index=False)
+        origins(done.values()).to_csv(beside_runs(file), index=False)
     drawn = redraw(figure, file)
-    return drawn._replace(files=(file, beside_seeds(file), *drawn.files[1:]))
+    return drawn._replace(files=(file, beside_seeds(file), beside_runs(file), *drawn.files[1:]))
 
 
 def redraw(figure: PaperFigure, file: Path) -> Drawn:
@@ -243,6 +244,21 @@ def of_seeds(figure: PaperFigure, answered: Done) -> pd.DataFrame:
     table = pd.concat([make(own).assign(seed=seed) for seed, own in answered.by_seed().items()], ignore_index=True)
     table = table.rename(columns={"runs": "run"})
     return table[[*SEEDED, *(name for name in figure.measured if name in table)]]
+
+
+def origins(runs: Iterable[store.Run]) -> pd.DataFrame:
+    """What made each run (``ORIGINS``)."""
+    rows = []
+    for run in runs:
+        made_by = run.record["environment"]
+        packages = ", ".join(f"{name} {version}" for name, version in made_by["packages"].items())
+        rows.append(
+            {"run": run.learn.hash, "method": run.learn.method, "scenario": run.scenario.name, "seed": run.learn.seeds.training}
+            | {"commit": made_by.get("git_commit"), "changed": made_by.get("git_changed"), "packages": packages}
+            | {name: made_by.get(name) for name in ("machine", "cores", "threads")}
+            | run.record.get("timings", {})
+        )
+    return pd.DataFrame(rows, columns=ORIGINS)
 
 
 def needed(curves: Sequence[Curve], seeds: tuple[int, ...], data_root: str | None = None) -> list[Answer]:

@@ -1,4 +1,7 @@
-"""A figure's table in its files: ``NAME.csv`` holds the points, ``NAME-seeds.csv`` the values by seed."""
+"""A figure's table in its files.
+
+``NAME.csv`` holds the points, ``NAME-seeds.csv`` the values by seed, and ``NAME-runs.csv`` what made each run.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +39,14 @@ SEEDED = (
 """The columns of a figure's values by seed: a row for each point and seed, with the run that it comes from. A figure's own columns
 (``PaperFigure.measured``) follow."""
 
+ORIGINS = (
+    *("run", "method", "scenario", "seed", "commit", "changed", "packages", "machine", "cores", "threads"),
+    *("train_seconds", "eval_seconds"),
+)
+"""The columns of a figure's runs: a row for each run behind its table.
+
+``commit`` of clbench, and whether its files had ``changed`` since; versions of ``packages``; seconds of learning and of answering."""
+
 
 def single(table: pd.DataFrame) -> "pd.Series[bool]":
     """Which rows of a figure's table say what each image finds by itself."""
@@ -67,6 +78,11 @@ def read(file: Path) -> pd.DataFrame:
 def beside_seeds(file: Path) -> Path:
     """Where the values by seed of a figure's table lie."""
     return file.with_name(f"{file.stem}-seeds.csv")
+
+
+def beside_runs(file: Path) -> Path:
+    """Where the runs of a figure's table, with what made them, are listed."""
+    return file.with_name(f"{file.stem}-runs.csv")
 
 
 def read_seeds(file: Path) -> pd.DataFrame | None:

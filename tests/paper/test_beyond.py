@@ -65,7 +65,7 @@ def last_scores(tables: list[pd.DataFrame], row: dict[Any, Any]) -> list[pd.Data
 @pytest.mark.parametrize("name", SMALL)
 def test_all_files_are_there(name: str, make: Callable[[str], Made]) -> None:
     drawn = make(name).drawn
-    expected = [".csv", ".csv", ".png", ".pdf", ".md", ".tex"] + ([".png", ".pdf"] if paper.FIGURES[name].beside else [])
+    expected = [".csv", ".csv", ".csv", ".png", ".pdf", ".md", ".tex"] + ([".png", ".pdf"] if paper.FIGURES[name].beside else [])
     assert [path.suffix for path in drawn.files] == expected
     assert all(path.stat().st_size > 0 for path in drawn.files)
 

@@ -1,10 +1,12 @@
 """Figures 3, 5 and 6 from real runs of a tiny budget: drawn from their tables, whose numbers are those of the run folders."""
 
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from clbench import paper
 from clbench.errors import UserError
@@ -100,9 +102,22 @@ def test_values_by_seed_are_those_of_the_run_folders(made):
         assert math.isnan(row["accuracy"]) if single else row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
 
 
+def test_each_run_stands_with_what_made_it(made):
+    drawn, folder = made
+    table = pd.read_csv(drawn.files[2]).set_index("run")
+    assert drawn.files[2].name == f"{drawn.frame['figure'].iloc[0]}-runs.csv"
+    assert set(table.index) == set(" ".join(drawn.frame["runs"]).split())
+    for run, row in table.iterrows():
+        record = json.loads((folder / "runs" / str(run) / "run.json").read_text())
+        assert row["commit"] == record["environment"]["git_commit"]
+        assert row["train_seconds"] == record["timings"]["train_seconds"]
+        assert f"torch {torch.__version__}" in row["packages"]
+        assert (row["method"], row["scenario"], row["seed"]) == (record["learn"]["method"], record["scenario"], 0)
+
+
 def test_files_are_there(made):
     drawn, _ = made
-    assert [path.suffix for path in drawn.files] == [".csv", ".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
+    assert [path.suffix for path in drawn.files] == [".csv", ".csv", ".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
     assert all(path.stat().st_size > 0 for path in drawn.files)
 
 

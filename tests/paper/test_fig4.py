@@ -90,7 +90,7 @@ def test_three_curves_come_from_one_training(made):
 
 def test_files_are_written_and_caption_says_what_was_run(made):
     drawn, folder, _ = made
-    names = [f"fig4{suffix}" for suffix in (".csv", "-seeds.csv", ".png", ".pdf", ".md", ".tex")] + [
+    names = [f"fig4{suffix}" for suffix in (".csv", "-seeds.csv", "-runs.csv", ".png", ".pdf", ".md", ".tex")] + [
         "fig4-beside.png",
         "fig4-beside.pdf",
     ]
