@@ -15,7 +15,8 @@ import psutil
 import torch
 
 from benchmarks.training import BATCH, learner
-from clbench.engine.evaluator import Schedule, teach_together
+from clbench.engine.evaluator import teach_together
+from clbench.engine.schedule import Schedule
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.allocation import uncertainty
 from clbench.stream import Stream

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from clbench import registry
 from clbench.engine.build import build_method, build_stream
-from clbench.engine.evaluator import Schedule, teach
+from clbench.engine.evaluator import teach
 from clbench.engine.request import request, resolve
+from clbench.engine.schedule import Schedule
 from clbench.results import renderers
 from clbench.seeding import generator
 

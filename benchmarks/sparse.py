@@ -13,7 +13,8 @@ from torch import Tensor
 
 from benchmarks.timing import best_seconds
 from benchmarks.training import BATCH, learner
-from clbench.engine.evaluator import Schedule, evaluate
+from clbench.engine.evaluator import evaluate
+from clbench.engine.schedule import Schedule
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.bank import MaskBank, multiplies_bytes, two_bytes
 from clbench.methods.supsup.inference import superposed_gradient

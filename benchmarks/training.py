@@ -14,7 +14,8 @@ from clbench import networks
 from clbench._torchvision import import_torchvision
 from clbench.data import load
 from clbench.engine import build, request
-from clbench.engine.evaluator import Schedule, teach_together
+from clbench.engine.evaluator import teach_together
+from clbench.engine.schedule import Schedule
 from clbench.method import Method
 from clbench.stream import Stream
 

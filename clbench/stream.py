@@ -1,6 +1,6 @@
 """Streams: the tasks that a learner meets, one after another."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -58,14 +58,45 @@ class Split:
 
     def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, one after another."""
+        return self._inputs(lambda draws: self.order(updates, batch_size, draws), generator, 0)
+
+    def parts(self, sizes: Sequence[int], generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of the same passes, cut into parts of these ``sizes``, from part number ``skip`` on.
+
+        Of skipped parts only the rows are drawn, unless their augmentation has to draw its random numbers.
+        """
+        return self._inputs(lambda draws: self.cut(sizes, draws), generator, skip)
+
+    def cut(self, sizes: Sequence[int], generator: torch.Generator) -> Iterator[Tensor]:
+        """The rows of ``order``, cut into parts of these ``sizes`` (all above 0)."""
+        largest = max(sizes)
+        order = iter(self.order(-(-sum(sizes) // largest), largest, generator))
+        left = torch.empty(0, dtype=torch.int64, device=self.labels.device)
+        for size in sizes:
+            while len(left) < size:
+                drawn = next(order, None)
+                if drawn is None:
+                    return
+                left = torch.cat([left, drawn])
+            yield left[:size]
+            left = left[size:]
+
+    def _inputs(
+        self, order: Callable[[torch.Generator], Iterable[Tensor]], generator: torch.Generator, skip: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of the rows that ``order`` draws, without the first ``skip``."""
         rows_draws = generator
         if self.augment:  # random numbers for augmentation come after those for all rows
             rows_draws = torch.Generator().set_state(generator.get_state())
-            for _ in self.order(updates, batch_size, generator):
+            for _ in order(generator):
                 pass
-        for rows in self.order(updates, batch_size, rows_draws):
+        for number, rows in enumerate(order(rows_draws)):
+            if number < skip and not self.augment:
+                continue
             inputs = self.view(self.images.index_select(0, rows))  # three times as fast as images[rows]
-            yield (self.augment(inputs, generator) if self.augment else inputs), self.labels[rows]
+            inputs = self.augment(inputs, generator) if self.augment else inputs
+            if number >= skip:
+                yield inputs, self.labels[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +118,16 @@ class Stream:
     input_shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
     """Sentences that readers of results on it must know. Runs record them and give them as warnings."""
+    identities: tuple[int, ...] | None = None
+    """For each task, the number of the first one that is the same task. None: no task recurs. What recurs is one task in every score."""
+
+    def identity(self, index: int) -> int:
+        """The number of the first task that is the same as task ``index``: the number of both in every score."""
+        return index if self.identities is None else self.identities[index]
+
+    def seen(self, learned: int) -> list[int]:
+        """The numbers of the different tasks among the first ``learned``."""
+        return [index for index in range(learned) if self.identity(index) == index]
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from clbench import networks, registry
 from clbench.engine.asks import typed
-from clbench.engine.evaluator import Ask, Schedule, teach
+from clbench.engine.evaluator import Ask, teach
+from clbench.engine.schedule import Schedule
 from clbench.method import Brief, Method, Prediction, parameters
 from clbench.scenario import Scenario
 from clbench.seeding import generator

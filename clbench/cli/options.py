@@ -66,7 +66,7 @@ COMPLETIONS: dict[str, Callable[[], Iterable[str]]] = {
 }
 """What the shell offers for a setting with names; for one with a few choices it offers these."""
 
-METAVARS = {"set": "KEY=VALUE", "ask": "KEY=VALUE[,VALUE]"}
+METAVARS = {"set": "KEY=VALUE", "flow": "KEY=VALUE", "ask": "KEY=VALUE[,VALUE]"}
 
 
 def option(model: type[BaseModel], name: str) -> Any:
@@ -95,7 +95,7 @@ def options_of(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
 
 def settings(model: type[BaseModel], texts: Mapping[str, Any]) -> dict[str, Any]:
     """The values of those options for fields of ``model`` that were given on the command line."""
-    read: dict[str, Callable[[Any, str], Any]] = {"set": pairs, "ask": choices}
+    read: dict[str, Callable[[Any, str], Any]] = {"set": pairs, "flow": pairs, "ask": choices}
     values = {}
     for name, field in model.model_fields.items():
         if texts[name] not in (None, []):

@@ -8,7 +8,7 @@ out; for training, a random part is scaled, and mirrored at random (torchvision'
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,13 +127,15 @@ class FileSplit(Split):
         inputs = list(_read(files, [[(row, None) for row in chunk] for chunk in chunks]))
         return torch.cat(inputs), self.labels[:limit].clone()
 
-    def batches(self, updates: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """As ``Split.batches``, with a random part of each image."""
-        rows = torch.stack(list(self.order(updates, batch_size, generator)))
-        seeds = torch.randint(2**62, rows.shape, generator=generator)
-        requests = [list(zip(*(tensor.tolist() for tensor in batch), strict=True)) for batch in zip(rows, seeds, strict=True)]
-        for batch_rows, inputs in zip(rows, _read(self.images, requests), strict=True):
-            yield inputs, self.labels[batch_rows.to(self.labels.device)]
+    def _inputs(
+        self, order: Callable[[torch.Generator], Iterable[Tensor]], generator: torch.Generator, skip: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As in ``Split``, with a random part of each image."""
+        rows = [*order(generator)]
+        seeds = torch.randint(2**62, (sum(map(len, rows)),), generator=generator).split([len(part) for part in rows])
+        requests = [list(zip(*(tensor.tolist() for tensor in part), strict=True)) for part in zip(rows, seeds, strict=True)]
+        for part_rows, inputs in zip(rows[skip:], _read(self.images, requests[skip:]), strict=True):
+            yield inputs, self.labels[part_rows.to(self.labels.device)]
 
 
 class _Decoded(Dataset):

@@ -32,10 +32,11 @@ def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> S
     if builder.any_folder:
         provenance.check_tree(learn, folder)
     sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [folder]
-    stream = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
-    if len(stream) != learn.tasks:
-        raise UserError(f"The stream {learn.stream} has {len(stream)} tasks, and the run needs {learn.tasks}: use --tasks {len(stream)}.")
-    stream = checked(stream)
+    tasks = learn.different_tasks
+    stream = builder.build(*sources, tasks=tasks, seed=learn.seeds.stream)
+    if len(stream) != tasks:
+        raise UserError(f"The stream {learn.stream} has {len(stream)} tasks, and the run needs {tasks}: use --tasks {len(stream)}.")
+    stream = checked(learn.flow.expanded(stream, learn.tasks, learn.seeds.stream))
     fixed = (
         (f"The stream seed changes nothing in {builder.name}: {builder.fixed}.",) if builder.fixed and learn.seeds.stream else ()
     )

@@ -11,9 +11,10 @@ import torch
 
 from clbench import storage
 from clbench.engine.build import build_method, build_stream
-from clbench.engine.evaluator import Ask, Schedule, examine, teach_together
+from clbench.engine.evaluator import Ask, examine, teach_together
 from clbench.engine.execution import check_answerable
 from clbench.engine.learn import Job
+from clbench.engine.schedule import Schedule
 from clbench.errors import tell
 from clbench.method import Method
 from clbench.stream import Stream
@@ -69,11 +70,11 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
         answers.append([_answer_seconds(method, stream, ask, taught.learned - 1) for ask in job.asks])
         stored.append(taught.stored_bytes)
         progress.append(storage.file_bytes(method.progress()))
-    per_task = float(np.mean(seconds)) * learn.updates / probe.updates
+    updates = learn.schedule().timetable(learn.tasks).first(learn.tasks)
     stored_at_end = _extrapolated(stored, learn.tasks)
     return Estimate(
         run=learn.hash,
-        train_seconds=per_task * learn.tasks,
+        train_seconds=float(np.mean(seconds)) / probe.updates * updates,
         eval_seconds=float(sum(c * _extrapolated([sum(a) for a in answers], c) for c in job.checkpoints)),
         memory_bytes=psutil.Process().memory_info().rss + stored_at_end,
         stored_bytes=stored_at_end,

@@ -8,8 +8,9 @@ of the learner: asking leaves no trace, and an ask that gives the task reveals n
 import copy
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,12 +20,11 @@ from torch import Tensor
 from clbench import storage
 from clbench.engine.divergence import Divergence, Losses
 from clbench.engine.matching import match_components
-from clbench.engine.settings import OnDivergence
+from clbench.engine.schedule import USUAL_FLOW, Schedule, Sizes, batches, source
 from clbench.engine.stream_check import checked
 from clbench.errors import UserError
 from clbench.method import Method, Prediction
 from clbench.scenario import Scenario
-from clbench.seeding import generator
 from clbench.stream import Split, Stream, Task
 
 LOSSES_PER_TASK = 10
@@ -65,19 +65,6 @@ class Ask:
         about = {key: getattr(self, key) for key in ABOUT if getattr(self, key) is not None}
         given = {**self.parameters, **about, **({} if self.version == 1 else {"version": self.version})}
         return {key: str(given[key]) for key in sorted(given)}
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a task is taught: ``updates`` batches of exactly ``batch_size`` images, in an order drawn from ``seed``.
-
-    ``on_divergence``: if training diverges, ``stop`` raises a ``Diverged``, and ``mark`` continues and marks the task.
-    """
-
-    updates: int
-    batch_size: int = 128
-    seed: int = 0
-    on_divergence: OnDivergence = "stop"
 
 
 @dataclass(frozen=True)
@@ -126,12 +113,20 @@ def evaluate(
     together (``Method.tasks_at_once``) the method can be asked, but training cannot be resumed there.
     """
     stream = checked(stream)
-    at_once = tasks_at_once(method)
+    at_once = tasks_at_once(method, schedule)
+    timetable = schedule.timetable(len(stream))
     learned = start
+    drawn = batches(timetable, stream, schedule.seed, timetable.first(start))
     while learned < len(stream):
         # Groups are counted from the first task, so that results depend neither on ``start`` nor on checkpoints.
         group = range(learned, min(learned + at_once - learned % at_once, len(stream)))
-        for taught in teach_together(method, stream, group, schedule):
+        if at_once == 1:
+            taught_now: Iterable[Taught] = [
+                _teach(method, stream[learned], learned, drawn, len(timetable.batches_of(learned)), schedule)
+            ]
+        else:
+            taught_now = teach_together(method, stream, group, schedule)
+        for taught in taught_now:
             yield taught
             learned = taught.learned
             if learned in checkpoints:
@@ -139,19 +134,29 @@ def evaluate(
                     yield from examine(method, stream, asks_of_pass, learned)
 
 
-def tasks_at_once(method: Method) -> int:
-    """The number of tasks that are taught together: one, unless the scenario gives the task in training."""
-    return method.tasks_at_once if method.brief.scenario.task_given_in_training else 1
+def tasks_at_once(method: Method, schedule: Schedule) -> int:
+    """The number of tasks that are taught together: one, unless the scenario gives the task in training, and each batch is of one task."""
+    return method.tasks_at_once if method.brief.scenario.task_given_in_training and schedule.flow == USUAL_FLOW else 1
 
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
-    """Teach one task. The method learns its number, beginning and end only if the scenario gives the task in training."""
+    """Teach one task alone, as a stream without a ``Flow`` does."""
+    return _teach(method, task, index, _batches(task, index, schedule), schedule.updates, schedule)
+
+
+def _teach(
+    method: Method, task: Task, index: int, drawn: Iterator[tuple[Tensor, Tensor]], updates: int, schedule: Schedule
+) -> Taught:
+    """Teach the next ``updates`` batches of those ``drawn``, which are those of ``task``.
+
+    The method learns its number, beginning and end only if the scenario gives the task in training.
+    """
     task_given = method.brief.scenario.task_given_in_training
     losses = Losses((index,), method.brief.classes, stop=schedule.on_divergence == "stop")
     began = time.perf_counter()
     if task_given:
-        method.begin_task(index, schedule.updates)
-    for inputs, labels in _batches(task, index, schedule):
+        method.begin_task(index, updates)
+    for inputs, labels in islice(drawn, updates):
         losses.add(method.observe(inputs, labels))
     losses.check()
     if task_given:
@@ -161,7 +166,7 @@ def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
 
 def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:
     """Teach the tasks of ``group``: together if their number is ``tasks_at_once``, else one by one. They end one after another."""
-    if not len(group) == tasks_at_once(method) > 1:
+    if not len(group) == tasks_at_once(method, schedule) > 1:
         for index in group:
             yield teach(method, stream[index], index, schedule)
         return
@@ -187,21 +192,8 @@ def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taugh
 
 
 def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of a task; a ``UserError`` if a split with its own order does not give the batches of the schedule."""
-    batches = 0
-    for inputs, labels in task.train.batches(schedule.updates, schedule.batch_size, generator(schedule.seed, "batches", index)):
-        batches += 1
-        if not len(inputs) == len(labels) == schedule.batch_size or batches > schedule.updates:
-            raise UserError(
-                f"Batch {batches} of the task {task.name} has {len(inputs)} images and {len(labels)} labels, and the run needs "
-                f"{schedule.updates} batches of {schedule.batch_size}: correct the order or batches of its training split."
-            )
-        yield inputs, labels
-    if batches != schedule.updates:
-        raise UserError(
-            f"The task {task.name} gave {batches} batches, and the run needs {schedule.updates}: correct the order or batches of its "
-            "training split."
-        )
+    """The batches of a task that is taught alone."""
+    return source(task, index, schedule.seed, Sizes(schedule.updates, [schedule.batch_size]))
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
@@ -216,9 +208,11 @@ def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
 def examine(method: Method, stream: Stream, asks: Sequence[Ask], learned: int) -> list[Score]:
     """Put asks that share a pass to a copy of ``method``, on each of the first ``learned`` tasks, in an order unknown to it.
 
-    The scores are ordered by ask, then by task. The asks share the time of the pass equally.
+    A task that recurs is asked about once, under the number of its first visit. The scores are ordered by ask, then by task. The asks
+    share the time of the pass equally.
     """
-    by_task = _of_each_task(method, learned, lambda examinee, task: _scores(examinee, stream[task], task, asks, learned))
+    tasks = stream.seen(learned)
+    by_task = _of_each_task(method, tasks, lambda examinee, task: _scores(examinee, stream, task, asks, learned))
     return [
         score
         for ask, scores in zip(asks, zip(*by_task, strict=True), strict=True)
@@ -233,32 +227,43 @@ def _with_task_accuracy(method: Method, stream: Stream, ask: Ask, scores: Sequen
     # Other images decide which component stands for which task, and another copy is asked about them in another order: each call of
     # ``predict`` is about one task, so a learner that only numbered its calls would otherwise have one component for each task.
     images = min(ask.images or ask.sample or MATCHING_IMAGES, MATCHING_IMAGES)
-    seen = _of_each_task(method, len(scores), lambda examinee, task: _components(examinee, stream[task], ask, images))
+    tasks = [score.task for score in scores]
+    seen = _of_each_task(method, tasks, lambda examinee, task: _components(examinee, stream[task], ask, images))
     return _with_matched_tasks(scores, seen)
 
 
-def _of_each_task(method: Method, learned: int, question: Callable[[Method, int], Answer]) -> list[Answer]:
+def _of_each_task(method: Method, tasks: Sequence[int], question: Callable[[Method, int], Answer]) -> list[Answer]:
     """The answers of a copy of ``method`` to ``question`` about each task, in task order. It is asked in an order unknown to it."""
     examinee = copy.deepcopy(method)
-    order = list(range(learned))
+    order = list(tasks)
     random.SystemRandom().shuffle(order)
     answers = {task: question(examinee, task) for task in order}
-    return [answers[task] for task in range(learned)]
+    return [answers[task] for task in tasks]
 
 
-def _scores(method: Method, task: Task, index: int, asks: Sequence[Ask], learned: int) -> list[Score]:
+def _scores(method: Method, stream: Stream, index: int, asks: Sequence[Ask], learned: int) -> list[Score]:
     """The scores of one task, by ask."""
     all_images = any(ask.images is None for ask in asks)
-    test = _asked_about(task.test, index, asks[0].sample)
+    test = _asked_about(stream[index].test, index, asks[0].sample)
     inputs, labels = test.whole(None if all_images else max(ask.images or 0 for ask in asks))
     given = index if asks[0].scenario.task_given_in_inference else None
     began = time.perf_counter()
     predictions = _predict(method, inputs, given, asks)
     seconds = (time.perf_counter() - began) / len(asks)
     return [
-        _score(method, ask, prediction, labels[: ask.images], index, learned, seconds)
+        _score(method, ask, _of_identities(prediction, stream, ask), labels[: ask.images], index, learned, seconds)
         for ask, prediction in zip(asks, predictions, strict=True)
     ]
+
+
+def _of_identities(prediction: Prediction, stream: Stream, ask: Ask) -> Prediction:
+    """``prediction`` with each inferred visit of a task that recurs replaced by the first one, if the learner was told the visits."""
+    tasks = prediction.tasks
+    if stream.identities is None or tasks is None or not ask.scenario.task_given_in_training:
+        return prediction
+    known = (tasks >= 0) & (tasks < len(stream))
+    first = torch.tensor(stream.identities, device=tasks.device)[torch.where(known, tasks, 0).long()]
+    return prediction._replace(tasks=torch.where(known, first, tasks))
 
 
 def _asked_about(test: Split, index: int, sample: int | None) -> Split:
@@ -339,7 +344,8 @@ def _with_matched_tasks(scores: Sequence[Score], seen: Sequence[Mapping[int, int
     """
     components = sorted({component for counts in seen for component in counts})
     matrix = np.array([[counts.get(component, 0) for component in components] for counts in seen], dtype=np.int64)
-    task_of = dict(zip(components, match_components(matrix).tolist(), strict=True))
+    tasks = dict(enumerate(score.task for score in scores))
+    task_of = {which: tasks.get(row) for which, row in zip(components, match_components(matrix).tolist(), strict=True)}
 
     def accuracy(score: Score) -> float:
         return sum(count for which, count in score.inferred.items() if task_of.get(which) == score.task) / score.images

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -14,9 +14,10 @@ from clbench.engine import probe, processor, provenance, saved_state
 from clbench.engine.build import build_method, build_stream
 from clbench.engine.divergence import ON_DIVERGENCE, Diverged
 from clbench.engine.environment import environment
-from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, tasks_at_once
+from clbench.engine.evaluator import Ask, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.engine.learn import Job, Learn
-from clbench.engine.run_files import SavingClock, Tables
+from clbench.engine.run_files import SavingClock, Tables, write_schedule
+from clbench.engine.schedule import USUAL_FLOW, Schedule
 from clbench.engine.settings import OnDivergence, Overwrite
 from clbench.engine.store import Run, add_notes, alone, ask_record, create, now, run_at, save_state, update, writable
 from clbench.errors import UserError, tell, unknown
@@ -94,6 +95,8 @@ def _execute(
         if new:
             # Only after every check: a request that cannot be met must not remove earlier results.
             create(run, _first_record(job, method, stream))
+            if job.learn.flow != USUAL_FLOW:
+                write_schedule(run, job.learn.schedule().timetable(job.learn.tasks))
         add_notes(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
         if not run.complete:
             # Methods draw from their own generators, but a network (its dropout, say) may draw from the caller's global one.
@@ -190,14 +193,14 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: On
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
     update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
-    schedule = Schedule(learn.updates, learn.batch_size, learn.seeds.training, on_divergence)
+    schedule = learn.schedule(on_divergence)
     clock = SavingClock()
     unscored = 0
     try:
         for event in evaluate(method, stream, asks, checkpoints, schedule, start=start):
             if isinstance(event, Taught):
                 learned = event.learned
-                unscored = learned * len(asks) if learned in checkpoints else 0
+                unscored = len(stream.seen(learned)) * len(asks) if learned in checkpoints else 0
                 _add_task(tables, event, method)
                 _mark(run, event)
             else:
@@ -205,11 +208,12 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: On
                 unscored -= 1
             watch(event)
             # State and tables agree only between groups of tasks, and after all scores of a checkpoint.
-            between_groups = learned % tasks_at_once(method) == 0
+            between_groups = learned % tasks_at_once(method, schedule) == 0
             if unscored == 0 and (learned == learn.tasks or (between_groups and clock.due())):
                 clock.time(partial(_save, run, method, learned, tables))
     except Diverged as error:
-        _save_before_divergence(run, job, stream, learned - learned % tasks_at_once(method), schedule, tables, method.brief.device)
+        before = learned - learned % tasks_at_once(method, schedule)
+        _save_before_divergence(run, job, stream, before, schedule, tables, method.brief.device)
         update(run, status="diverged", diverged=asdict(error.divergence))
         raise _stopped(run) from None
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
@@ -237,8 +241,9 @@ def _save_before_divergence(
         return
     method = build_method(job.learn, job.scenario, stream, device)
     start = _resume(run, method)
-    for _ in evaluate(method, replace(stream, tasks=stream.tasks[:learned]), (), (), schedule, start=start):
-        pass
+    for event in evaluate(method, stream, (), (), schedule, start=start) if start < learned else ():
+        if event.learned == learned:
+            break
     _save(run, method, learned, tables)
 
 
@@ -302,6 +307,7 @@ def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:
         "started": now(),
         # Nothing else identifies what a stream from outside clbench loads.
         "contents": None if job.learn.stream_source is None else provenance.contents(stream),
+        "identities": stream.identities,
         "state": {},
         "environment": environment(),
     }

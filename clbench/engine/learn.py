@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from clbench.engine.evaluator import Ask
-from clbench.engine.settings import BudgetName, Strict
+from clbench.engine.schedule import USUAL_FLOW, Flow, Schedule
+from clbench.engine.settings import BudgetName, OnDivergence, Strict
 from clbench.scenario import Scenario
 
 
@@ -62,6 +63,8 @@ class Learn(Strict):
     updates: int
     batch_size: int
     precision: Literal["float32", "bfloat16"]
+    flow: Flow = USUAL_FLOW
+    """How the tasks of the stream follow each other; ``tasks`` counts every visit of a task that recurs."""
     code: dict[str, str] = Field(default_factory=dict)
     """The digests of the three sources, by file or module, which tell what changed. Not in the hash."""
 
@@ -69,7 +72,7 @@ class Learn(Strict):
     def hash(self) -> str:
         """Twelve hexadecimal digits, equal for equal learn halves only."""
         # Later fields are left out at their default, so that earlier runs keep their names.
-        later_fields = {"data_version": 1, "data_source": None, "network_source": None}
+        later_fields = {"data_version": 1, "data_source": None, "network_source": None, "flow": USUAL_FLOW}
         at_default = {name for name, default in later_fields.items() if getattr(self, name) == default}
         text = json.dumps(self.model_dump(mode="json", exclude={"code", *at_default}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -77,6 +80,15 @@ class Learn(Strict):
     def agrees_with(self, scenario: Scenario) -> bool:
         """Whether the method would have learned the same in ``scenario``, so that it can be asked under it."""
         return all(getattr(scenario, question) == answer for question, answer in self.scenario.items())
+
+    def schedule(self, on_divergence: OnDivergence = "stop") -> Schedule:
+        """How its tasks are taught."""
+        return Schedule(self.updates, self.batch_size, self.seeds.training, on_divergence, self.flow, self.seeds.stream)
+
+    @property
+    def different_tasks(self) -> int:
+        """The number of its tasks, without those that come again."""
+        return len(set(self.flow.tasks_of(self.tasks, self.seeds.stream)))
 
 
 class Job(BaseModel, frozen=True, arbitrary_types_allowed=True):

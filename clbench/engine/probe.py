@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from clbench import networks
-from clbench.engine.evaluator import Ask, Schedule, examine, passes, teach
+from clbench.engine.evaluator import Ask, examine, passes, teach
+from clbench.engine.schedule import Schedule
 from clbench.errors import UserError
 from clbench.method import Brief
 from clbench.scenario import Scenario

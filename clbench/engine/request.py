@@ -11,6 +11,7 @@ from clbench.engine import provenance
 from clbench.engine.asks import check_checkpoints, check_same_learning, check_serves, default_checkpoints, make_asks, typed
 from clbench.engine.build import usual_precision
 from clbench.engine.learn import BUDGETS, MOST_UPDATES, Budget, Job, Learn, Seeds
+from clbench.engine.schedule import USUAL_FLOW, Flow, flow
 from clbench.engine.settings import Request, checked
 from clbench.errors import UserError, unknown
 from clbench.stream import StreamBuilder
@@ -52,11 +53,13 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     positive(updates=request.updates, batch_size=request.batch_size)
     if not request.seeds:
         raise UserError("Give at least one seed, as in --seeds 0,1,2.")
-    tasks = _tasks(request, builder, budget)
+    follow = flow(request.flow, request.tasks)
+    tasks = _tasks(request, builder, budget, follow)
     updates = _either(request.updates, budget.updates)
-    if updates * tasks > MOST_UPDATES:
+    most = follow.most_updates(updates)
+    if most * tasks > MOST_UPDATES:
         raise UserError(
-            f"{updates:,} updates in each of {tasks:,} tasks are more than the {MOST_UPDATES:,} that a run may have, which take days: "
+            f"{most:,} updates in each of {tasks:,} tasks are more than the {MOST_UPDATES:,} that a run may have, which take days: "
             "ask for fewer."
         )
     networks.resolve(request.network, (1, 1, 1))  # so that a wrong name is refused before any data are read
@@ -90,17 +93,30 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
             updates=updates,
             batch_size=request.batch_size,
             precision=usual_precision(method, scenario) if request.precision == "auto" else request.precision,
+            flow=follow,
             code=provenance.code(request.method, request.stream, request.network),
         )
 
     # A seed given twice makes no second run, nor do seeds that differ in nothing because the three were fixed by name.
     learns = {each.hash: each for each in map(learn, request.seeds)}
+    if follow != USUAL_FLOW:
+        for each in learns.values():
+            each.schedule().timetable(tasks)  # so that what cannot be drawn is refused before anything is built
     jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
     check_same_learning(method, jobs[0].learn, scenario, asks)
     return probe.in_usable_precision(jobs, data_root) if request.precision == "auto" else jobs
 
 
-def _tasks(request: Request, builder: StreamBuilder, budget: Budget) -> int:
+def _tasks(request: Request, builder: StreamBuilder, budget: Budget, follow: Flow) -> int:
+    """The number of tasks, each visit of a task that recurs counted."""
+    if follow.visits is not None:
+        builder.check_tasks(max(follow.visits) + 1)
+        return len(follow.visits)
+    if follow.different is not None:
+        builder.check_tasks(follow.different)
+        if request.tasks is None:
+            raise UserError("Tasks recur: say how many visits there are, as in --tasks 30 --flow different=20.")
+        return request.tasks
     if request.tasks is not None:
         return builder.check_tasks(request.tasks)
     usual = builder.usual_tasks or builder.most_tasks

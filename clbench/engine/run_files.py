@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from clbench.engine.evaluator import Score
+from clbench.engine.schedule import Timetable
 from clbench.engine.store import Run
 
 SAVING_SHARE = 0.05
@@ -56,7 +57,7 @@ class Tables:
         """Drop the rows that an interrupted run wrote after it saved the state of ``learned`` tasks."""
         for file in self.run.table_files():
             table = pd.read_csv(file)
-            if (table["learned"] > learned).any():
+            if "learned" in table and (table["learned"] > learned).any():
                 table[table["learned"] <= learned].to_csv(file, index=False)
 
     def forget_answers(self, answers: Sequence[tuple[str, int]]) -> None:
@@ -67,6 +68,11 @@ class Tables:
                 cut_off = pd.MultiIndex.from_frame(table[["ask", "learned"]]).isin(answers)
                 if cut_off.any():
                     table[~cut_off].to_csv(file, index=False)
+
+
+def write_schedule(run: Run, timetable: Timetable) -> None:
+    """Write which tasks are in which batches as the table ``schedule``: rows as in ``Timetable.rows``."""
+    pd.DataFrame(timetable.rows()).to_csv(run.table_file("schedule"), index=False)
 
 
 def _append(file: Path, rows: Sequence[dict[str, Any]]) -> None:

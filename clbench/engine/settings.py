@@ -64,6 +64,11 @@ class Request(Strict):
         default="auto",
         description="Precision of matrix products in training: float32, bfloat16, or auto (the fastest on this machine; in NNs float32).",
     )
+    flow: dict[str, Any] = Field(
+        default_factory=dict,
+        description="How tasks follow each other: lengths=200..1500 (updates, drawn at random), boundaries=inside (a batch), "
+        "visits=0,1,0,2,1 or different=20 (tasks recur). docs/streams.md explains them.",
+    )
     data: str | None = unset("the embedded one; with budget paper the full one", "The data set.")
     set: dict[str, Any] = Field(default_factory=dict, description="A parameter of the method (clbench show METHOD).")
     ask: dict[str, Any] = Field(
@@ -98,11 +103,11 @@ USUAL = Execution()
 """The defaults."""
 
 
-def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """The settings in ``values``, checked; a ``UserError`` names the first wrong key or value."""
+def checked(model: type[Model], values: Mapping[str, Any], of: str = "a run") -> Model:
+    """The settings ``of`` something in ``values``, checked; a ``UserError`` names the first wrong key or value."""
     for key in values:
         if key not in model.model_fields:
-            raise unknown("setting of a run", key, model.model_fields)
+            raise unknown(f"setting of {of}", key, model.model_fields)
     try:
         return model(**values)
     except ValidationError as error:

@@ -2,7 +2,8 @@
 
 - ``run.json``, the record: learn half, scenario, asks, versions, machine, status, notes;
 - CSV tables that only grow: ``scores`` (one row for each ask, number of tasks learned, and task), ``confusion`` (true and inferred tasks),
-  ``tasks`` (seconds, masks and bytes after each task), ``losses``, and the tables that the method writes;
+  ``tasks`` (seconds, masks and bytes after each task), ``losses``, and the tables that the method writes; ``schedule`` (which tasks are
+  in which batches, if not all tasks have the same whole batches);
 - ``state/<tasks learned>/``: the last saved state, what was learned and what is needed to resume (``saved_state``).
 """
 
@@ -136,7 +137,15 @@ class Run:
         """The pairs of an ask and a checkpoint that have no scores yet, or not of every task."""
         scores = self.table("scores")
         tasks = {} if scores.empty else scores.dropna(subset="accuracy").groupby(["ask", "learned"])["task"].nunique().to_dict()
-        return [(ask, learned) for learned in checkpoints for ask in asks if tasks.get((ask.label, learned), 0) < learned]
+        different = {learned: self.different(learned) for learned in checkpoints}
+        return [
+            (ask, learned) for learned in checkpoints for ask in asks if tasks.get((ask.label, learned), 0) < different[learned]
+        ]
+
+    def different(self, learned: int) -> int:
+        """The number of different tasks among the first ``learned``."""
+        identities = self.record.get("identities")
+        return learned if identities is None else len(set(identities[:learned]))
 
 
 @lru_cache(maxsize=4096)

@@ -54,7 +54,7 @@ def _checked_tasks(stream: Stream) -> tuple[list[Task], dict[int, int]]:
             content.append((identity, digests(split.labels)))
         tasks.append(replace(task, train=halves[0], test=halves[1]))
         first = first_seen.setdefault(tuple(content), index)
-        if first < index:
+        if stream.identity(first) != stream.identity(index):
             recurring[index] = first
     return tasks, recurring
 

@@ -78,6 +78,7 @@ def settings(run: Run) -> dict[str, str]:
     """A run's learning parameters, updates, batch size and precision, as texts."""
     learn = run.learn
     shown = learn.parameters | {"updates": learn.updates, "batch_size": learn.batch_size, "precision": learn.precision}
+    shown |= learn.flow.model_dump(mode="json", exclude_defaults=True)
     return {key: str(value) for key, value in shown.items()}
 
 
@@ -87,7 +88,8 @@ def matrix(scores: pd.DataFrame, value: str = "accuracy") -> tuple[npt.NDArray[n
     Returns R, [checkpoints, tasks], and ``learned``, the number of tasks learned at each row.
     """
     table = scores.pivot(index="learned", columns="task", values=value)
-    table = table.reindex(columns=range(int(table.columns.max()) + 1))
+    # A task that recurs is asked about under the number of its first visit only.
+    table = table.reindex(columns=range(max(int(table.columns.max()) + 1, int(table.index.max()))))
     return table.to_numpy(dtype=float), [int(learned) for learned in table.index]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from clbench.engine.learn import Job, Learn
 from clbench.engine.request import request, resolve
+from clbench.engine.schedule import Flow
 
 
 def job(scenario: str = "gnu", **settings: Any) -> Job:
@@ -42,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "updates": 16,
     "batch_size": 17,
     "precision": "bfloat16",
+    "flow": {"lengths": (3, 6)},
 }
 
 
@@ -78,6 +80,7 @@ def test_runs_keep_the_names_that_they_had_before_later_fields() -> None:
     learn = job(data="mnist").learn
     values = learn.model_dump(mode="json")
     assert [values.pop(later) for later in ("data_version", "data_source", "network_source", "code")] == [1, None, None, {}]
+    assert values.pop("flow") == Flow().model_dump(mode="json")
     assert learn.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

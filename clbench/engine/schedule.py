@@ -1,0 +1,308 @@
+"""The schedule of a run: which images of which task are in which batch. The evaluator reads it, and no learner sees it.
+
+Usually each task has the same number of whole batches, one task after another. A ``Flow`` says how it is otherwise: tasks of random
+lengths, boundaries inside a batch, tasks that recur. A ``Timetable`` is what comes of it, an object to inspect and to draw.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from clbench.engine.settings import OnDivergence, Strict, checked
+from clbench.errors import UserError
+from clbench.seeding import generator
+from clbench.stream import Stream, Task
+
+Integers = npt.NDArray[np.int64]
+
+MOST_IMAGES = 2**29
+"""The limit for images in a timetable whose batches are not all of one task: it is made from one number for each image (2 GB)."""
+
+
+class Flow(Strict):
+    """How the tasks of a stream follow each other. The defaults are the paper's: equal lengths, boundaries between batches.
+
+    ``lengths``: the updates of each task are drawn from this range (both ends are possible). ``boundaries``: ``inside`` moves each
+    boundary into the last batch of the earlier task. ``visits``: the number of the task at each visit, such as 0, 1, 0, 2, 1.
+    ``different``: instead, the number of different tasks; all other visits are to a task already seen, never to the present one. All draws
+    come from the stream seed.
+    """
+
+    lengths: tuple[int, int] | None = None
+    boundaries: Literal["between", "inside"] = "between"
+    visits: tuple[int, ...] | None = None
+    different: int | None = None
+
+    @field_validator("lengths", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        """A range from text such as 200..1500; a single number is both of its ends."""
+        if not isinstance(value, str | int):
+            return value
+        ends = str(value).split("..")
+        return ends * 2 if len(ends) == 1 else ends
+
+    @field_validator("visits", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        """A list from text such as 0,1,0,2,1."""
+        return value.split(",") if isinstance(value, str) else value
+
+    def most_updates(self, updates: int) -> int:
+        """The most updates that a task may have, if ``updates`` are usual."""
+        return self.lengths[1] if self.lengths else updates
+
+    def tasks_of(self, visits: int, seed: int) -> tuple[int, ...]:
+        """The task of each of ``visits`` visits: numbers from 0, new ones in order."""
+        if self.visits is not None:
+            return self.visits
+        if self.different is None:
+            return tuple(range(visits))
+        draws = generator(seed, "visits")
+        # The second visit is new too if any other is: the present task never comes again at once.
+        fixed = min(self.different, 2)
+        new = set(range(fixed)) | set((fixed + torch.randperm(visits - fixed, generator=draws)[: self.different - fixed]).tolist())
+        tasks: list[int] = []
+        for visit in range(visits):
+            seen = len(set(tasks))
+            others = [task for task in range(seen) if task != tasks[-1]] if tasks else []
+            tasks.append(seen if visit in new else others[int(torch.randint(len(others), (), generator=draws))])
+        return tuple(tasks)
+
+    def expanded(self, stream: Stream, visits: int, seed: int) -> Stream:
+        """``stream`` with a task for each visit, and their identities."""
+        if self.visits is None and self.different is None:
+            return stream
+        tasks = self.tasks_of(visits, seed)
+        return Stream(
+            stream.name,
+            [stream[task] for task in tasks],
+            stream.classes,
+            stream.input_shape,
+            stream.notes,
+            tuple(tasks.index(task) for task in tasks),
+        )
+
+
+USUAL_FLOW = Flow()
+"""The paper's."""
+
+
+def flow(values: Mapping[str, Any], tasks: int | None = None) -> Flow:
+    """A ``Flow`` from settings, which may be text; a ``UserError`` for the first wrong one. ``tasks``: the number of visits asked for."""
+    made = checked(Flow, values, "a flow")
+    if made.lengths and not 1 <= made.lengths[0] <= made.lengths[1]:
+        raise UserError(f"The lengths {made.lengths[0]}..{made.lengths[1]} are no range of updates: write one such as 200..1500.")
+    if made.visits is not None and made.different is not None:
+        raise UserError("Visits and different say the same thing: give the visits, or the number of different tasks.")
+    if made.visits is not None:
+        new = list(dict.fromkeys(made.visits))
+        if new != list(range(len(new))) or any(one == next_ for one, next_ in pairwise(made.visits)):
+            raise UserError(
+                f"The visits {','.join(map(str, made.visits))} are not valid: number the tasks from 0 in the order in which they come "
+                "first, and name no task twice in a row."
+            )
+    if tasks is not None and made.visits is not None and len(made.visits) != tasks:
+        raise UserError(
+            f"There are {len(made.visits)} visits and {tasks} tasks: leave out the number of tasks, or make them equal."
+        )
+    if tasks is not None and made.different is not None and not (2 if tasks > 1 else 1) <= made.different <= tasks:
+        raise UserError(f"There cannot be {made.different} different tasks in {tasks} visits: ask for 2 to {tasks}.")
+    return made
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How tasks are taught: ``updates`` batches of exactly ``batch_size`` images each, in an order drawn from ``seed``.
+
+    ``on_divergence``: if training diverges, ``stop`` raises a ``Diverged``, and ``mark`` continues and marks the task. ``flow``: how the
+    tasks follow each other, drawn from ``stream_seed``.
+    """
+
+    updates: int
+    batch_size: int = 128
+    seed: int = 0
+    on_divergence: OnDivergence = "stop"
+    flow: Flow = USUAL_FLOW
+    stream_seed: int = 0
+
+    def timetable(self, tasks: int) -> "Timetable":
+        """What is taught when, if there are so many tasks (or visits)."""
+        if self.flow.lengths is None:
+            updates = np.full(tasks, self.updates)
+        else:
+            least, most = self.flow.lengths
+            updates = torch.randint(least, most + 1, (tasks,), generator=generator(self.stream_seed, "lengths")).numpy()
+        ends = np.cumsum(updates)
+        if self.flow.boundaries == "between":
+            firsts = ends - updates
+            return Timetable(self.batch_size, ends, np.stack([firsts, ends, np.arange(tasks), np.full(tasks, self.batch_size)], 1))
+        if self.batch_size < 2 or min(updates) < 2:
+            raise UserError(
+                "A boundary inside a batch needs batches of 2 images or more, and tasks of 2 updates or more: ask for more."
+            )
+        shifts = torch.randint(1, self.batch_size, (tasks,), generator=generator(self.stream_seed, "boundaries")).numpy()
+        shifts[-1] = 0
+        return _of_images(_visits_of_images(ends * self.batch_size - shifts), ends * self.batch_size - shifts, self.batch_size)
+
+
+class Part(NamedTuple):
+    """So many images of a batch, all of one visit."""
+
+    visit: int
+    images: int
+
+
+@dataclass(frozen=True, eq=False)
+class Timetable:
+    """Which tasks are in which batches: ``spans`` and, for each task (or visit), the batch before which it ends.
+
+    ``spans``: int64 [n, 4]. A row (first, end, visit, images) says that each batch from ``first`` to ``end`` - 1 has that many images of
+    the visit. Rows that share batches have the same first and end, and rows are ordered by first batch, then by visit. ``ends``: int64
+    [visits]. The batches of a visit, between the previous end and its own, are those in which it has most images: there, a learner that is
+    told tasks is told this one.
+    """
+
+    batch_size: int
+    ends: Integers
+    spans: Integers
+
+    def batches_of(self, visit: int) -> range:
+        """The batches in which a visit has most images."""
+        return range(0 if visit == 0 else int(self.ends[visit - 1]), int(self.ends[visit]))
+
+    def first(self, learned: int) -> int:
+        """The batch after so many visits."""
+        return 0 if learned == 0 else int(self.ends[learned - 1])
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """The rows of ``spans`` at which another run of equal batches begins, and the number of rows."""
+        firsts = self.spans[:, 0]
+        return [0, *(np.flatnonzero(np.diff(firsts)) + 1).tolist(), len(firsts)]
+
+    def runs(self, start: int = 0) -> Iterator[tuple[range, tuple[Part, ...]]]:
+        """Runs of batches with equal parts, from batch ``start`` on."""
+        for low, high in pairwise(self._bounds):
+            first, end = (int(value) for value in self.spans[low, :2])
+            if end > start:
+                parts = tuple(Part(int(visit), int(images)) for visit, images in self.spans[low:high, 2:])
+                yield range(max(first, start), end), parts
+
+    def parts(self, batch: int) -> tuple[Part, ...]:
+        """The parts of one batch."""
+        return next(self.runs(batch))[1]
+
+    def rows(self) -> list[dict[str, int]]:
+        """``spans`` as the rows of a table, with ``end`` as the number of ``batches``."""
+        names = ("first_batch", "batches", "task", "images")
+        return [dict(zip(names, (a, b - a, visit, images), strict=True)) for a, b, visit, images in self.spans.tolist()]
+
+
+def _visits_of_images(ends: Integers) -> npt.NDArray[np.int32]:
+    """The visit of each image of a stream whose visits end before these images: int32 [images]."""
+    if ends[-1] > MOST_IMAGES:
+        raise UserError(f"{ends[-1]:,} images are too many for a stream without tidy boundaries: ask for at most {MOST_IMAGES:,}.")
+    return np.repeat(np.arange(len(ends), dtype=np.int32), np.diff(ends, prepend=0))
+
+
+def _of_images(visits: npt.NDArray[np.int32], ends: Integers, batch_size: int) -> Timetable:
+    """The timetable of a stream, from the visit of each image [images], and the number of images before the end of each visit."""
+    by_batch = np.sort(visits.reshape(-1, batch_size), axis=1)
+    # Where another run of equal images begins: at the first image of a batch that differs from the batch before, and at other visits.
+    another_batch = np.r_[True, (by_batch[1:] != by_batch[:-1]).any(1)]
+    kept = np.flatnonzero(another_batch)
+    afterwards = np.r_[kept[1:], len(by_batch)]
+    batches = by_batch[kept]
+    begins = np.concatenate([np.ones((len(kept), 1), dtype=bool), batches[:, 1:] != batches[:, :-1]], axis=1)
+    row, column = np.nonzero(begins)
+    images = np.diff(np.r_[row * batch_size + column, len(kept) * batch_size])
+    spans = np.stack([kept[row], afterwards[row], batches[row, column], images], 1).astype(np.int64)
+    return Timetable(batch_size, (2 * ends + batch_size) // (2 * batch_size), spans)
+
+
+def batches(timetable: Timetable, stream: Stream, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inputs and labels of each batch from number ``start`` on. Images of earlier batches are not computed.
+
+    Each task has shuffled passes over its data of its own, drawn from ``seed``; a task that recurs continues with them. The images of a
+    batch with several tasks are in random order.
+    """
+    sources: dict[int, Iterator[tuple[Tensor, Tensor]]] = {}
+    for run, parts in timetable.runs(start):
+        for batch in run:
+            drawn = []
+            for visit, _ in parts:
+                task = stream.identity(visit)
+                if task not in sources:
+                    before, sizes = _sizes(timetable, stream, task, start)
+                    sources[task] = source(stream[task], task, seed, sizes, before)
+                drawn.append(next(sources[task]))
+            if len(drawn) == 1:
+                yield drawn[0]
+                continue
+            order = torch.randperm(timetable.batch_size, generator=generator(seed, "mixed", batch))
+            inputs, labels = (torch.cat(tensors) for tensors in zip(*drawn, strict=True))
+            order = order.to(labels.device)
+            yield inputs[order], labels[order]
+
+
+class Sizes(NamedTuple):
+    """The number of parts that a task has in the batches of a stream, and their sizes; a single size stands for all."""
+
+    parts: int
+    each: Sequence[int]
+
+
+def _sizes(timetable: Timetable, stream: Stream, task: int, start: int) -> tuple[int, Sizes]:
+    """The number of parts that ``task`` has before batch ``start``, and the sizes of all its parts."""
+    visits = timetable.spans[:, 2]
+    of_task = visits == task if stream.identities is None else np.array(stream.identities)[visits] == task
+    firsts, ends, _, images = timetable.spans[of_task].T
+    before = int((np.minimum(ends, start) - np.minimum(firsts, start)).sum())
+    count = int((ends - firsts).sum())
+    if (images == images[0]).all():
+        return before, Sizes(count, [int(images[0])])
+    # Visits of one task never share a batch, so that the order of rows is that of batches.
+    return before, Sizes(count, np.repeat(images, ends - firsts).tolist())
+
+
+def source(task: Task, index: int, seed: int, sizes: Sizes, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """The parts of a task from number ``skip`` on. A ``UserError`` if a split with its own order does not give what the run needs."""
+    draws = generator(seed, "batches", index)
+    alike = len(sizes.each) == 1
+    if alike and not skip:
+        given = task.train.batches(sizes.parts, sizes.each[0], draws)
+    else:
+        given = task.train.parts(list(sizes.each) * sizes.parts if alike else sizes.each, draws, skip)
+    given, number = iter(given), skip
+    for inputs, labels in given:
+        number += 1
+        part = _counted(task, number, inputs, labels, sizes)
+        if number == sizes.parts:
+            for more in given:  # a split that gives more than is needed is wrong too
+                _counted(task, number + 1, *more, sizes)
+        yield part
+    if number != sizes.parts:
+        raise UserError(
+            f"The task {task.name} gave {number} batches, and the run needs {sizes.parts}: correct the order or batches of its "
+            "training split."
+        )
+
+
+def _counted(task: Task, number: int, inputs: Tensor, labels: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """Part ``number`` of a task (from 1), if the run needs it; otherwise a ``UserError``."""
+    size = sizes.each[min(number, len(sizes.each)) - 1]
+    if len(inputs) == len(labels) == size and number <= sizes.parts:
+        return inputs, labels
+    raise UserError(
+        f"Batch {number} of the task {task.name} has {len(inputs)} images and {len(labels)} labels, and the run needs "
+        f"{sizes.parts} batches of {size}: correct the order or batches of its training split."
+    )
