@@ -34,6 +34,11 @@ class Discriminants(NamedTuple):
         """The logarithm of every class's density, up to a term that all classes share: [n, F] to [n, C]."""
         return (features @ self.weights.to(features.dtype).T) * self.units + self.offsets
 
+    @property
+    def present(self) -> Tensor:
+        """Whether a class has inputs, booleans [C]."""
+        return self.offsets > NEVER
+
 
 class ClassStatistics:
     """The means of classes, float32 [C, F], their numbers of inputs, and the scatter around the means, float64 [F, F].
@@ -54,19 +59,21 @@ class ClassStatistics:
         """
         if not len(features):
             return
-        self._make_room(int(classes.max()) + 1)
+        self.make_room(int(classes.max()) + 1)
         present, places, new = classes.unique(return_inverse=True, return_counts=True)
         inputs = features.double()
         sums = torch.zeros(len(present), inputs.shape[1], dtype=torch.float64, device=inputs.device).index_add_(0, places, inputs)
         old, before = self.counts[present], self.means[present].double()
         means = sums / new[:, None]
-        around = inputs - means[places]
+        around = features - means[places].to(features.dtype)
         apart = (means - before) * (old * new / (old + new)).sqrt()[:, None]
-        self.scatter += around.T @ around + apart.T @ apart
+        grown = (around.T @ around).double() + apart.T @ apart
+        self.scatter += (grown + grown.T) / 2  # symmetric to the last bit, as the lower half alone is stored
         self.means[present] = (before + (means - before) * (new / (old + new))[:, None]).float()
         self.counts[present] = old + new
 
-    def _make_room(self, classes: int) -> None:
+    def make_room(self, classes: int) -> None:
+        """Have at least so many classes; new ones have no inputs yet."""
         more = max(0, classes - len(self.counts))
         self.counts = torch.cat([self.counts, self.counts.new_zeros(more)])
         self.means = torch.cat([self.means, self.means.new_zeros(more, self.means.shape[1])])
