@@ -1,4 +1,4 @@
-"""Shared by the methods that infer the task: the objectives H and G, Binary, groups of inputs, derivatives with respect to statistics.
+"""Shared by the methods that infer the task: the settings of an ask, Binary, groups of inputs, derivatives with respect to statistics.
 
 Every algorithm takes q groups of images at once, [q, e, *input_shape]: the e images of a group are the evidence for one decision.
 """
@@ -6,7 +6,7 @@ Every algorithm takes q groups of images at once, [q, e, *input_shape]: the e im
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,55 +18,30 @@ from clbench.engine.probe import check_one_image
 from clbench.errors import UserError
 from clbench.method import Brief
 
+from ._objectives import OBJECTIVES, ObjectiveName
+
 GRADIENT_BYTES = 512 * 2**20
 """The most memory for the gradients of the groups in one pass. More groups take several passes."""
 
-Objective = Callable[[Tensor, int], Tensor]
 Slopes = Callable[[Tensor | None], Tensor]
 """The derivatives of an objective with respect to every alpha, for q groups: ``alpha`` [q, k], or None for 1/k everywhere, to [q, k]."""
 
 
-def entropy(logits: Tensor, classes: int) -> Tensor:
-    """H, the entropy of the softmax outputs in nats: logits [..., s] give [...]."""
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
-
-
-def superfluous(logits: Tensor, classes: int) -> Tensor:
-    """G of section 3.6, the logsumexp of all logits, without a gradient for the first ``classes``: [..., s] give [...].
-
-    For a superfluous output its derivative is the softmax probability, which is also the derivative of the cross-entropy (Lemma 1).
-    """
-    return torch.cat([logits[..., :classes].detach(), logits[..., classes:]], -1).logsumexp(-1)
-
-
-def superfluous_value(logits: Tensor, classes: int) -> Tensor:
-    """G as a value to compare between tasks: the logarithm of the probability of a superfluous output, [..., s] to [...].
-
-    It is the logsumexp of the superfluous outputs minus that of all outputs. The value of ``superfluous`` itself cannot be compared: it
-    contains the true class's logit, which the right task makes large, and it changes if a number is added to all logits, which means
-    nothing to a softmax.
-    """
-    return logits[..., classes:].logsumexp(-1) - logits.logsumexp(-1)
-
-
-GRADIENT_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous}
-VALUE_OBJECTIVES: dict[str, Objective] = {"H": entropy, "G": superfluous_value}
-
-
 ONE_SHOT: Final = "one-shot"
+BY_SLOPE = (ONE_SHOT, "binary", "gradient")
+"""The algorithms that differentiate the objective with respect to alpha."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """How an ask infers the task, for all methods that use H or G: the settings, their defaults and their checks.
+    """How an ask infers the task, for all methods that infer it: the settings, their defaults and their checks.
 
     ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide. ``steps`` and ``step_size`` belong
     to the algorithm ``gradient``, which has defaults of its own.
     """
 
     algorithm: str = ONE_SHOT
-    objective: Literal["H", "G"] = "H"
+    objective: ObjectiveName = "H"
     group: int = 1
     evidence: int = 1
     steps: int | None = None
@@ -80,10 +55,15 @@ class Inference:
                 f"give group={max(1, self.evidence)} or more too."
             )
         check_one_image(brief, self.evidence, "--ask evidence and group")
-        if self.objective == "G" and outputs == brief.classes:
+        if OBJECTIVES[self.objective].needs_superfluous and outputs == brief.classes:
             raise UserError(
-                f"The objective G needs superfluous outputs, but outputs={outputs} is the number of classes: "
+                f"The objective {self.objective} needs superfluous outputs, but outputs={outputs} is the number of classes: "
                 "learn with more outputs, or use objective=H."
+            )
+        if OBJECTIVES[self.objective].slope is None and self.algorithm in BY_SLOPE:
+            raise UserError(
+                f"algorithm={self.algorithm} follows the gradient of the objective, and that of {self.objective} does not say which task "
+                "fits: use algorithm=exhaustive, or another objective."
             )
         if self.algorithm != "gradient" and (self.steps is not None or self.step_size is not None):
             raise UserError(f"steps and step_size belong to algorithm=gradient, not to {self.algorithm}.")

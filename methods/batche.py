@@ -48,15 +48,14 @@ from ._check import for_check
 from ._figure_2 import recipe
 from ._inference import (
     GRADIENT_BYTES,
-    GRADIENT_OBJECTIVES,
     ONE_SHOT,
     DifferentiableStatistics,
     Inference,
     answer_by_task,
     binary,
     decide,
-    entropy,
 )
+from ._objectives import ObjectiveName, entropy, slope_of
 from ._per_task import PerTaskMethod, random_parameters
 
 FIGURE_5 = "Wortsman et al. 2020, Figure 5 right; without weight decay, which costs One-Shot most of its tasks"
@@ -147,7 +146,7 @@ class BatchE(PerTaskMethod):
         task: int | None = None,
         *,
         algorithm: Algorithm = ONE_SHOT,
-        objective: Literal["H", "G"] = Inference.objective,
+        objective: ObjectiveName = Inference.objective,
         group: int = Inference.group,
         evidence: int = Inference.evidence,
     ) -> Prediction:
@@ -180,7 +179,7 @@ class BatchE(PerTaskMethod):
         ``alpha``: [q, k], or None for 1/k everywhere.
         """
         stacked, count = self.rows.stacked(), len(self.rows)
-        value = GRADIENT_OBJECTIVES[objective]
+        value = slope_of(objective)
 
         def of_group(alpha: Tensor, images: Tensor) -> Tensor:
             state = self.superposed(stacked, alpha)

@@ -13,7 +13,7 @@ from clbench.checks import above_zero, below_one
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.methods._check import for_check
-from clbench.methods._inference import entropy
+from clbench.methods._objectives import entropy
 from clbench.methods.supsup.layout import random_base
 from clbench.methods.supsup.masking import straight_through
 from clbench.networks import bare_twin

@@ -18,7 +18,7 @@ weights: ``coding.py``), batch-norm statistics per task, and the seed of the ran
 tasks (with Transfer the running mean of scores); if no task is given, the live scores, the optimiser's state and counters.
 """
 
-from .._inference import entropy
+from .._objectives import entropy
 from .inference import values_by_way
 from .layout import Layout
 from .masking import kept_weights

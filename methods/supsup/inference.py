@@ -17,7 +17,8 @@ from torch.func import functional_call, vjp, vmap
 from clbench.training import Tensors
 
 from .. import _inference
-from .._inference import GRADIENT_BYTES, GRADIENT_OBJECTIVES, VALUE_OBJECTIVES, DifferentiableStatistics, Inference, decide
+from .._inference import GRADIENT_BYTES, DifferentiableStatistics, Inference, decide
+from .._objectives import OBJECTIVES, slope_of
 from .bank import MaskBank
 from .layout import Base
 
@@ -34,7 +35,7 @@ def superposed_gradient(
     def of_group(weights: Tensors, statistics: Tensors, images: Tensor) -> list[tuple[Tensors, Tensors]]:
         def values(weights: Tensors, statistics: Tensors) -> Tensor:
             logits = functional_call(base.network, base.fixed | weights | statistics, (images,))
-            return torch.stack([GRADIENT_OBJECTIVES[objective](logits, classes).mean() for objective in objectives])
+            return torch.stack([slope_of(objective)(logits, classes).mean() for objective in objectives])
 
         pull_back = vjp(values, weights, statistics)[1]
         return [pull_back(unit) for unit in torch.eye(len(objectives), device=images.device)]
@@ -95,7 +96,7 @@ def gradient_descent(
 
 def exhaustive(base: Base, bank: MaskBank, groups: Tensor, objective: str, classes: int) -> Tensor:
     """Try every mask by itself (k forward passes), and take the one with the lowest value of the objective; int64 [q]."""
-    value = VALUE_OBJECTIVES[objective]
+    value = OBJECTIVES[objective].value
     images = groups.flatten(0, 1)
     best = torch.full((len(groups),), math.inf, device=groups.device)
     best_rows = torch.zeros(len(groups), dtype=torch.int64, device=groups.device)
@@ -117,7 +118,7 @@ def values_by_way(base: Base, bank: MaskBank, inputs: Tensor, classes: int) -> d
     slopes = alpha_gradient(base, bank, inputs[:, None], ["H", "G"], classes, None)
     with torch.no_grad():
         states = (base.state(base.weights * bank.mask(row), bank.statistics(row)) for row in range(len(bank)))
-        entropies = [VALUE_OBJECTIVES["H"](functional_call(base.network, state, (inputs,)), classes) for state in states]
+        entropies = [OBJECTIVES["H"].value(functional_call(base.network, state, (inputs,)), classes) for state in states]
     return {"one-shot H": slopes[0], "one-shot G": slopes[1], "exhaustive H": torch.stack(entropies, 1)}
 
 

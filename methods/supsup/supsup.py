@@ -21,17 +21,20 @@ from clbench.training import OPTIMISERS, LearningRate, LearningRateSchedule
 
 from .._bits import unpack
 from .._check import for_check
-from .._inference import ONE_SHOT, Inference
+from .._inference import ONE_SHOT, Inference, decide
+from .._objectives import ObjectiveName
 from .allocation import Allocation, uncertainty
 from .bank import WORKING_BYTES, MaskBank, multiplies_bytes, restored_bank
 from .coding import Bytes, decoded, encoded, joined, parted
 from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
 from .masking import kept_weights
+from .statistics import IMAGES, PREFIX, TaskStatistics
 from .training import LiveMask, MaskTraining
 
 SMALL = 2**19
 """The most weights for which several tasks at once are faster: the training states of larger masks do not fit in a cache together."""
+STATISTICS = "statistics"
 AT_ONCE = 2
 """Tasks trained at once: a step of two tasks takes three quarters of the time of two steps. More tasks save hardly more."""
 
@@ -50,6 +53,7 @@ class SupSup(Method):
     scenarios = frozenset({GG, GNS, GNU, NNS})
     citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
     learning_depends_on = frozenset({"task_given_in_training"})
+    added = frozenset({"statistics"})
     recipes = (
         Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
         Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
@@ -76,6 +80,7 @@ class SupSup(Method):
         offset: int = 0,
         epsilon: float = 2**-3,
         budget: int = 2500,
+        statistics: str | None = None,
     ) -> None:
         """Create a learner with an empty mask bank.
 
@@ -86,6 +91,9 @@ class SupSup(Method):
         ("Transfer"). If no task is given in training, a mask is chosen every ``interval`` batches: before the first one, and whenever the
         batch number modulo ``interval`` is ``offset`` (0: aligned with tasks whose length is a multiple of the interval). A new mask is
         allocated if k * max(nu) < 1 + ``epsilon`` and there are fewer than ``budget``.
+
+        ``statistics``: the fixed random features whose densities are gathered at the end of each task, for ``algorithm=statistics``:
+        ``hidden``, the units of the unmasked random network, or ``random-1000``, a random layer with that many units.
         """
         super().__init__(brief)
         if outputs < brief.classes:
@@ -98,7 +106,10 @@ class SupSup(Method):
             raise UserError("start=transfer needs to know when a task ends, which is not given here: use start=random.")
         if not task_given and (density is not None or edges is not None or schedule != "constant"):
             raise UserError("density, edges and schedule need to know when a task begins, which is not given here: leave them out.")
+        if statistics is not None and not task_given:
+            raise UserError("statistics are gathered when a task ends, which is not given here: leave them out.")
         self.outputs = outputs
+        self.features = statistics
         self.optimiser = OPTIMISERS[optimiser](learning_rate, weight_decay=weight_decay)
         self.schedule = schedule
         self.density, self.edges = density, edges
@@ -119,6 +130,7 @@ class SupSup(Method):
         self.base = random_base(brief.network(self.outputs), seed, brief.device)
         self.kept = kept_weights(self.base.layout, self.density, self.edges)
         self.training = MaskTraining(self.base, self.optimiser, kept=self.kept, precision=brief.precision, compiled=brief.compiled)
+        self.statistics = None if self.features is None else TaskStatistics(self.features, self.base, brief, seed)
 
     def _empty_bank(self) -> MaskBank:
         device, layout = self.brief.device, self.base.layout
@@ -162,6 +174,8 @@ class SupSup(Method):
             if self.transfer:
                 self.score_sum += self.live.scores
             self.live = None
+        if self.statistics is not None:
+            self.statistics.add(data, len(self.bank))
         mask, statistics = self.ended.pop(0)
         self.bank.append(mask, statistics)
         if self.kept:
@@ -231,15 +245,20 @@ class SupSup(Method):
     # Answering
 
     def check_ask(self, **parameters: Any) -> None:
-        Inference(**parameters).check(self.brief, self.outputs)
+        how = Inference(**parameters)
+        how.check(self.brief, self.outputs)
+        if how.algorithm == STATISTICS and self.statistics is None:
+            raise UserError("algorithm=statistics needs what is gathered in training: learn with --set statistics=hidden.")
+        if how.algorithm == STATISTICS and how.objective != Inference.objective:
+            raise UserError(f"algorithm=statistics has no objective: leave out objective={how.objective}.")
 
     def predict(
         self,
         inputs: Tensor,
         task: int | None = None,
         *,
-        algorithm: Literal["one-shot", "binary", "gradient", "exhaustive"] = ONE_SHOT,
-        objective: Literal["H", "G"] = Inference.objective,
+        algorithm: Literal["one-shot", "binary", "gradient", "exhaustive", "statistics"] = ONE_SHOT,
+        objective: ObjectiveName = Inference.objective,
         group: int = Inference.group,
         evidence: int = Inference.evidence,
         steps: int | None = Inference.steps,
@@ -248,8 +267,9 @@ class SupSup(Method):
         """Answer with the given task's mask, or with the inferred one's.
 
         ``group`` consecutive images share one inferred task, which the first ``evidence`` of them decide: 1 and 1 let every image
-        identify its own task, 128 and 1 are the paper's protocol, 128 and 128 are a full batch. ``objective``: the entropy H, or G of the
-        superfluous outputs. ``steps`` (10 where not given) and ``step_size`` (0.1) belong to the algorithm ``gradient`` alone.
+        identify its own task, 128 and 1 are the paper's protocol, 128 and 128 are a full batch. ``objective``: what the right task makes
+        small, such as the entropy H, or G of the superfluous outputs (``_objectives.py``). ``statistics`` needs learning with
+        ``statistics``, and no objective. ``steps`` (10 where not given) and ``step_size`` (0.1) belong to the algorithm ``gradient`` alone.
         """
         if task is not None:
             return Prediction(self._labels(inputs.to(self.brief.device), task))
@@ -279,8 +299,7 @@ class SupSup(Method):
             tasks = infer_from_one_image(self.base, self.bank, inputs, self.brief.classes, inferences)
         else:
             alone = all(how.evidence == 1 for _, how in inferences) or self.alone
-            base, bank, classes = self.base, self.bank, self.brief.classes
-            tasks = [infer_tasks(base, bank, inputs[:count], classes, how, alone=alone) for count, how in inferences]
+            tasks = [self._inferred(inputs[:count], how, alone) for count, how in inferences]
         labels = [torch.empty_like(of_ask) for of_ask in tasks]
         for task in torch.cat(tasks).unique().tolist():
             # Images for which several asks infer this task are answered once.
@@ -290,6 +309,14 @@ class SupSup(Method):
             for of_ask, ask_labels in zip(tasks, labels, strict=True):
                 ask_labels[of_ask == task] = answers[: len(of_ask)][of_ask == task]
         return [Prediction(*answered) for answered in zip(labels, tasks, strict=True)]
+
+    def _inferred(self, inputs: Tensor, how: Inference, alone: bool) -> Tensor:
+        """The inferred task of each input, by groups."""
+        if how.algorithm != STATISTICS:
+            return infer_tasks(self.base, self.bank, inputs, self.brief.classes, how, alone=alone)
+        assert self.statistics is not None
+        at_a_time = IMAGES // how.evidence
+        return decide(self.statistics.infer, inputs, group=how.group, evidence=how.evidence, at_a_time=at_a_time, alone=alone)
 
     def _labels(self, inputs: Tensor, row: int) -> Tensor:
         """Equation 1. Predictions are made among the task's own labels, never a superfluous output."""
@@ -312,10 +339,12 @@ class SupSup(Method):
     def learned(self) -> dict[str, Tensor]:
         self._bank_live_mask()
         state = {"seed": torch.tensor(self.seed)} | (joined(self.codes) if self.kept else {"masks": self.bank.packed()})
-        return state | ({"statistics": self.bank.all_statistics()} if self.base.statistics.size else {})
+        state |= {"statistics": self.bank.all_statistics()} if self.base.statistics.size else {}
+        return state | (self.statistics.learned() if self.statistics else {})
 
     def progress(self) -> dict[str, Tensor]:
         state = {"score_sum": self.score_sum.clone()} if self.transfer else {}
+        state |= self.statistics.progress() if self.statistics else {}
         if self.allocation is not None:
             state |= self.allocation.progress()
             state |= {f"live.{key}": value for key, value in self.live.progress().items()} if self.live else {}
@@ -329,6 +358,8 @@ class SupSup(Method):
         else:
             masks = [unpack(row, self.base.layout.size) for row in learned["masks"]]
         self.bank = restored_bank(self._empty_bank(), masks, learned.get("statistics", torch.empty(len(masks), 0)))
+        if self.statistics:
+            self.statistics.restore(learned, progress)
         if progress is None:
             return
         if self.transfer:
@@ -342,6 +373,8 @@ class SupSup(Method):
 
     @classmethod
     def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:
-        """A task's mask never changes once learned, so an earlier state is the first rows."""
+        """A task's mask never changes once learned, so an earlier state is the first rows. Statistics change with every task."""
+        if any(name.startswith(PREFIX) for name in learned):
+            return None
         earlier = {key: value if key == "seed" else value[:tasks] for key, value in learned.items()}
         return earlier | ({"codes": learned["codes"][: int(learned["ends"][tasks - 1])]} if "codes" in learned else {})

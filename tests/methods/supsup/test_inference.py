@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clbench.engine.evaluator import Ask
 from clbench.errors import UserError
 from clbench.method import Brief
-from clbench.methods import _inference
+from clbench.methods import _objectives
 from clbench.methods._inference import Inference
 from clbench.methods.supsup import SupSup, inference
 from clbench.methods.supsup.bank import MaskBank
@@ -60,10 +60,12 @@ class Case:
         return outputs
 
     def gradient(self, alpha: Tensor, images: Tensor, objective: str) -> Tensor:
-        """dH/dalpha or dG/dalpha [k], by autograd through the superposition."""
+        """dH/dalpha [k], or that of another objective, by autograd through the superposition."""
         alpha = alpha.double().requires_grad_()
         logits = self.logits(alpha, images)
         p = logits.softmax(1)
+        if objective in ("logit", "energy"):
+            return torch.autograd.grad(value(objective, logits, self.classes).mean(), alpha)[0]
         if objective == "H":
             return torch.autograd.grad(-(p * p.log()).sum(1).mean(), alpha)[0]
         # G = logsumexp has the gradient p with respect to the logits, masked for the real classes.
@@ -123,7 +125,21 @@ def cases(draw: st.DrawFn, most_masks: int = 9) -> Case:
     )
 
 
-objectives = st.sampled_from(["H", "G"])
+objectives = st.sampled_from(["H", "G", "logit", "energy"])
+
+
+def value(objective: str, logits: Tensor, classes: int) -> Tensor:
+    """What exhaustive search compares, for each row of logits."""
+    if objective == "H":
+        return torch.distributions.Categorical(logits=logits).entropy()
+    if objective == "G":
+        return logits.softmax(1)[:, classes:].sum(1).log()
+    if objective == "logit":
+        return -logits[:, :classes].amax(1)
+    if objective == "energy":
+        return -logits[:, :classes].exp().sum(1).log()
+    ordered = logits.sort(1).values
+    return ordered[:, -2] - ordered[:, -1]
 
 
 def some_alpha(case: Case, seed: int) -> Tensor:
@@ -163,13 +179,13 @@ def test_gradient_of_alpha_is_that_of_finite_differences(case: Case, objective: 
     for alpha, images, slopes in zip(at.double(), case.groups, gradients, strict=True):
         real = case.logits(alpha, images)[:, : case.classes]
 
-        def value(moved: Tensor, images: Tensor = images, real: Tensor = real) -> float:
+        def at_alpha(moved: Tensor, images: Tensor = images, real: Tensor = real) -> float:
             logits = case.logits(moved, images)
             if objective == "G":  # its gradient is masked for the real classes: they stand still
                 return float(torch.cat([real, logits[:, case.classes :]], 1).logsumexp(1).mean())
-            return float(torch.distributions.Categorical(logits=logits).entropy().mean())
+            return float(value(objective, logits, case.classes).mean())
 
-        differences = [value(alpha + step * e) - value(alpha - step * e) for e in torch.eye(len(alpha), dtype=torch.float64)]
+        differences = [at_alpha(alpha + step * e) - at_alpha(alpha - step * e) for e in torch.eye(len(alpha), dtype=torch.float64)]
         assert torch.allclose(slopes.double(), torch.tensor(differences, dtype=torch.float64) / (2 * step), rtol=1e-3, atol=1e-3)
 
 
@@ -180,7 +196,7 @@ def test_lemma_1(classes: int, superfluous: int, seed: int) -> None:
     draws = torch.Generator().manual_seed(seed)
     logits = (3 * torch.randn(7, classes + superfluous, generator=draws)).requires_grad_()
     labels = torch.randint(classes, (7,), generator=draws)
-    (of_g,) = torch.autograd.grad(_inference.superfluous(logits, classes).sum(), logits)
+    (of_g,) = torch.autograd.grad(_objectives.superfluous(logits, classes).sum(), logits)
     (of_loss,) = torch.autograd.grad(nn.functional.cross_entropy(logits, labels, reduction="sum"), logits)
     assert torch.equal(of_g[:, :classes], torch.zeros(7, classes))
     assert torch.allclose(of_g[:, classes:], of_loss[:, classes:], atol=1e-6)
@@ -189,7 +205,7 @@ def test_lemma_1(classes: int, superfluous: int, seed: int) -> None:
 
 def test_entropy_of_outputs_that_are_certain_and_of_some_that_are_not() -> None:
     logits = torch.tensor([[0.0, 0, 0, 0], [200, 0, 0, 0], [5, 5, -200, -200]])
-    assert torch.allclose(_inference.entropy(logits, 4), torch.tensor([math.log(4), 0, math.log(2)]), atol=1e-6)
+    assert torch.allclose(_objectives.entropy(logits, 4), torch.tensor([math.log(4), 0, math.log(2)]), atol=1e-6)
 
 
 # The algorithms
@@ -288,18 +304,12 @@ def test_gradient_descent_follows_equation_3_on_the_simplex(case: Case, objectiv
 
 
 @quick
-@given(cases(), objectives)
+@given(cases(), st.sampled_from(sorted(_objectives.OBJECTIVES)))
 def test_exhaustive_is_a_loop_over_the_masks(case: Case, objective: str) -> None:
     tasks = inference.exhaustive(case.base, case.bank, case.groups, objective, case.classes)
     corners = torch.eye(len(case.masks), dtype=torch.float64)
     for group, images in enumerate(case.groups):
-        values = []
-        for corner in corners:
-            logits = case.logits(corner, images)
-            if objective == "H":
-                values.append(float(torch.distributions.Categorical(logits=logits).entropy().mean()))
-            else:
-                values.append(float(logits.softmax(1)[:, case.classes :].sum(1).log().mean()))
+        values = [float(value(objective, case.logits(corner, images), case.classes).mean()) for corner in corners]
         assert values[tasks[group]] <= min(values) + 1e-4 * (1 + abs(min(values)))
 
 
@@ -316,14 +326,14 @@ def two_masks_of_a_linear_layer(first: list[float], second: list[float], classes
 def test_exhaustive_g_compares_the_probability_of_a_superfluous_output() -> None:
     """The second mask fits: a large logit for its class and low superfluous ones. With the class in it, its value would be larger."""
     base, bank, groups = two_masks_of_a_linear_layer([1.0, 1, 1, 1], [9.0, 0, -2, -2], classes=2)
-    assert _inference.superfluous(torch.tensor([9.0, 0, -2, -2]), 2) > _inference.superfluous(torch.tensor([1.0, 1, 1, 1]), 2)
+    assert _objectives.superfluous(torch.tensor([9.0, 0, -2, -2]), 2) > _objectives.superfluous(torch.tensor([1.0, 1, 1, 1]), 2)
     assert inference.exhaustive(base, bank, groups, "G", 2).tolist() == [1]
 
 
 def test_exhaustive_g_of_three_outputs_by_hand() -> None:
     """Of odds 1 : 1 : 2 the superfluous third has a half, of 8 : 1 : 3 a quarter, though its logit is larger: the second mask wins."""
     first, second = [math.log(1), math.log(1), math.log(2)], [math.log(8), math.log(1), math.log(3)]
-    values = _inference.superfluous_value(torch.tensor([first, second]), 2)
+    values = _objectives.superfluous_value(torch.tensor([first, second]), 2)
     assert torch.allclose(values, torch.tensor([math.log(1 / 2), math.log(1 / 4)]))
     base, bank, groups = two_masks_of_a_linear_layer(first, second, classes=2)
     assert inference.exhaustive(base, bank, groups, "G", 2).tolist() == [1]
@@ -332,7 +342,7 @@ def test_exhaustive_g_of_three_outputs_by_hand() -> None:
 @pytest.mark.parametrize("offset", [-40.0, -3.0, 3.0, 40.0])
 @pytest.mark.parametrize("objective", ["H", "G"])
 def test_the_level_of_a_mask_s_logits_has_no_effect(objective: str, offset: float) -> None:
-    """A softmax does not see a number that is added to all logits, and no objective may."""
+    """A softmax does not see a number that is added to all logits, and neither H nor G may."""
     draws = torch.Generator().manual_seed(0)
     for _ in range(20):
         first, second = (3 * torch.randn(2, 5, generator=draws)).tolist()
