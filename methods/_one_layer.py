@@ -22,8 +22,8 @@ class OneLayerMethod(WeightMethod):
 
     heads_in_one_layer = True
 
-    def __init__(self, brief: Brief, *, optimiser: Optimiser) -> None:
-        super().__init__(brief, optimiser=optimiser)
+    def __init__(self, brief: Brief, *, optimiser: Optimiser, restart: bool = True) -> None:
+        super().__init__(brief, optimiser=optimiser, restart=restart)
         self.within_task = brief.scenario.task_given_in_inference
 
     def objective(self, logits: Tensor, labels: Tensor, given: dict[str, Any]) -> Tensor:

@@ -12,7 +12,7 @@ paper keeps the same number of images of each class); the run decides the number
 gradient goes to the chosen optimiser (the paper's is plain SGD: ``optimiser=sgd``).
 
 Stored to predict: the network, with outputs for each task in GG and GNu. Needed to resume: the images in memory (float32) with their
-labels; each task adds the same number.
+labels; each task adds the same number. Also the optimiser's averages if ``restart`` is off.
 """
 
 from typing import Any, Literal
@@ -47,7 +47,7 @@ class AGem(OneLayerMethod):
     name = "a-gem"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning with A-GEM. ICLR 2019"
-    recipes = (for_check(),)
+    recipes = (for_check({"restart": True}),)
 
     def __init__(
         self,
@@ -57,11 +57,13 @@ class AGem(OneLayerMethod):
         sample: int = 256,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        restart: bool = False,
     ) -> None:
         """``memory_per_task``: images kept of each task; ``sample``: images of all earlier tasks that give each step's reference
-        gradient; ``optimiser`` with its defaults but for the ``learning_rate``, re-initialised for each task."""
+        gradient; ``optimiser`` with its defaults but for the ``learning_rate``; ``restart``: whether it is re-initialised for each
+        task."""
         positive(memory_per_task=memory_per_task, sample=sample)
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)
         self.memory_per_task = memory_per_task
         self.sample = sample
         self.inputs = torch.empty(0, *brief.input_shape, device=brief.device)
@@ -95,8 +97,8 @@ class AGem(OneLayerMethod):
         self.labels = torch.cat([self.labels, labels[rows] + self.first_output])
 
     def progress(self) -> Tensors:
-        """The memory."""
-        return {"memory.inputs": self.inputs, "memory.labels": self.labels}
+        """The memory, and the optimiser's state."""
+        return super().progress() | {"memory.inputs": self.inputs, "memory.labels": self.labels}
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)

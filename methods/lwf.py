@@ -13,10 +13,10 @@ LwF assumes that tasks show similar images. If they do not, as with permuted pix
 nothing, and it may forget more than naive fine-tuning in GG and GNs (as van de Ven & Tolias 2019 found too).
 
 Deviations: no warm-up of the new head before the joint training; the old network answers each batch as it comes, which is the same as
-recording its answers for all images first. The optimiser is re-initialised for each task.
+recording its answers for all images first. The optimiser's state passes from task to task, unless ``restart`` is on.
 
-Stored to predict: the network with outputs for every class of every task (in GNs: with one head). Needed to resume: nothing else, because
-the old network is the present one when a task begins.
+Stored to predict: the network with outputs for every class of every task (in GNs: with one head). Needed to resume: the
+optimiser's averages if ``restart`` is off; the old network is the present one when a task begins.
 """
 
 from typing import Any, Literal
@@ -44,7 +44,7 @@ class LwF(OneLayerMethod):
     name = "lwf"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Li, Hoiem: Learning without forgetting. ECCV 2016"
-    recipes = (for_check(),)
+    recipes = (for_check({"restart": True}),)
 
     def __init__(
         self,
@@ -54,12 +54,13 @@ class LwF(OneLayerMethod):
         temperature: float = 2.0,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        restart: bool = False,
     ) -> None:
         """``strength``: lambda_o, the weight of the old outputs; ``temperature`` of the distillation; ``optimiser`` with its defaults but
-        for the ``learning_rate``, re-initialised for each task."""
+        for the ``learning_rate``; ``restart``: whether it is re-initialised for each task."""
         not_negative(strength=strength)
         above_zero(temperature=temperature)
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)
         self.strength = strength
         self.temperature = temperature
         self.old: Tensors = {}

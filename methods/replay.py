@@ -10,7 +10,7 @@ Deviations: several passes over a task's data are made, and an image that is sho
 replacement, so that its size is the same from the second batch on.
 
 Stored to predict: the network, with outputs for each task in GG and GNu. Needed to resume: the images in memory as the network saw them
-(float32) with their labels, the number of images shown, and in NNs the optimiser's state.
+(float32) with their labels, the number of images shown, and the optimiser's averages if ``restart`` is off.
 """
 
 from typing import Literal
@@ -76,7 +76,7 @@ class Replay(OneLayerMethod):
     name = "replay"
     scenarios = frozenset({GG, GNS, GNU, NNS})
     citation = "Chaudhry et al.: On Tiny Episodic Memories in Continual Learning. 2019"
-    recipes = (for_check(),)
+    recipes = (for_check({"restart": True}),)
 
     def __init__(
         self,
@@ -86,11 +86,12 @@ class Replay(OneLayerMethod):
         replay_batch: int = 128,
         optimiser: Literal["rmsprop", "adam", "sgd"] = "rmsprop",
         learning_rate: float = 1e-4,
+        restart: bool = False,
     ) -> None:
         """``memory``: images kept, of all tasks together; ``replay_batch``: images replayed with each batch; ``optimiser`` with its
-        defaults but for the ``learning_rate``, re-initialised for each given task."""
+        defaults but for the ``learning_rate``; ``restart``: whether it is re-initialised for each given task."""
         positive(memory=memory, replay_batch=replay_batch)
-        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
+        super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)
         self.memory = Reservoir(memory, brief.input_shape, brief.seed, brief.device)
         self.replay_batch = replay_batch
 
@@ -103,7 +104,7 @@ class Replay(OneLayerMethod):
         return loss
 
     def progress(self) -> Tensors:
-        """The memory; if no task is given, the optimiser's state too."""
+        """The memory, and the optimiser's state."""
         return super().progress() | {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:

@@ -40,7 +40,7 @@ def test_the_projection_worked_by_hand() -> None:
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_two_tasks_against_a_loop_with_plain_autograd(name: Any, make_brief: Make, make_stream: Make) -> None:
-    method = AGem(make_brief(GNS), memory_per_task=10, sample=6, optimiser=name, learning_rate=0.01)
+    method = AGem(make_brief(GNS), memory_per_task=10, sample=6, optimiser=name, learning_rate=0.01, restart=True)
     theta = {key: nn.Parameter(tensor.clone()) for key, tensor in method.trained.items()}
     projections = 0
     for index, task in enumerate(make_stream(3)):
@@ -68,6 +68,7 @@ def test_two_tasks_against_a_loop_with_plain_autograd(name: Any, make_brief: Mak
             torch.testing.assert_close(method.trained[key], tensor.detach(), rtol=1e-3, atol=1e-5)
     assert projections > 0
     assert len(method.progress()["memory.labels"]) == 30
+    assert sum(name.startswith("memory") for name in method.progress()) == len(method.progress())
 
 
 def test_the_reported_loss_is_the_batchs(make_brief: Make, make_stream: Make) -> None:
@@ -108,7 +109,7 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
 ) -> None:
     brief = make_brief(scenario, lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False))
     naive = accuracies(Naive(brief, learning_rate=0.01, restart=True), make_stream(5))
-    scores = accuracies(AGem(brief, memory_per_task=100, sample=64, learning_rate=0.01), make_stream(5))
+    scores = accuracies(AGem(brief, memory_per_task=100, sample=64, learning_rate=0.01, restart=True), make_stream(5))
     forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, scores)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < 0.7 * forgetting[0]

@@ -80,7 +80,7 @@ def test_it_forgets_less_than_naive_if_tasks_show_similar_images(make_brief: Mak
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_only_the_network_is_stored(scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
-    method = LwF(make_brief(scenario))
+    method = LwF(make_brief(scenario), restart=True)
     for index, task in enumerate(make_stream(2)):
         teach(method, task, index, Schedule(3, 16))
     assert method.progress() == {}

@@ -88,7 +88,7 @@ def same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_at_no_strength_it_is_naive_training(name: str, scenario: Scenario, make_brief: Make, make_stream: Make) -> None:
     none = {"c": 0.0} if name == "si" else {"strength": 0.0}
-    method, naive = METHODS[name](make_brief(scenario), **none), Naive(make_brief(scenario), restart=name == "lwf")
+    method, naive = METHODS[name](make_brief(scenario), **none), Naive(make_brief(scenario))
     for index, task in enumerate(make_stream(3)):
         inputs, _ = task.test.whole()
         for learner in (method, naive):
@@ -106,7 +106,7 @@ def test_learning_resumes_between_tasks_as_if_it_had_not_stopped(
     def fresh() -> Any:
         brief = make_brief(scenario, *([convolution] if network == "batch norm" else []))
         more: dict[str, Any] = {"fisher": "sampled", "samples": 20} if "ewc" in name else {}
-        if network == "optimiser without restart" and name != "lwf":
+        if network == "optimiser without restart":
             more |= {"optimiser": "adam", "restart": False}
         return METHODS[name](brief, learning_rate=0.01, **more)
 

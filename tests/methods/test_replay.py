@@ -101,9 +101,9 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
     scenario: Scenario, hidden: int, make_brief: Make, make_stream: Make
 ) -> None:
     brief = make_brief(scenario, lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False))
-    # An optimiser that is re-initialised for each task forgets more, as Replay's does.
+    # An optimiser that is re-initialised for each task forgets more.
     naive = accuracies(Naive(brief, learning_rate=0.01, restart=True), make_stream(5))
-    scores = accuracies(Replay(brief, memory=200, replay_batch=32, learning_rate=0.01), make_stream(5))
+    scores = accuracies(Replay(brief, memory=200, replay_batch=32, learning_rate=0.01, restart=True), make_stream(5))
     forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (naive, scores)]
     assert forgetting[0] > 0.05
     assert forgetting[1] < forgetting[0] / 2
