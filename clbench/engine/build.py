@@ -34,7 +34,9 @@ def build_stream(learn: Learn, data_root: str | None, device: torch.device) -> S
     sources = [data.load(name, data_root) for name in learn.data.split("+")] if builder.data else [folder]
     stream = builder.build(*sources, tasks=learn.tasks, seed=learn.seeds.stream)
     if len(stream) != learn.tasks:
-        raise UserError(f"The stream {learn.stream} has {len(stream)} tasks, and the run needs {learn.tasks}: use --tasks {len(stream)}.")
+        raise UserError(
+            f"The stream {learn.stream} has {len(stream)} tasks, and the run needs {learn.tasks}: use --tasks {len(stream)}."
+        )
     stream = checked(stream)
     fixed = (
         (f"The stream seed changes nothing in {builder.name}: {builder.fixed}.",) if builder.fixed and learn.seeds.stream else ()
