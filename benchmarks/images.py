@@ -8,8 +8,8 @@ from torch import nn
 
 from benchmarks.timing import best_seconds
 from clbench import networks, registry
+from clbench.devices import compiler_found, product_type
 from clbench.method import Brief, Method
-from clbench.training import compiler_found, product_type
 
 Row = tuple[str, float, str]
 BATCH = 128

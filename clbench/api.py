@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from clbench import registry
+from clbench import devices, registry
 from clbench.engine import provenance
 from clbench.engine.asks import check_checkpoints, check_same_learning, make_asks
-from clbench.engine.execution import Watch, answer, execute, rewinds, stream_of, unwatched
+from clbench.engine.execution import Watch, answer, carry_out, rewinds, stream_of, unwatched
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
 from clbench.engine.settings import USUAL, Execution, Request, checked, described, given, parameters, signed
@@ -30,7 +29,7 @@ def run(method: str | None = None, scenario: str | None = None, *, watch: Watch 
     what = {key: value for key, value in options.items() if key not in how}
     execution = checked(Execution, how)
     jobs = resolve(request(given(method=method, scenario=scenario) | what), execution.data_folder)
-    device = choose_device(execution.device)
+    device = devices.chosen(execution.device)
     return asked([carry_out(job, execution, device, watch) for job in jobs], jobs)
 
 
@@ -46,30 +45,11 @@ How to run it (``clbench.engine.settings.Execution``):
 """
 
 
-def carry_out(job: Job, execution: Execution, device: torch.device, watch: Watch) -> Run:
-    """Do one run as ``execution`` says."""
-    how: dict[str, Any] = {"overwrite": execution.overwrite, "on_divergence": execution.on_divergence, "watch": watch}
-    return execute(job, execution.results, data_root=execution.data_folder, device=device, **how)
-
-
 def asked(runs: list[Run], jobs: list[Job]) -> pd.DataFrame:
     """The scores of ``runs`` that their jobs asked for, without earlier asks of the same runs."""
     scores = frame(runs)
     labels, checkpoints = [ask.label for ask in jobs[0].asks], jobs[0].checkpoints
     return scores[scores["ask"].isin(labels) & scores["learned"].isin(checkpoints)].reset_index(drop=True)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is a GPU if there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"Unknown device {name!r}: give auto, cpu or cuda.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"This machine has no GPU for --device {name}: use --device cpu.")
-    return device
 
 
 def ask(
@@ -89,7 +69,7 @@ def ask(
     stored = find(str(run), Path(results))
     if not stored.complete:
         raise UserError(f"The run {stored.path} is not complete: finish it first by running it again.")
-    learn, on = stored.learn, choose_device(device)
+    learn, on = stored.learn, devices.chosen(device)
     provenance.check_code(learn)
     method = registry.method(learn.method)
     recipe = method.recipe(learn.stream, learn.network, stored.scenario.name)

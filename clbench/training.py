@@ -7,7 +7,6 @@ compiled and the plain step do the same arithmetic in a different order of opera
 from __future__ import annotations  # as text: torch.compile cannot evaluate the annotations of an inner function
 
 import math
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
+from clbench import devices
 from clbench.checks import above_zero, below_one, not_negative
 from clbench.networks import Work, channels_last
 
@@ -138,26 +138,13 @@ class LearningRate:
         return factor
 
 
-def compiler_found() -> bool:
-    """Whether ``torch.compile`` has what it needs on this machine: a C++ compiler, or a GPU."""
-    return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++"))
-
-
 def compiling_pays(updates: int, work: Work, batch_size: int) -> bool:
     """Whether a compiled step saves more time in ``updates`` steps than compiling takes, and a compiler is there.
 
     This depends on the amount of work, not on a measurement: equal runs must decide equally.
     """
     saved = work.parameters * SAVED_SECONDS + batch_size * work.outputs * SAVED_BY_OUTPUT
-    return compiler_found() and updates * saved > COMPILE_SECONDS + work.tensors
-
-
-def product_type(device: torch.device) -> torch.dtype:
-    """The fastest type for matrix products on ``device``: bfloat16 if the processor multiplies it in hardware, else float32."""
-    if device.type != "cpu":
-        return torch.bfloat16
-    features = torch.cpu.get_capabilities()
-    return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
+    return devices.compiler_found() and updates * saved > COMPILE_SECONDS + work.tensors
 
 
 @cache

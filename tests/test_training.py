@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench import networks, training
+from clbench import devices, networks, training
 from clbench.training import Optimiser, Step, TrainingState, adam, rmsprop, sgd
 
 CASES = [
@@ -78,7 +78,7 @@ def test_a_restored_state_continues_training(ours: Optimiser) -> None:
     assert all(torch.equal(trained[name], twin[name]) for name in trained)
 
 
-@pytest.mark.skipif(not training.compiler_found(), reason="no C++ compiler")
+@pytest.mark.skipif(not devices.compiler_found(), reason="no C++ compiler")
 def test_the_compiled_step_differs_by_rounding_alone() -> None:
     results = []
     for compiled in (False, True):
@@ -93,13 +93,13 @@ def test_the_compiled_step_differs_by_rounding_alone() -> None:
 
 
 def test_compiling_pays_for_much_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "compiler_found", lambda: True)
+    monkeypatch.setattr(devices, "compiler_found", lambda: True)
     lenet, resnet = networks.Work(300_000, 3, 1_600), networks.Work(1_100_000, 21, 440_000)
     assert training.compiling_pays(50_000, lenet, 128)
     assert not training.compiling_pays(1_500, lenet, 128)
     assert training.compiling_pays(1_500, resnet, 128)
     assert not training.compiling_pays(1_500, resnet, 1)
-    monkeypatch.setattr(training, "compiler_found", lambda: False)
+    monkeypatch.setattr(devices, "compiler_found", lambda: False)
     assert not training.compiling_pays(50_000, lenet, 128)
 
 

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from clbench.cli import options
-from clbench.cli.options import DEFAULT_BUDGET, AsJson, Budget, DataRoot, Device, Overwrite, Results
-from clbench.engine.settings import USUAL
+from clbench.cli.options import AsJson, Budget, DataRoot, Device, Overwrite, Results
+from clbench.engine.settings import DEFAULT_BUDGET, USUAL
 from clbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def figure(
     overwrite: Overwrite = USUAL.overwrite,
 ) -> None:
     """Reproduce figures of the paper: do the runs that they need, and draw them from these runs."""
-    from clbench import paper
-    from clbench.api import choose_device
+    from clbench import devices, paper
     from clbench.cli.progress import bars
 
     if bool(names) == every:
@@ -84,7 +83,7 @@ def figure(
                 f"There is no table of a figure in {from_tables}: name a folder that has some, such as results/figures."
             )
     how: dict[str, Any] = {"seeds": options.integers(seeds, "--seeds"), "overwrite": options.overwriting(overwrite)}
-    how |= {"data_root": None if data_root is None else str(data_root), "device": choose_device(device)}
+    how |= {"data_root": None if data_root is None else str(data_root), "device": devices.chosen(device)}
     problems: dict[str, UserError] = {}
     for name in wanted:
         try:

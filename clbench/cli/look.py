@@ -74,21 +74,18 @@ def bytes_(as_json: AsJson = False) -> None:
 
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     """Check this installation: versions, devices, torchvision and Avalanche, and which data sets are present."""
-    import torch
-
-    from clbench import data
+    from clbench import data, devices
     from clbench.engine.environment import environment
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), sys.version.split()[0])]
     checks += [(name, version != "not installed", version) for name, version in environment()["packages"].items()]
     checks.append(("torchvision loads", *_loads(_import_torchvision)))
     checks.append(("avalanche loads (optional)", *_loads(_import_avalanche)))
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: everything runs on the CPU"
     here = environment()
     cores = f"{here['cores']} cores, of which this process may use {here['usable_cores']}; {here['threads']} threads"
     checks.append(("processor", True, cores))
     checks.append(("threads wait passively", not here["waiting"].startswith("active"), here["waiting"]))
-    checks.append(("GPU (optional)", torch.cuda.is_available(), gpu))
+    checks.append(("GPU (optional)", devices.accelerator() is not None, devices.description()))
     for status in data.status(data_root):
         checks.append((f"data {status.source.name}", status.state == "present", status.problem or status.where))
     if as_json:

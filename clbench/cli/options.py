@@ -116,7 +116,6 @@ DataRoot = Annotated[Path | None, option(Execution, "data_root")]
 Device = Annotated[str, option(Execution, "device")]
 Overwrite = Annotated[str, option(Execution, "overwrite")]
 Budget = Annotated[str, option(Request, "budget")]
-DEFAULT_BUDGET: str = Request.model_fields["budget"].default
 AskSettings = Annotated[list[str] | None, option(Request, "ask")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 

@@ -29,19 +29,20 @@ def run(
     **texts: Any,
 ) -> None:
     """Teach a method a stream of tasks in a scenario, and ask what it learned."""
-    from clbench import api
+    from clbench import api, devices
     from clbench.cli.progress import bars
     from clbench.engine import request
+    from clbench.engine.execution import carry_out
 
     settings = (request.read_spec(spec) if spec else {}) | options.settings(Request, texts)
     execution = checked(Execution, options.settings(Execution, texts))
-    device = api.choose_device(execution.device)
+    device = devices.chosen(execution.device)
     jobs = request.resolve(request.request(settings), execution.data_folder)
     if dry_run:
         _print_estimates(jobs, execution.data_folder, device, as_json)
         return
     with bars(quiet=as_json) as shown:
-        runs = [api.carry_out(job, execution, device, partial(shown.watch, job)) for job in jobs]
+        runs = [carry_out(job, execution, device, partial(shown.watch, job)) for job in jobs]
     if not as_json:
         for line in dict.fromkeys(map(_step, runs)):
             print(line)

@@ -2,7 +2,9 @@
 
 import difflib
 import hashlib
+import importlib
 import os
+import pkgutil
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,15 +15,23 @@ from pathlib import Path
 from typing import Literal
 
 from clbench._torchvision import import_torchvision
-from clbench.data.cifar import CIFAR_10, CIFAR_100
 from clbench.data.dataset import Dataset
-from clbench.data.mnist import FASHION_MNIST, MNIST
-from clbench.data.mnist_5k import MNIST_5K
 from clbench.data.source import DamagedData, File, MissingData, Source, opened
 from clbench.errors import UserError
 
-SOURCES: dict[str, Source] = {source.name: source for source in (MNIST_5K, MNIST, FASHION_MNIST, CIFAR_10, CIFAR_100)}
-"""Every data set by name."""
+
+def _sources() -> Iterator[Source]:
+    """The data sets that the modules beside this one define."""
+    for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if info.name != Path(__file__).stem:
+            module = importlib.import_module(f"clbench.data.{info.name}")
+            yield from (value for value in vars(module).values() if isinstance(value, Source))
+
+
+SOURCES: dict[str, Source] = {
+    source.name: source for source in sorted(_sources(), key=lambda source: (bool(source.files), source.name))
+}
+"""Every data set by name; those that need no download come first."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from clbench import networks, registry
+from clbench import devices, networks, registry
 from clbench.engine import provenance
 from clbench.engine.learn import Learn
 from clbench.engine.stream_check import checked, small_tasks
@@ -14,7 +14,7 @@ from clbench.errors import UserError
 from clbench.method import Brief, Method
 from clbench.scenario import Scenario
 from clbench.stream import Stream
-from clbench.training import compiling_pays, product_type
+from clbench.training import compiling_pays
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -71,5 +71,4 @@ def usual_precision(method: type[Method], scenario: Scenario) -> Literal["float3
     """
     if not scenario.task_given_in_training and "task_given_in_training" in method.learning_depends_on:
         return "float32"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return "bfloat16" if product_type(device) == torch.bfloat16 else "float32"
+    return "bfloat16" if devices.product_type(devices.usual()) == torch.bfloat16 else "float32"

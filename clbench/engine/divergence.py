@@ -10,12 +10,10 @@ Losses are checked ``CHECKED`` batches at a time, because reading them waits for
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from clbench.engine.settings import OnDivergence
 from clbench.errors import UserError
 
 CHECKED = 100
@@ -27,8 +25,6 @@ LIMIT = 1e6
 The limit is well above published penalties at the beginning of a task. Online EWC on split-mnist-raw in GNu, with strength 1e9, reaches
 6e3 times the loss of guessing on the mean of 100 batches, and 9e4 times in a single batch.
 """
-
-ON_DIVERGENCE: tuple[str, ...] = get_args(OnDivergence)
 
 
 @dataclass(frozen=True)

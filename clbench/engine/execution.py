@@ -5,27 +5,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from clbench import networks, registry, storage
 from clbench.engine import probe, processor, provenance, saved_state
 from clbench.engine.build import build_method, build_stream
-from clbench.engine.divergence import ON_DIVERGENCE, Diverged
+from clbench.engine.divergence import Diverged
 from clbench.engine.environment import environment
 from clbench.engine.evaluator import Ask, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.engine.learn import Job, Learn
 from clbench.engine.run_files import SavingClock, Tables, write_schedule
 from clbench.engine.schedule import USUAL_FLOW, Schedule
-from clbench.engine.settings import OnDivergence, Overwrite
+from clbench.engine.settings import Execution, checked
 from clbench.engine.store import Run, add_notes, alone, ask_record, create, now, run_at, save_state, update, writable
-from clbench.errors import UserError, tell, unknown
+from clbench.errors import UserError, tell
 from clbench.method import Method
 from clbench.seeding import derive
 from clbench.stream import Stream
-
-OVERWRITE: tuple[str, ...] = get_args(Overwrite)
 
 Watch = Callable[[Taught | Score], None]
 
@@ -34,43 +32,26 @@ def unwatched(event: Taught | Score) -> None:
     """Ignores every event."""
 
 
-def execute(
-    job: Job,
-    results: Path,
-    *,
-    data_root: str | None = None,
-    device: torch.device | None = None,
-    overwrite: Overwrite = "missing",
-    on_divergence: OnDivergence = "stop",
-    watch: Watch = unwatched,
-) -> Run:
+def execute(job: Job, results: Path, *, device: torch.device | None = None, watch: Watch = unwatched, **options: Any) -> Run:
+    """``carry_out`` with the ``options`` of ``Execution`` as keywords, on the CPU if no device is given."""
+    return carry_out(job, checked(Execution, {"results": results, **options}), device or torch.device("cpu"), watch)
+
+
+def carry_out(job: Job, execution: Execution, device: torch.device, watch: Watch) -> Run:
     """Compute what is missing of a job and return its run: learn what is not learned, ask what is not asked.
 
-    ``overwrite``: ``missing`` resumes an interrupted run and adds new asks; ``always`` begins again; ``never`` only reads existing runs.
-    ``on_divergence``: ``stop`` ends a training that diverges with a ``Diverged`` and keeps what was learned before; ``mark`` continues, and
-    ``clbench.frame`` marks the rows. ``watch`` is called with each event as it happens.
+    ``device`` is the one chosen for ``execution.device``; ``watch`` is called with each event as it happens. Training that diverges ends
+    with a ``Diverged``, and what was learned before is kept, unless ``execution`` says to mark it: ``clbench.frame`` marks the rows then.
     """
-    if overwrite not in OVERWRITE:
-        raise unknown("way to overwrite", overwrite, OVERWRITE)
-    if on_divergence not in ON_DIVERGENCE:
-        raise unknown("answer to divergence", on_divergence, ON_DIVERGENCE)
-    device = device or torch.device("cpu")
-    run = run_at(writable(results), job.learn)
-    if overwrite == "never" and not run.exists:
+    run = run_at(writable(execution.results), job.learn)
+    if execution.overwrite == "never" and not run.exists:
         raise UserError(f"There is no run {run.path} to read: use --overwrite missing to compute it.")
     with alone(run):
-        return _execute(run, job, data_root, device, overwrite, on_divergence, watch)
+        return _execute(run, job, execution, device, watch)
 
 
-def _execute(
-    run: Run,
-    job: Job,
-    data_root: str | None,
-    device: torch.device,
-    overwrite: Overwrite,
-    on_divergence: OnDivergence,
-    watch: Watch,
-) -> Run:
+def _execute(run: Run, job: Job, execution: Execution, device: torch.device, watch: Watch) -> Run:
+    overwrite, data_root = execution.overwrite, execution.data_folder
     new = overwrite == "always" or not run.exists
     if not new:
         tell(run.notes)
@@ -78,7 +59,7 @@ def _execute(
         # A stream from outside clbench is built in any case: what it loads may have changed.
         if done and (overwrite == "never" or job.learn.stream_source is None):
             return run
-        if run.record["status"] == "diverged" and on_divergence == "stop":
+        if run.record["status"] == "diverged" and execution.on_divergence == "stop":
             raise _stopped(run)
         if overwrite == "never":
             raise UserError(f"The run {run.path} lacks some of these answers: use --overwrite missing to compute them.")
@@ -101,7 +82,7 @@ def _execute(
         if not run.complete:
             # Methods draw from their own generators, but a network (its dropout, say) may draw from the caller's global one.
             with torch.random.fork_rng():
-                _learn(run, job, method, stream, on_divergence, watch)
+                _learn(run, job, method, stream, execution, watch)
         answer(run, job.asks, job.checkpoints, stream, device, watch)
     return run
 
@@ -183,7 +164,7 @@ def rewinds(run: Run) -> bool:
     return run.saved() is not None and rewound(run, run.state("learned"), 1) is not None
 
 
-def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: OnDivergence, watch: Watch) -> None:
+def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execution, watch: Watch) -> None:
     """Teach from the last saved state to the end, ask at the checkpoints, and save from time to time."""
     learn, tables = job.learn, Tables(run)
     start = learned = _resume(run, method)
@@ -193,7 +174,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, on_divergence: On
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
     update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
-    schedule = learn.schedule(on_divergence)
+    schedule = learn.schedule(execution.on_divergence)
     clock = SavingClock()
     unscored = 0
     try:

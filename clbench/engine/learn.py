@@ -1,4 +1,4 @@
-"""The learn half of a run: everything that decides what is learned. Its hash names the run. Budgets are here too."""
+"""The learn half of a run: everything that decides what is learned. Its hash names the run."""
 
 import hashlib
 import json
@@ -8,24 +8,8 @@ from pydantic import BaseModel, Field
 
 from clbench.engine.evaluator import Ask
 from clbench.engine.schedule import USUAL_FLOW, Flow, Schedule
-from clbench.engine.settings import BudgetName, OnDivergence, Strict
+from clbench.engine.settings import OnDivergence, Strict
 from clbench.scenario import Scenario
-
-
-class Budget(BaseModel, frozen=True):
-    """How much a run may cost: tasks (if the stream can have any number), updates for each task, and whether it uses the full data."""
-
-    tasks: int
-    updates: int
-    full_data: bool
-
-
-# Updates are multiples of SupSup's check interval of 100, so that checks without task information stay aligned as in the paper.
-BUDGETS: dict[BudgetName, Budget] = {
-    "smoke": Budget(tasks=5, updates=300, full_data=False),
-    "laptop": Budget(tasks=20, updates=1000, full_data=False),
-    "paper": Budget(tasks=250, updates=1000, full_data=True),
-}
 
 MOST_UPDATES = 10**9
 """The limit for all tasks together: at 1000 updates a second they take 12 days, and their losses 4 GB."""

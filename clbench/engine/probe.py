@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from clbench import networks
+from clbench import devices, networks
 from clbench.engine.evaluator import Ask, examine, passes, teach
 from clbench.engine.schedule import Schedule
 from clbench.errors import UserError
@@ -79,7 +79,7 @@ def in_usable_precision(jobs: "list[Job]", data_root: str | None) -> "list[Job]"
     learn, scenario, asks = jobs[0].learn, jobs[0].scenario, jobs[0].asks
     if learn.precision == "float32" or not networks.is_dotted(learn.network):
         return jobs
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.usual()
     stream = build_stream(learn, data_root, device)
     error = _failure(learn, scenario, stream, asks, device)
     if error is None or _failure(_in_float32(learn), scenario, stream, asks, device) is not None:

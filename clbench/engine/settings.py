@@ -8,14 +8,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from clbench import devices
 from clbench.errors import UserError, unknown
 
-BudgetName = Literal["smoke", "laptop", "paper"]
 Overwrite = Literal["missing", "always", "never"]
 OnDivergence = Literal["stop", "mark"]
 
@@ -27,6 +27,29 @@ class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Budget(BaseModel, frozen=True):
+    """How much a run may cost: tasks (if the stream can have any number), updates for each task, and whether it uses the full data."""
+
+    tasks: int
+    updates: int
+    full_data: bool
+    meaning: str
+
+
+# Updates are multiples of SupSup's check interval of 100, so that checks without task information stay aligned as in the paper.
+BUDGETS: dict[str, Budget] = {
+    "smoke": Budget(tasks=5, updates=300, full_data=False, meaning="under a minute"),
+    "laptop": Budget(tasks=20, updates=1000, full_data=False, meaning="minutes"),
+    "paper": Budget(tasks=250, updates=1000, full_data=True, meaning="the full protocol on the full data"),
+}
+DEFAULT_BUDGET = "laptop"
+
+if TYPE_CHECKING:
+    BudgetName = str
+else:
+    BudgetName = Literal[tuple(BUDGETS)]  # a type checker would need the names a second time
 
 
 def unset(meaning: str, description: str) -> Any:
@@ -53,7 +76,7 @@ class Request(Strict):
     initialisation_seed: int | None = Field(default=None, description="One seed for the method's random draws in all runs.")
     training_seed: int | None = Field(default=None, description="One seed for the order of batches in all runs.")
     budget: BudgetName = Field(
-        default="laptop", description="smoke: under a minute; laptop: minutes; paper: the full protocol on the full data."
+        default=DEFAULT_BUDGET, description="; ".join(f"{name}: {budget.meaning}" for name, budget in BUDGETS.items()) + "."
     )
     updates: int | None = unset("the budget's", "Updates for each task.")
     batch_size: int = Field(default=128, description="Images in a training batch.")
@@ -82,7 +105,7 @@ class Execution(Strict):
     """How a request is carried out: nothing here decides a result."""
 
     data_root: Path | None = unset("CLBENCH_DATA, or else a cache folder", "The folder with data sets.")
-    device: str = Field(default="auto", description="auto, cpu or cuda.")
+    device: str = Field(default="auto", description=f"{devices.NAMES}.")
     results: Path = Field(default=Path("results"), description="The folder for results.")
     overwrite: Overwrite = Field(
         default="missing",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from clbench.engine.settings import Overwrite
+from clbench.engine.settings import DEFAULT_BUDGET, USUAL, Overwrite
 from clbench.errors import UserError, unknown
 from clbench.paper import fig2, fig3, fig5, fig6, fig7, splits
 from clbench.paper.base import Curve, Drawn, PaperFigure, Watch, redraw, reproduce, unwatched
@@ -63,7 +63,7 @@ ALL = (*(name for name in FIGURES if name not in LAST), *LAST)
 
 def figure(
     name: str,
-    budget: str = "laptop",
+    budget: str = DEFAULT_BUDGET,
     results: str | Path = "results",
     *,
     seeds: Sequence[int] | None = None,
@@ -71,7 +71,7 @@ def figure(
     watch: Watch = unwatched,
     data_root: str | None = None,
     device: torch.device | None = None,
-    overwrite: Overwrite = "missing",
+    overwrite: Overwrite = USUAL.overwrite,
 ) -> Drawn:
     """Do the runs of a figure of the paper that are missing, and draw it into ``results``/figures as .csv, .png and .pdf.
 

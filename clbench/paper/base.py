@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from clbench.engine import execution, learn, request, store
 from clbench.engine.evaluator import Ask, Score, Taught
-from clbench.engine.settings import Overwrite
+from clbench.engine.settings import BUDGETS, USUAL, Overwrite
 from clbench.errors import UserError, unknown
 from clbench.paper.files import COLUMNS, IMAGE, ORIGINS, PAPER, SEEDED, beside_runs, beside_seeds, read, single
 from clbench.paper.published import Published
@@ -142,11 +142,11 @@ def reproduce(
     watch: Watch = unwatched,
     data_root: str | None = None,
     device: torch.device | None = None,
-    overwrite: Overwrite = "missing",
+    overwrite: Overwrite = USUAL.overwrite,
 ) -> Drawn:
     """Make a figure in the results folder ``folder``; ``clbench.paper.figure`` says how."""
-    if budget not in learn.BUDGETS:
-        raise unknown("budget", budget, learn.BUDGETS)
+    if budget not in BUDGETS:
+        raise unknown("budget", budget, BUDGETS)
     if seeds is None:
         seeds = tuple(range(figure.seeds)) if budget == "paper" else (0,)
     curves = list(figure.curves(budget))

@@ -138,7 +138,7 @@ def test_misspelt_names_are_answered(name: str, meant: str) -> None:
 
 
 def test_unknown_names_are_answered_with_those_known() -> None:
-    with pytest.raises(UserError, match="'quux': known are mnist-5k, mnist, fashion-mnist"):
+    with pytest.raises(UserError, match="'quux': known are mnist-5k, cifar-10, cifar-100, fashion-mnist, mnist"):
         data.load("quux")
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clbench import devices
 from clbench.data import Dataset
-from clbench.engine import build, execution, request, store
+from clbench.engine import execution, request, store
 from clbench.engine.probe import batch_use
 from clbench.errors import Notice, UserError
 from clbench.method import Brief
@@ -106,7 +107,7 @@ def bring(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setitem(sys.modules, "mine", module)
     monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
-    monkeypatch.setattr(build, "product_type", lambda device: torch.bfloat16)
+    monkeypatch.setattr(devices, "product_type", lambda device: torch.bfloat16)
 
 
 def done(results: Path, method: str, network: str, **settings: Any) -> store.Run:

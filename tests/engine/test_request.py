@@ -10,8 +10,9 @@ from clbench import registry
 from clbench.engine.asks import PROTOCOLS, SAMPLE, default_checkpoints, make_asks, typed
 from clbench.engine.build import usual_precision
 from clbench.engine.evaluator import Ask
-from clbench.engine.learn import BUDGETS, Job
+from clbench.engine.learn import Job
 from clbench.engine.request import read_spec, request, resolve
+from clbench.engine.settings import BUDGETS
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
 from clbench.scenarios import GG, GNS, GNU

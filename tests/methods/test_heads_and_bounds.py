@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from clbench import registry, storage
+from clbench.devices import compiler_found
 from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
 from clbench.method import Method
 from clbench.methods._per_task import redrawn
@@ -22,7 +23,6 @@ from clbench.methods.naive import Naive
 from clbench.methods.separate_heads import SeparateHeads
 from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split, Stream, Task
-from clbench.training import compiler_found
 
 Make = Callable[..., Any]
 State = dict[str, Tensor]

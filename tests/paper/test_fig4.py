@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from clbench import paper
-from clbench.engine import learn, request
+from clbench.engine import request, settings
 from clbench.engine.evaluator import Score, Taught
 from clbench.errors import UserError
 from clbench.paper import base, fig4, files
@@ -131,7 +131,7 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
         paper.figure("fig4", "labtop", results=tmp_path)
 
 
-@pytest.mark.parametrize("budget", learn.BUDGETS)
+@pytest.mark.parametrize("budget", settings.BUDGETS)
 def test_budgets_ask_the_papers_question(budget):
     curves = fig4.curves(budget)
     jobs = [job for curve in curves for job in request.resolve(request.request(curve.settings))]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from clbench import paper
-from clbench.engine import learn
+from clbench.engine import settings
 from clbench.errors import UserError
 from clbench.paper import base, files
 
@@ -23,7 +23,7 @@ def answers(name: str, budget: str) -> list[base.Answer]:
     return base.needed([*curves, *(base.singly(curves) if figure.beside else [])], (0,))
 
 
-@pytest.mark.parametrize("budget", learn.BUDGETS)
+@pytest.mark.parametrize("budget", settings.BUDGETS)
 @pytest.mark.parametrize("name", paper.FIGURES)
 def test_tasks_are_inferred_by_the_papers_protocol_or_from_images_that_are_stated(name: str, budget: str) -> None:
     for answer in answers(name, budget):

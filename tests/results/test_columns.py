@@ -29,49 +29,18 @@ Write = Callable[..., Run]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path, write_run: Write) -> Write:
     """Write a run of the method naive in GNs: its accuracies, seed, learning parameters, and the parameters of its one ask."""
 
-    def written(
+    def run(
         accuracies: list[list[float]] = R, seed: int = 0, learn: dict[str, Any] | None = None, ask: dict[str, Any] | None = None
     ) -> Run:
-        tasks = len(accuracies)
-        half = {
-            "method": "naive",
-            "version": 1,
-            "parameters": learn or {},
-            "scenario": {},
-            "stream": "permuted-mnist",
-            "data": "mnist-5k",
-            "tasks": tasks,
-            "network": "lenet-300-100",
-            "seeds": {"stream": seed, "initialisation": seed, "training": seed},
-            "updates": 300,
-            "batch_size": 128,
-            "precision": "float32",
-        }
-        asks = [{"scenario": "GNs", "parameters": ask or {}, "images": None}]
-        record = {"learn": half, "scenario": "GNs", "asks": asks, "checkpoints": list(range(1, tasks + 1))}
         folder = tmp_path / "results" / "runs" / f"{len(list(tmp_path.glob('results/runs/*')))}"
-        folder.mkdir(parents=True)
-        (folder / "run.json").write_text(json.dumps(record | {"status": "complete", "transductive": False}))
-        run = Run(folder)
-        (label,) = [each.label for each in run.asks]
-        scores = [
-            {"learned": i, "task": j, "scenario": "GNs", "ask": label, "accuracy": accuracy, "task_accuracy": None, "images": 10}
-            | {"decisions": None, "seconds": 0.5}
-            for i, row in enumerate(accuracies, start=1)
-            for j, accuracy in enumerate(row)
-        ]
-        pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
-        kept = [
-            {"learned": i, "seconds": 2.0, "components": i, "stored_bytes": 1000 * i, "progress_bytes": 16}
-            for i in range(1, tasks + 1)
-        ]
-        pd.DataFrame(kept).to_csv(folder / "tasks.csv", index=False)
-        return run
+        return write_run(
+            folder, accuracies, [{"scenario": "GNs", "parameters": ask or {}, "images": None}], parameters=learn, seed=seed
+        )
 
-    return written
+    return run
 
 
 @pytest.fixture

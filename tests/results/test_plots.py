@@ -1,9 +1,10 @@
 import doctest
 import itertools
-import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,87 +20,39 @@ from clbench.results import plots, style
 ASK = "GNu evidence=1 group=128 objective=H"
 
 
-def scores(
-    learned: list[int], *, run: str = "aaa", scenario: str = "GNu", ask: str = ASK, seed: int = 0, loss: float = 0.01
-) -> pd.DataFrame:
+Fading = Callable[..., pd.DataFrame]
+WriteRun = Callable[..., Run]
+
+
+@pytest.fixture
+def fading(scores: Callable[..., pd.DataFrame]) -> Fading:
     """The scores of one run and ask: 0.9 on the last task, and ``loss`` less for each task learned since, and for each seed."""
-    rows = [
-        {
-            "run": run,
-            "method": "supsup",
-            "stream": "permuted-mnist",
-            "data": "mnist-5k",
-            "network": "lenet-300-100",
-            "tasks": max(learned),
-            "settings": "outputs=500 updates=300",
-            "stream_seed": seed,
-            "initialisation_seed": seed,
-            "training_seed": seed,
-            "transductive": False,
-            "path": f"runs/{run}{seed}",
-            "learned": after,
-            "task": task,
-            "scenario": scenario,
-            "ask": ask,
-            "accuracy": 0.9 - loss * (after - 1 - task) - 0.01 * seed,
-            "task_accuracy": 1.0,
-            "decisions": 128,
-            "images": 1000,
-            "eval_seconds": 0.1,
-            "components": after,
-            "stored_bytes": 1000,
-            "progress_bytes": 16,
-            "train_seconds": 2.0,
-        }
-        for after in learned
-        for task in range(after)
-    ]
-    return pd.DataFrame(rows)
+
+    def rows(learned: list[int], *, ask: str = ASK, seed: int = 0, loss: float = 0.01, **columns: Any) -> pd.DataFrame:
+        accuracies = [[0.9 - loss * (after - 1 - task) - 0.01 * seed for task in range(after)] for after in learned]
+        return scores(accuracies, learned=learned, ask=ask, seed=seed, **columns)
+
+    return rows
 
 
-def stored_run(folder: Path, confusion: list[tuple[int, int, int, int]], scenario: str = "GNu") -> Run:
-    """A run on disk with two tasks and the rows (learned, task, inferred, images) of task inference."""
-    folder.mkdir(parents=True)
-    names = ("stream", "initialisation", "training")
-    learn = {
-        "method": "supsup",
-        "version": 1,
-        "parameters": {"outputs": 500},
-        "scenario": {"task_given_in_training": scenario != "NNs"},
-        "stream": "permuted-mnist",
-        "data": "mnist-5k",
-        "tasks": 2,
-        "network": "lenet-300-100",
-        "seeds": dict.fromkeys(names, 0),
-        "updates": 300,
-        "batch_size": 128,
-        "precision": "float32",
-    }
-    parameters = {"evidence": 1, "group": 128, "objective": "H"}
-    asks = [{"scenario": scenario, "parameters": parameters, "images": None}, {"scenario": "GG", "parameters": {}, "images": None}]
-    label = f"{scenario} evidence=1 group=128 objective=H"
-    record = {
-        "learn": learn,
-        "scenario": scenario,
-        "asks": asks,
-        "checkpoints": [1, 2],
-        "status": "complete",
-        "transductive": False,
-    }
-    (folder / "run.json").write_text(json.dumps(record))
-    rows = [(1, 0), (2, 0), (2, 1)]
-    given = [
-        (learned, task, name, ask, 0.9, 1.0, 100, 0.1) for learned, task in rows for name, ask in ((scenario, label), ("GG", "GG"))
-    ]
-    columns = ["learned", "task", "scenario", "ask", "accuracy", "task_accuracy", "images", "seconds"]
-    pd.DataFrame(given, columns=columns).to_csv(folder / "scores.csv", index=False)
-    kept = [(1, 2.0, 1, 100, 16), (2, 2.0, 2, 200, 16)]
-    columns = ["learned", "seconds", "components", "stored_bytes", "progress_bytes"]
-    pd.DataFrame(kept, columns=columns).to_csv(folder / "tasks.csv", index=False)
-    inferred = pd.DataFrame(confusion, columns=["learned", "task", "inferred", "images"])
-    inferred.insert(1, "ask", label)
-    inferred.to_csv(folder / "confusion.csv", index=False)
-    return Run(folder)
+@pytest.fixture
+def confused(tmp_path: Path, write_run: WriteRun) -> WriteRun:
+    """A run of two tasks on disk, asked with and without the task, and its rows (learned, task, inferred, images) of task inference."""
+
+    def write(confusion: list[tuple[int, int, int, int]], scenario: str = "GNu", name: str = "run") -> Run:
+        parameters = {"evidence": 1, "group": 128, "objective": "H"}
+        asks = [
+            {"scenario": scenario, "parameters": parameters, "images": None},
+            {"scenario": "GG", "parameters": {}, "images": None},
+        ]
+        learn: dict[str, Any] = {"method": "supsup", "scenario": scenario, "parameters": {"outputs": 500}}
+        run = write_run(tmp_path / name, [[0.9], [0.9, 0.9]], asks, task_accuracy=1.0, **learn)
+        inferred = pd.DataFrame(confusion, columns=["learned", "task", "inferred", "images"])
+        inferred.insert(1, "ask", run.asks[0].label)
+        inferred.to_csv(run.path / "confusion.csv", index=False)
+        return run
+
+    return write
 
 
 def text_of(figure: Figure) -> str:
@@ -117,8 +70,8 @@ def test_doctests() -> None:
     assert doctest.testmod(plots).failed == 0
 
 
-def test_lines_are_the_average_accuracies() -> None:
-    frame = pd.concat([scores([1, 2, 4]), scores([1, 2, 4], scenario="GG", ask="GG", loss=0)])
+def test_lines_are_the_average_accuracies(fading: Fading) -> None:
+    frame = pd.concat([fading([1, 2, 4]), fading([1, 2, 4], scenario="GG", ask="GG", loss=0)])
     figure = plots.accuracy_by_tasks(frame)
     line = line_named(figure, "GNu")
     assert line.get_xdata().tolist() == [1, 2, 4]
@@ -138,8 +91,8 @@ def test_lines_are_the_average_accuracies() -> None:
         assert part in written
 
 
-def test_seeds_give_a_band_of_the_t_interval() -> None:
-    figure = plots.accuracy_by_tasks(pd.concat([scores([1, 2], seed=seed, run=f"r{seed}") for seed in (0, 1)]))
+def test_seeds_give_a_band_of_the_t_interval(fading: Fading) -> None:
+    figure = plots.accuracy_by_tasks(pd.concat([fading([1, 2], seed=seed) for seed in (0, 1)]))
     (band,) = figure.axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
     # The mean at one task is 0.895; the standard error is 0.005, and t is 12.7062.
@@ -148,29 +101,29 @@ def test_seeds_give_a_band_of_the_t_interval() -> None:
     assert "2 seeds" in text_of(figure)
 
 
-def test_a_single_point_has_an_error_bar() -> None:
-    figure = plots.accuracy_by_tasks(pd.concat([scores([2], seed=seed, run=f"r{seed}") for seed in (0, 1)]))
+def test_a_single_point_has_an_error_bar(fading: Fading) -> None:
+    figure = plots.accuracy_by_tasks(pd.concat([fading([2], seed=seed) for seed in (0, 1)]))
     assert len(figure.axes[0].containers) == 1
 
 
-def test_chance_depends_on_whether_labels_are_shared() -> None:
-    frame = pd.concat([scores([1, 2, 4], scenario=name, ask=name) for name in ("GG", "GNu", "NNs")])
+def test_chance_depends_on_whether_labels_are_shared(fading: Fading) -> None:
+    frame = pd.concat([fading([1, 2, 4], scenario=name, ask=name) for name in ("GG", "GNu", "NNs")])
     figure = plots.accuracy_by_tasks(frame, classes=10)
     assert line_named(figure, "chance GG, NNs: 10 %").get_ydata().tolist() == pytest.approx([0.1] * 3)
     assert line_named(figure, "chance GNu: 10 % / tasks").get_ydata().tolist() == pytest.approx([0.1, 0.05, 0.025])
     assert figure.axes[0].get_ylim() == (0, 1)
 
 
-def test_many_lines_get_a_legend_and_few_get_names_at_their_ends() -> None:
-    few = plots.accuracy_by_tasks(scores([1, 2]))
+def test_many_lines_get_a_legend_and_few_get_names_at_their_ends(fading: Fading) -> None:
+    few = plots.accuracy_by_tasks(fading([1, 2]))
     assert not few.legends
-    many = plots.accuracy_by_tasks(pd.concat([scores([1, 2], ask=f"GNu number={i}", run=f"r{i}") for i in range(9)]))
+    many = plots.accuracy_by_tasks(pd.concat([fading([1, 2], ask=f"GNu number={i}", run=f"r{i}") for i in range(9)]))
     (legend,) = many.legends
     assert [text.get_text() for text in legend.get_texts()] == [f"GNu number={i}" for i in range(9)]
 
 
-def test_names_at_line_ends_do_not_overlap() -> None:
-    figure = plots.accuracy_by_tasks(pd.concat([scores([1, 2], ask=f"GNu number={i}", run=f"r{i}") for i in range(4)]))
+def test_names_at_line_ends_do_not_overlap(fading: Fading) -> None:
+    figure = plots.accuracy_by_tasks(pd.concat([fading([1, 2], ask=f"GNu number={i}", run=f"r{i}") for i in range(4)]))
     figure.draw_without_rendering()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert len(boxes) == 4
@@ -178,8 +131,8 @@ def test_names_at_line_ends_do_not_overlap() -> None:
     assert boxes[-1].x1 <= figure.bbox.x1
 
 
-def test_matrix_shows_R_and_leaves_out_what_was_not_asked() -> None:
-    figure = plots.accuracy_matrix(scores([1, 3]))
+def test_matrix_shows_R_and_leaves_out_what_was_not_asked(fading: Fading) -> None:
+    figure = plots.accuracy_matrix(fading([1, 3]))
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(shown.filled(np.nan), [[0.9, np.nan, np.nan], [0.88, 0.89, 0.9]])
     assert [text.get_text() for text in figure.axes[0].texts] == ["90.0", "88.0", "89.0", "90.0"]
@@ -188,19 +141,19 @@ def test_matrix_shows_R_and_leaves_out_what_was_not_asked() -> None:
     assert "GNu (objective=H)" in text_of(figure)
 
 
-def test_large_matrices_are_not_annotated() -> None:
-    figure = plots.accuracy_matrix(scores([5, 20, 40]))
+def test_large_matrices_are_not_annotated(fading: Fading) -> None:
+    figure = plots.accuracy_matrix(fading([5, 20, 40]))
     assert not figure.axes[0].texts
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "8", "16", "24", "32", "40"]
 
 
-def test_matrix_of_several_asks_is_refused() -> None:
+def test_matrix_of_several_asks_is_refused(fading: Fading) -> None:
     with pytest.raises(UserError, match="one run and one ask"):
-        plots.accuracy_matrix(pd.concat([scores([1]), scores([1], ask="GG")]))
+        plots.accuracy_matrix(pd.concat([fading([1]), fading([1], ask="GG")]))
 
 
-def test_confusion_rows_are_shares_at_the_last_checkpoint(tmp_path: Path) -> None:
-    run = stored_run(tmp_path / "run", [(1, 0, 0, 100), (2, 0, 0, 75), (2, 0, 1, 25), (2, 1, 1, 100)])
+def test_confusion_rows_are_shares_at_the_last_checkpoint(confused: WriteRun) -> None:
+    run = confused([(1, 0, 0, 100), (2, 0, 0, 75), (2, 0, 1, 25), (2, 1, 1, 100)])
     figure = plots.task_confusion(run, run.asks[0])
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0, 1]])
     assert [text.get_text() for text in figure.axes[0].texts] == ["75.0", "25.0", "100"]
@@ -208,21 +161,21 @@ def test_confusion_rows_are_shares_at_the_last_checkpoint(tmp_path: Path) -> Non
     np.testing.assert_allclose(plots.task_confusion(run, run.asks[0], learned=1).axes[0].images[0].get_array(), [[1]])
 
 
-def test_confusion_names_components_where_no_task_is_told(tmp_path: Path) -> None:
-    run = stored_run(tmp_path / "run", [(2, 0, 4, 100), (2, 1, 4, 100)], scenario="NNs")
+def test_confusion_names_components_where_no_task_is_told(confused: WriteRun) -> None:
+    run = confused([(2, 0, 4, 100), (2, 1, 4, 100)], scenario="NNs")
     figure = plots.task_confusion(run, run.asks[0])
     assert figure.axes[0].get_xlabel().startswith("component")
     assert figure.axes[0].images[0].get_array().shape == (2, 5)
 
 
-def test_confusion_without_inference_is_refused(tmp_path: Path) -> None:
-    run = stored_run(tmp_path / "run", [(2, 0, 0, 100), (2, 1, 1, 100)])
+def test_confusion_without_inference_is_refused(confused: WriteRun) -> None:
+    run = confused([(2, 0, 0, 100), (2, 1, 1, 100)])
     with pytest.raises(UserError, match="no inferred tasks for 'GG'"):
         plots.task_confusion(run, run.asks[1])
 
 
-def test_plot_runs_draws_everything_there_is(tmp_path: Path) -> None:
-    run = stored_run(tmp_path / "abc", [(2, 0, 0, 100), (2, 1, 1, 100)])
+def test_plot_runs_draws_everything_there_is(tmp_path: Path, confused: WriteRun) -> None:
+    run = confused([(2, 0, 0, 100), (2, 1, 1, 100)], name="abc")
     files = plots.plot_runs([run], tmp_path / "plots")
     stems = {"accuracy-by-tasks", "abc-GNu-matrix", "abc-GNu-tasks", "abc-GG-matrix"}
     assert {file.name for file in files} == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf")} | {
@@ -231,22 +184,22 @@ def test_plot_runs_draws_everything_there_is(tmp_path: Path) -> None:
     assert all(file.stat().st_size > 0 for file in files)
 
 
-def test_files_are_reproducible_and_of_print_size(tmp_path: Path) -> None:
-    first, second = (style.save(plots.accuracy_by_tasks(scores([1, 2])), tmp_path / name) for name in ("first.a", "second.a"))
+def test_files_are_reproducible_and_of_print_size(tmp_path: Path, fading: Fading) -> None:
+    first, second = (style.save(plots.accuracy_by_tasks(fading([1, 2])), tmp_path / name) for name in ("first.a", "second.a"))
     assert [file.name for file in first] == ["first.a.png", "first.a.pdf"]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     assert matplotlib.image.imread(first[0]).shape[1] == round(300 * style.COLUMN)
 
 
-def test_saving_where_nothing_can_be_written_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_saving_where_nothing_can_be_written_is_refused_in_a_sentence(tmp_path: Path, fading: Fading) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        style.save(plots.accuracy_by_tasks(scores([1])), tmp_path / "file" / "plot")
+        style.save(plots.accuracy_by_tasks(fading([1])), tmp_path / "file" / "plot")
 
 
-def test_drawing_leaves_no_global_state() -> None:
+def test_drawing_leaves_no_global_state(fading: Fading) -> None:
     before = dict(matplotlib.rcParams)
-    plots.accuracy_by_tasks(scores([1, 2]))
+    plots.accuracy_by_tasks(fading([1, 2]))
     assert dict(matplotlib.rcParams) == before
     code = "import sys, clbench.results.plots; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -1,7 +1,7 @@
 import doctest
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,54 +15,11 @@ from clbench.results.lines import lines_of
 ASK = "GNu algorithm=one-shot evidence=1 group=128 objective={}"
 
 
-def scores(
-    accuracies: list[list[float]],
-    *,
-    scenario: str = "GNu",
-    ask: str | None = None,
-    method: str = "supsup",
-    settings: str = "outputs=500 updates=300",
-    seed: int = 0,
-    **columns: Any,
-) -> pd.DataFrame:
-    """A frame as of ``clbench.results.frames.frame``: ``accuracies[i][j]`` after i + 1 tasks, on task j, of one run and ask."""
-    rows = [
-        {
-            "run": f"{method}{abs(hash(settings)) % 1000}-{seed}",
-            "method": method,
-            "stream": "permuted-mnist",
-            "data": "mnist-5k",
-            "network": "lenet-300-100",
-            "tasks": len(accuracies),
-            "settings": settings,
-            "stream_seed": seed,
-            "initialisation_seed": seed,
-            "training_seed": seed,
-            "transductive": False,
-            "path": f"runs/{method}{scenario}{settings}{seed}",
-            "learned": learned,
-            "task": task,
-            "scenario": scenario,
-            "ask": ask or ASK.format("H"),
-            "accuracy": accuracy,
-            "task_accuracy": float("nan") if scenario == "GG" else 1.0,
-            "images": 1000,
-            "decisions": float("nan") if scenario == "GG" else 8,
-            "eval_seconds": 0.1,
-            "components": learned,
-            "stored_bytes": 1000 * learned,
-            "progress_bytes": 16,
-            "train_seconds": 2.0 * learned,
-        }
-        | columns
-        for learned, row in enumerate(accuracies, start=1)
-        for task, accuracy in enumerate(row)
-    ]
-    return pd.DataFrame(rows)
+Scores = Callable[..., pd.DataFrame]
 
 
 @pytest.fixture
-def averages() -> pd.DataFrame:
+def averages(scores: Scores) -> pd.DataFrame:
     """Two seeds of GG, GNu with H and with G."""
     parts = []
     for seed, last in enumerate((0.8, 0.9)):
@@ -76,7 +33,7 @@ def test_doctests() -> None:
     assert [doctest.testmod(module).failed for module in (lines_module, formats)] == [0, 0]
 
 
-def test_points_are_means_over_seeds_of_the_average_over_tasks() -> None:
+def test_points_are_means_over_seeds_of_the_average_over_tasks(scores: Scores) -> None:
     frame = pd.concat([scores([[0.9], [0.7, 0.9]], seed=0), scores([[0.7], [0.5, 0.7]], seed=1)])
     points = tables.by_tasks(frame)
     assert points["learned"].tolist() == [1, 2]
@@ -98,7 +55,7 @@ def test_table_has_its_columns_and_formats(averages: pd.DataFrame) -> None:
     assert table["ask"].iloc[2] == ""
 
 
-def test_table_shows_settings_only_where_rows_differ_in_them() -> None:
+def test_table_shows_settings_only_where_rows_differ_in_them(scores: Scores) -> None:
     parts = [scores([[0.9]], settings=f"outputs=500 offset={offset}") for offset in (0, 50)]
     table = tables.table(results.over_seeds(results.summarise(pd.concat(parts))))
     assert table["settings"].tolist() == ["offset=0", "offset=50"]
@@ -106,7 +63,7 @@ def test_table_shows_settings_only_where_rows_differ_in_them() -> None:
     assert table["accuracy %"].tolist() == ["90.00", "90.00"]
 
 
-def test_table_says_how_much_of_a_stream_was_learned() -> None:
+def test_table_says_how_much_of_a_stream_was_learned(scores: Scores) -> None:
     table = tables.table(results.over_seeds(results.summarise(scores([[0.9]], tasks=5))))
     assert table["tasks"].tolist() == ["1 of 5"]
 
@@ -157,7 +114,7 @@ def test_few_decisions_are_said_below_a_table(averages: pd.DataFrame, tmp_path: 
     assert tables.write(enough, tmp_path / "table.md").read_text() == renderers.markdown(tables.table(enough))
 
 
-def test_decisions_are_the_fewest_of_any_task_and_run(averages: pd.DataFrame) -> None:
+def test_decisions_are_the_fewest_of_any_task_and_run(averages: pd.DataFrame, scores: Scores) -> None:
     uneven = scores([[0.9], [0.9, 0.8]]).assign(decisions=[100, 30, 40])  # of the first task after it alone, of both after both
     assert results.summarise(uneven)["decisions"].tolist() == [30]
     other = scores([[0.9], [0.9, 0.8]], seed=1).assign(decisions=[100, 50, 20])
@@ -176,7 +133,7 @@ def lines(*parts: pd.DataFrame) -> pd.DataFrame:
     return tables.by_tasks(pd.concat(parts)).drop_duplicates(tables.LINE)
 
 
-def test_labels_name_what_lines_differ_in() -> None:
+def test_labels_name_what_lines_differ_in(scores: Scores) -> None:
     asks = [scores([[0.9]], ask=ASK.format(objective)) for objective in "HG"]
     labels, common = tables.labels(lines(*asks, scores([[0.9]], scenario="GG", ask="GG")))
     assert labels == ["GNu H", "GNu G", "GG"]
@@ -184,20 +141,20 @@ def test_labels_name_what_lines_differ_in() -> None:
     assert "objective" not in common
 
 
-def test_labels_name_the_unusual_setting_only() -> None:
+def test_labels_name_the_unusual_setting_only(scores: Scores) -> None:
     parts = [scores([[0.9]], scenario=name, settings=f"offset={offset}") for name, offset in (("GNu", 0), ("NNs", 0), ("NNs", 50))]
     labels, common = tables.labels(lines(*parts))
     assert labels == ["GNu", "NNs", "NNs offset=50"]
     assert common["offset"] == "0"
 
 
-def test_labels_are_never_equal() -> None:
+def test_labels_are_never_equal(scores: Scores) -> None:
     parts = [scores([[0.9]], ask="GNs"), scores([[0.9]], ask="GNs images=100")]
     labels, _ = tables.labels(lines(*parts))
     assert sorted(labels) == ["GNu", "GNu images=100"]
 
 
-def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_it() -> None:
+def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_it(scores: Scores) -> None:
     sampled = [scores([[0.9]], ask=f"{ASK.format(objective)} images=100") for objective in "HG"]
     assert tables.labels(lines(*sampled))[1]["images"] == "100"
     assert "100 test images of each task, 1 seed" in tables.describe(tables.labels(lines(*sampled))[1], [1])
@@ -206,12 +163,12 @@ def test_a_sample_of_images_is_common_to_all_lines_or_named_by_those_that_have_i
     assert "images" not in common
 
 
-def test_transductive_methods_are_marked() -> None:
+def test_transductive_methods_are_marked(scores: Scores) -> None:
     line = lines(scores([[0.9]], method="hop", transductive=True), scores([[0.9]], method="supsup"))
     assert tables.labels(line)[0] == ["hop (transductive) GNu", "supsup GNu"]
 
 
-def test_describe_names_data_network_and_protocol() -> None:
+def test_describe_names_data_network_and_protocol(scores: Scores) -> None:
     _, common = tables.labels(lines(scores([[0.9]])))
     assert tables.describe(common, [3, 3]) == (
         "supsup, permuted-mnist (data mnist-5k), lenet-300-100, 300 updates a task, 3 seeds (with 95 % t intervals). "
@@ -254,7 +211,7 @@ def test_latex_is_a_tabular_of_the_same_cells() -> None:
     ]
 
 
-def test_several_precisions_side_by_side_are_said_below_a_table() -> None:
+def test_several_precisions_side_by_side_are_said_below_a_table(scores: Scores) -> None:
     def table(*precisions: str, network: str = "lenet-300-100") -> pd.DataFrame:
         parts = [
             scores([[0.9]], method=f"m{i}", settings=f"rate={i} precision={precision}", network=network if i else "lenet-300-100")
