@@ -15,7 +15,8 @@ from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
 from clbench.engine.settings import USUAL, Execution, Request, checked, described, given, parameters, signed
 from clbench.engine.store import Run, alone, find
-from clbench.errors import UserError
+from clbench.errors import UserError, shortened
+from clbench.networks import oneline
 from clbench.results.frames import frame
 
 
@@ -66,9 +67,13 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"Unknown device {name!r}: give auto, cpu or cuda.") from None
+        raise UserError(f"Unknown device {shortened(name)!r}: give auto, cpu or cuda.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"This machine has no GPU for --device {name}: use --device cpu.")
+    try:
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each kind of device has its own; the device meta holds no values
+        raise UserError(f"Nothing can be computed on the device {name} ({oneline(error)}): give auto, cpu or cuda.") from None
     return device
 
 
