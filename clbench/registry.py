@@ -119,6 +119,11 @@ def library(name: str) -> tuple[ModuleType, str] | None:
     return (importlib.import_module(f"clbench.interop.{prefix}"), rest) if colon and prefix in LIBRARIES else None
 
 
+def file_of(name: str) -> str | None:
+    """The file in ``path.py:Name``, whether it exists or not. None for other names."""
+    return name.rsplit(":", 1)[0] if _is_path(name) else None
+
+
 def code(name: str) -> dict[str, str]:
     """Digests of the code of a method or stream from outside clbench: changed code must not reuse old results.
 
