@@ -1,6 +1,7 @@
 """clbench from Python: ``clbench.run(method="supsup", scenario="nns")``."""
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,20 @@ def ask(
     data_root: str | Path | None = None,
     device: str = USUAL.device,
     checkpoints: tuple[int, ...] | None = None,
+    trust: Iterable[str | Path] = (),
     **settings: Any,
 ) -> pd.DataFrame:
     """Ask a run something new about what it learned, without training, and return the scores.
 
     ``run``: its folder, or the first letters of its hash in ``results``; ``settings``: those of a request's ``ask``. Without
-    ``checkpoints`` it is asked at the run's own if its last state holds the earlier ones, else after the last task.
+    ``checkpoints`` it is asked at the run's own if its last state holds the earlier ones, else after the last task. Files and modules from
+    outside clbench that the run was made with are only imported if ``trust`` names them: the record of a run may come from anyone.
     """
     stored = find(str(run), Path(results))
     if not stored.complete:
         raise UserError(f"The run {stored.path} is not complete: finish it first by running it again.")
     learn, on = stored.learn, devices.chosen(device)
+    provenance.check_trusted(learn, tuple(trust))
     provenance.check_code(learn)
     method = registry.method(learn.method)
     recipe = method.recipe(learn.stream, learn.network, stored.scenario.name)

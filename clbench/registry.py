@@ -8,6 +8,7 @@ clbench imports no method and no stream by name. A module of ``clbench.methods``
 
 import importlib
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -103,8 +104,8 @@ def metric(name: str) -> Callable[..., Any] | None:
     elif name in entries or ":" in name:
         try:
             function = entries[name].load() if name in entries else pkgutil.resolve_name(name)
-        except Exception as error:  # importing runs other people's code: anything may come
-            raise UserError(f"The metric {name} cannot be imported: {type(error).__name__}: {error}.") from error
+        except (Exception, SystemExit) as error:  # importing runs other people's code: anything may come
+            raise UserError(f"The metric {name} cannot be imported: {sources.reason(error)}{sources.where(error)}.") from error
     else:
         return None
     if not callable(function):
@@ -116,6 +117,11 @@ def library(name: str) -> tuple[ModuleType, str] | None:
     """The module of ``clbench.interop`` for ``library:Name``, and ``Name``. None for other names."""
     prefix, colon, rest = name.partition(":")
     return (importlib.import_module(f"clbench.interop.{prefix}"), rest) if colon and prefix in LIBRARIES else None
+
+
+def file_of(name: str) -> str | None:
+    """The file in ``path.py:Name``, whether it exists or not. None for other names."""
+    return name.rsplit(":", 1)[0] if _is_path(name) else None
 
 
 def code(name: str) -> dict[str, str]:
@@ -173,7 +179,7 @@ def _file_of(name: str) -> Path:
     path, _, attribute = name.rpartition(":")
     if not attribute or not path:
         raise UserError(f"{name!r} names no object in a file: write {name}:Name.")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes a name of any length
         raise UserError(f"There is no file {path}: {name!r} must name an existing file and an object in it, ./file.py:Name.")
     return Path(path)
 
@@ -199,8 +205,8 @@ def _load(file: Path, digest: str) -> ModuleType:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except UserError:
         raise
-    except Exception as error:  # importing runs other people's code, which may raise anything
-        raise UserError(f"The file {file} cannot be imported: {type(error).__name__}: {error}.") from error
+    except (Exception, SystemExit) as error:  # importing runs other people's code, which may raise anything
+        raise UserError(f"The file {file} cannot be imported: {sources.reason(error)}{sources.where(error)}.") from error
     return module
 
 

@@ -25,11 +25,13 @@ from pathlib import Path
 
 import psutil
 
-from clbench.errors import UserError
+from clbench.errors import UserError, shortened
 
 _HERE = Path(__file__).parent
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
+PLACES = 5
+"""Number of lines of other people's code that a message names."""
 _imported: dict[str, str] = {}
 """The digest that each module from outside installed packages had when it was imported."""
 
@@ -86,20 +88,32 @@ def refresh(digests: Mapping[str, str]) -> None:
 
 @contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Turn any error of other people's code into a ``UserError``: ``what`` failed, in which line of which file, and why."""
+    """Turn any error of other people's code, and an exit, into a ``UserError``: ``what`` failed, why, and in which lines of which files."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        files = [Path(frame.filename) for frame in frames]
-        outside = [
-            frame for frame, file in zip(frames, files, strict=True) if not (_lies_in_package(file) or file.is_relative_to(_HERE))
-        ]
-        place = (outside or frames)[-1]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{what} failed in line {place.lineno} of {place.filename} ({reason}): correct it there.") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what} failed{where(error)} ({reason(error)}): correct it there.") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why other people's code ended, in one line."""
+    name, says = type(error).__name__, shortened(" ".join(str(error).split()))
+    return f"it ends the program, {name}: {says}" if isinstance(error, SystemExit) else f"{name}: {says}"
+
+
+def where(error: BaseException) -> str:
+    """The lines outside clbench, installed packages and the standard library in which an error arose, the innermost first, as ``in ...``.
+
+    Empty if there are none: then it is an error of clbench.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    outside = [frame for frame in frames if not (_lies_in_package(file := Path(frame.filename)) or file.is_relative_to(_HERE))]
+    places = [f"line {frame.lineno} of {frame.filename}" for frame in reversed(outside)]
+    if len(places) > PLACES:
+        places = [*places[:PLACES], f"{len(places) - PLACES} more"]
+    return f" in {', called from '.join(places)}" if places else ""
 
 
 def _lies_in_package(file: Path) -> bool:

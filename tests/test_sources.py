@@ -228,6 +228,9 @@ def test_an_error_is_one_sentence_with_its_place(project: Path) -> None:
     with pytest.raises(UserError) as caught, sources.naming("The thing"):
         own.run()
     place = os.fspath(project / "helper.py")
-    assert str(caught.value) == f"The thing failed in line 3 of {place} (IndexError: list index out of range): correct it there."
+    caller = os.fspath(project / "own.py")
+    message = str(caught.value)
+    assert message.startswith(f"The thing failed in line 3 of {place}, called from line 4 of {caller}, called from line ")
+    assert message.endswith(f" of {__file__} (IndexError: list index out of range): correct it there.")
     with pytest.raises(UserError, match=r"^A sentence\.$"), sources.naming("The thing"):
         raise UserError("A sentence.")

@@ -5,12 +5,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from clbench.cli import options
 from clbench.cli.options import AsJson
 from clbench.errors import UserError
+from clbench.terminal import console
 
 if TYPE_CHECKING:
     from clbench.check import Result
@@ -66,7 +67,7 @@ def _of_one(name: str) -> "list[Result]":
 
 def _print(by_method: "dict[str, list[Result]]") -> None:
     """Print a table of requirements by scenarios (for several methods one line each), and every failure in words."""
-    console = Console()
+    screen = console()
     for name, results in by_method.items():
         failed = [result for result in results if not result.passed]
         scenarios = list(dict.fromkeys(result.scenario for result in results))
@@ -75,12 +76,12 @@ def _print(by_method: "dict[str, list[Result]]") -> None:
             for requirement in dict.fromkeys(result.name for result in results):
                 met = {result.scenario: result.passed for result in results if result.name == requirement}
                 table.add_row(requirement, *(_sign(met[s]) if s in met else "" for s in scenarios))
-            console.print(table)
+            screen.print(table)
         else:
-            console.print(f"{_sign(not failed)} {name}: {len(results) - len(failed)} of {len(results)} in {', '.join(scenarios)}")
+            screen.print(_sign(not failed), f"{name}: {len(results) - len(failed)} of {len(results)} in {', '.join(scenarios)}")
         for result in failed:
-            console.print(f"\n{name} in {result.scenario}, {result.name}: {result.message}.", markup=False, highlight=False)
+            screen.print(f"\n{name} in {result.scenario}, {result.name}: {result.message}.", highlight=False)
 
 
-def _sign(passed: bool) -> str:
-    return "[green]ok[/green]" if passed else "[red]failed[/red]"
+def _sign(passed: bool) -> Text:
+    return Text("ok", "green") if passed else Text("failed", "red")

@@ -79,9 +79,10 @@ def _print_status(statuses: list["Status"], as_json: bool) -> None:
         print(json.dumps([_status_record(status) for status in statuses], indent=2))
         return
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from clbench.terminal import console
 
     table = Table(box=SIMPLE, pad_edge=False)
     for header in ("data set", "status", "train / test"):
@@ -92,12 +93,12 @@ def _print_status(statuses: list["Status"], as_json: bool) -> None:
         source = status.source
         sizes = f"{source.train:,} / {source.test:,}"
         state = Text(status.state, style=COLOURS[status.state])
-        table.add_row(source.name, state, sizes, source.licence, Text(status.where))
-    console = Console()
-    console.print(table)
+        table.add_row(source.name, state, sizes, source.licence, status.where)
+    screen = console()
+    screen.print(table)
     for status in statuses:
         if status.problem:
-            console.print(Text(status.problem, style=COLOURS[status.state]), soft_wrap=True)
+            screen.print(status.problem, style=COLOURS[status.state], highlight=False, soft_wrap=True)
 
 
 def _status_record(status: "Status") -> dict[str, str | int]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from clbench.cli import options
 from clbench.cli.options import AsJson, Budget, DataRoot, Device, Overwrite, Results
 from clbench.engine.settings import DEFAULT_BUDGET, USUAL
 from clbench.errors import UserError
+from clbench.terminal import console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,8 +252,8 @@ def _compare_two(summary: "pd.DataFrame", first: str, second: str, *, column: "C
         place = [row["stream"], row["network"], str(row["tasks"]), str(row["n"])]
         means = [column.text(row[which]) for which in ("first", "second")]
         table.add_row(*place, *means, column.difference(row["difference"], row["half_width"]), effect, p)
-    console = Console()
-    (console if console.is_terminal else Console(width=tables.WIDE)).print(table)
+    screen = console()
+    (screen if screen.is_terminal else console(width=tables.WIDE)).print(table)
     _say(unlike(summary, [first, second], column.name))
 
 
@@ -273,7 +273,7 @@ def _rank(summary: "pd.DataFrame", lines: list[str], value: str, out: Path | Non
         table = Table("line", "mean rank", title=f"{value}, {ranking.blocks} blocks (stream and seed)")
         for name, place in zip(ranking.lines, ranking.ranks, strict=True):
             table.add_row(name, f"{place:.2f}")
-        Console().print(table)
+        console().print(table)
         print(f"Critical difference (Nemenyi, 5 %): {ranking.critical_difference:.2f}. Friedman: p = {ranking.p_value:.2g}.")
         _say(unlike(summary, lines, value))
         if out is not None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from clbench.cli import options
 from clbench.cli.options import AsJson, DataRoot
 from clbench.errors import UserError, unknown
+from clbench.terminal import console
 
 Rows = list[dict[str, Any]]
 
@@ -31,7 +32,7 @@ def list_(
     if as_json:
         print(json.dumps(rows))
     else:
-        Console().print(_table(rows if what != "methods" else _matrix(rows)))
+        console().print(_table(rows if what != "methods" else _matrix(rows)))
 
 
 def show(
@@ -43,17 +44,17 @@ def show(
     if as_json:
         print(json.dumps(record))
         return
-    console = Console()
+    screen = console()
     for key, value in record.items():
         if value in ("", []):
             continue
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
-            console.print(f"\n[bold]{key}[/bold]")
-            console.print(_table(value))
+            screen.print(f"\n{key}", style="bold", highlight=False)
+            screen.print(_table(value))
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list) else _unwrapped(str(value))
-            console.print(f"[bold]{key}[/bold]: " if "\n" not in text else f"\n[bold]{key}[/bold]\n", end="")
-            console.print(text, markup=False, highlight=False)
+            before, after = ("", ": ") if "\n" not in text else ("\n", "\n")
+            screen.print(Text.assemble(before, (key, "bold"), after), text, sep="", highlight=False)
 
 
 def bytes_(as_json: AsJson = False) -> None:
@@ -69,7 +70,7 @@ def bytes_(as_json: AsJson = False) -> None:
         {names.get(key, key): f"{value:.2f}" if key in names else value for key, value in size._asdict().items()}
         for size in records
     ]
-    Console().print(_table(rows))
+    console().print(_table(rows))
 
 
 def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
@@ -93,8 +94,8 @@ def doctor(data_root: DataRoot = None, as_json: AsJson = False) -> None:
         return
     table = Table("check", "", "found", box=None)
     for name, ok, found in checks:
-        table.add_row(name, "[green]ok[/green]" if ok else "[yellow]no[/yellow]", found)
-    Console().print(table)
+        table.add_row(name, Text("ok", "green") if ok else Text("no", "yellow"), found)
+    console().print(table)
 
 
 def _list_methods() -> Rows:

@@ -1,13 +1,16 @@
 """``clbench``: the command line. Its commands parse, call and print; the work is done elsewhere."""
 
+import os
 import sys
 import warnings
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import typer
 
+from clbench import terminal
 from clbench.cli import check, data, draw, look, run
-from clbench.errors import Notice, UserError
+from clbench.errors import Notice, UserError, shortened
 
 app = typer.Typer(
     help="Continual learning under one evaluator: scenarios GG, GNs, GNu and NNs, SupSup and its rivals.",
@@ -31,7 +34,12 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line. Bad input is one sentence on standard error and exit code 2; a notice is one sentence there."""
+    """Run the command line. Bad input is one sentence on standard error and exit code 2; a notice is one sentence there.
+
+    So is everything else that is not clbench's fault: a full disk, too little memory, an error in a person's own method. Only an error of
+    clbench itself shows a traceback.
+    """
+    terminal.replace_missing_letters()
     with warnings.catch_warnings():
         warnings.simplefilter("always", Notice)
         show_other, shown = warnings.showwarning, set[str]()
@@ -41,11 +49,52 @@ def main() -> None:
                 show_other(message, category, *where, **more)
             elif str(message) not in shown:
                 shown.add(str(message))
-                print(f"clbench: note: {message}", file=sys.stderr)
+                print(f"clbench: note: {terminal.printable(str(message))}", file=sys.stderr)
 
         warnings.showwarning = show
         try:
-            app()
-        except UserError as error:
-            print(f"clbench: {error}", file=sys.stderr)
+            try:
+                app()
+            finally:
+                if sys.stdout is not None:  # it is None where it was closed, as by `>&-`
+                    sys.stdout.flush()
+        except BrokenPipeError:  # whoever read the output needs no more of it, as in `clbench table | head`
+            _abandon(sys.stdout)
+            sys.exit(1)
+        except Exception as error:
+            sentence = _sentence(error)
+            if not sentence:
+                raise
+            if isinstance(error, OSError):
+                _abandon(sys.stdout)
+            _say(f"clbench: {terminal.printable(sentence)}")
             sys.exit(2)
+
+
+def _sentence(error: Exception) -> str:
+    """What a person must know of an error; empty for an error of clbench."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        what = f"{shortened(str(error.filename))} cannot be read or written" if error.filename else "The output cannot be written"
+        return f"{what} ({error.strerror or error}): check the place and the space there, and try again."
+    from clbench import sources
+
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":
+        return f"There is not enough memory ({sources.reason(error)}): ask for a smaller network, fewer outputs or smaller batches."
+    where = sources.where(error)
+    return f"Code from outside clbench failed{where} ({sources.reason(error)}): correct it there." if where else ""
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error, if anything can be printed there."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO | None) -> None:
+    """Let nothing more be written to a stream that failed: Python would try again at its end, and print an error of its own."""
+    with suppress(OSError, AttributeError):  # a stream in memory has no number, and a closed one is None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), cast(TextIO, stream).fileno())

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from clbench import terminal
 
 if TYPE_CHECKING:
     from clbench.engine.evaluator import Score, Taught
@@ -44,15 +45,15 @@ class Bars:
         learn = job.learn
         usual = self.first.setdefault(f"{learn.method} {job.scenario.name}", learn.parameters)
         changes = [f"{key}={value}" for key, value in learn.parameters.items() if usual.get(key) != value]
-        return " ".join([learn.method, job.scenario.name, *changes, f"seed {learn.seeds.stream}"])
+        return terminal.printable(" ".join([learn.method, job.scenario.name, *changes, f"seed {learn.seeds.stream}"]))
 
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
     """Bars to show runs in; with ``quiet`` only on a terminal. If a person interrupts (Ctrl-C), a sentence says what is kept."""
-    console = Console(stderr=True)
+    screen = terminal.console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[accuracy]}"),
@@ -60,7 +61,7 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         TimeRemainingColumn(),
     )
     try:
-        with Progress(*columns, console=console, disable=quiet and not console.is_terminal) as progress:
+        with Progress(*columns, console=screen, disable=quiet and not screen.is_terminal) as progress:
             yield Bars(progress)
     except KeyboardInterrupt:
         print("clbench: stopped. The work so far is kept; the same command resumes it.", file=sys.stderr)

@@ -62,6 +62,13 @@ def ask(
         str | None,
         typer.Option(help="After how many tasks to ask, such as 5,10,20.", show_default="the run's, if its state allows"),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file (or, of a network, a module) from outside clbench that the run was made with, and that may run here.",
+        ),
+    ] = None,
     data_root: DataRoot = None,
     device: Device = USUAL.device,
     results: Results = USUAL.results,
@@ -77,6 +84,7 @@ def ask(
         data_root=root,
         device=device,
         checkpoints=options.integers(checkpoints, "--checkpoints"),
+        trust=trust or (),
         **options.choices(ask_, "--ask"),
     )
     _print_results(scores, as_json)

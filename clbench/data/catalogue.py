@@ -60,8 +60,9 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     The cache folder is the variable XDG_CACHE_HOME, or ``~/.cache`` if that is not set.
     """
     if root := root or os.environ.get("CLBENCH_DATA"):
-        return Path(root).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clbench" / "data"
+        return _expanded(root)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else _expanded("~/.cache")) / "clbench" / "data"
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -105,7 +106,7 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
     and with any compression; in the data root they are uncompressed. ``folder`` may also be a file. Raises ``DamagedData`` for files that
     have the name of a known file and other content (after all others are added), and ``UserError`` if no file is known.
     """
-    folder, root = Path(folder).expanduser(), data_root(root)
+    folder, root = _expanded(folder), data_root(root)
     if not folder.exists():
         raise UserError(f"cannot add data from {folder}: there is no such folder")
     known: dict[str, tuple[Source, File]] = {}  # by md5
@@ -139,6 +140,14 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
         names = ", ".join(sorted({Path(file.path).name for _, file in known.values()}))
         raise UserError(f"nothing to add in {folder}: it holds no file of a known data set ({names}; compressed or not)")
     return list(added.values())
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in place of ``~``."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such person, or nothing says which folder is this one's
+        raise UserError(f"There is no home folder for {path}: name another with --data-root or CLBENCH_DATA.") from None
 
 
 def _find(name: str) -> Source:

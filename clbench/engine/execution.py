@@ -54,6 +54,7 @@ def _execute(run: Run, job: Job, execution: Execution, device: torch.device, wat
     overwrite, data_root = execution.overwrite, execution.data_folder
     new = overwrite == "always" or not run.exists
     if not new:
+        provenance.check_record(run.learn, job.learn.hash)
         tell(run.notes)
         done = run.complete and not run.unanswered(job.asks, job.checkpoints)
         # A stream from outside clbench is built in any case: what it loads may have changed.
@@ -124,6 +125,7 @@ def answer(
 
 def learner(run: Run, data_root: str | None = None) -> tuple[Any, Stream]:
     """What a complete run learned, as a method that can be asked, and its stream."""
+    provenance.check_record(run.learn, run.path.name)
     stream = stream_of(run, run.learn, data_root, torch.device("cpu"))
     method = build_method(run.learn, run.scenario, stream, torch.device("cpu"))
     run.restore(method, run.state("learned"))

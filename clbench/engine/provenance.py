@@ -4,6 +4,7 @@ A ``Learn`` has the digests of code and data at the time of the request. Here th
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,38 @@ AGAIN = "or repeat the run, which makes a new one"
 def code(method: str, stream: str, network: str) -> dict[str, str]:
     """The digests of all code of a run from outside clbench, by file or module; the releases of installed packages."""
     return registry.code(method) | registry.code(stream) | networks.code(network)
+
+
+def check_trusted(learn: "Learn", trusted: Iterable[str | Path]) -> None:
+    """Raise a ``UserError`` if ``learn``, which another person may have written, names code that is neither clbench's nor ``trusted``.
+
+    ``trusted`` are files (``my_method.py``), and modules or packages of networks (``my_project.networks``). Nothing is imported. Whether
+    the code is still the one that the run was made with, ``check_code`` says next.
+    """
+    files = {os.path.realpath(str(each).partition(".py:")[0].removesuffix(".py") + ".py") for each in trusted}
+    modules = {str(each) for each in trusted}
+    for name in (learn.method, learn.stream):
+        file = registry.file_of(name)
+        if file is not None and os.path.realpath(file) not in files:
+            raise _untrusted(learn, file)
+    if networks.is_dotted(learn.network):
+        module = learn.network.partition(":")[0] if ":" in learn.network else learn.network.rpartition(".")[0]
+        parts = module.split(".")
+        if modules.isdisjoint(".".join(parts[:length]) for length in range(1, len(parts) + 1)):
+            raise _untrusted(learn, module)
+
+
+def _untrusted(learn: "Learn", code: str) -> UserError:
+    return UserError(
+        f"The run {learn.hash} was made with code from outside clbench, {code}, which is not run only because a record names it: look at "
+        f"the code and, if it is yours or may run here, add --trust {code}."
+    )
+
+
+def check_record(learn: "Learn", name: str) -> None:
+    """Raise a ``UserError`` if ``learn`` is not what the run folder called ``name`` must hold: then another run was put there."""
+    if learn.hash != name:
+        raise UserError(f"The record in the run folder {name} is that of another run, {learn.hash}: remove the folder, and run again.")
 
 
 def data_version(names: str) -> int:
@@ -65,9 +98,11 @@ def check_tree(learn: "Learn", folder: Path) -> None:
 
 
 def folder_of(data: str, data_root: str | None) -> Path:
-    """The folder of image files that ``--data`` names, below the data root."""
+    """The folder of image files that ``--data`` names, below the data root; a ``UserError`` if it would lie elsewhere."""
     from clbench.data import data_root as root
 
+    if Path(data).is_absolute() or ".." in Path(data).parts:
+        raise UserError(f"--data names a folder below the data root, not {data}: name the folder that it lies in with --data-root.")
     return root(data_root) / data
 
 

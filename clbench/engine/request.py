@@ -26,12 +26,14 @@ def request(values: Mapping[str, Any]) -> Request:
 def read_spec(path: Path) -> dict[str, Any]:
     """The settings in a spec file: a JSON object whose keys are those of ``Request``."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no spec file {path}: name an existing JSON file.") from None
     except OSError as error:
         raise UserError(f"The spec file {path} cannot be read ({error.strerror or error}): name a JSON file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"The spec file {path} is nested too deeply: a spec has two levels.") from None
+    except ValueError as error:  # of JSON, of UTF-8, or a number with thousands of digits
         raise UserError(f"The spec file {path} is not valid JSON: {error}.") from None
     if not isinstance(values, dict):
         raise UserError(f"The spec file {path} must hold one JSON object with the settings of a run.")

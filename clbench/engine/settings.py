@@ -8,16 +8,18 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from clbench import devices
-from clbench.errors import UserError, unknown
+from clbench.errors import UserError, shortened, unknown
 
 Overwrite = Literal["missing", "always", "never"]
 OnDivergence = Literal["stop", "mark"]
+SEEDS: Any = {"ge": -(2**63), "lt": 2**64}
+"""The seeds that PyTorch's generators take."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)
@@ -71,10 +73,12 @@ class Request(Strict):
     stream: str = Field(default="permuted-mnist", description="A stream's name, or ./file.py:function.")
     network: str = Field(default="lenet-300-100", description="A network's name, or package.module:factory.")
     tasks: int | None = unset("the budget's or the stream's", "The number of tasks.")
-    seeds: tuple[int, ...] = Field(default=(0,), description="Seeds, one run for each, such as 0,1,2.")
-    stream_seed: int | None = Field(default=None, description="One seed for the tasks of all runs.")
-    initialisation_seed: int | None = Field(default=None, description="One seed for the method's random draws in all runs.")
-    training_seed: int | None = Field(default=None, description="One seed for the order of batches in all runs.")
+    seeds: tuple[Annotated[int, Field(**SEEDS)], ...] = Field(default=(0,), description="Seeds, one run for each, such as 0,1,2.")
+    stream_seed: int | None = Field(default=None, **SEEDS, description="One seed for the tasks of all runs.")
+    initialisation_seed: int | None = Field(
+        default=None, **SEEDS, description="One seed for the method's random draws in all runs."
+    )
+    training_seed: int | None = Field(default=None, **SEEDS, description="One seed for the order of batches in all runs.")
     budget: BudgetName = Field(
         default=DEFAULT_BUDGET, description="; ".join(f"{name}: {budget.meaning}" for name, budget in BUDGETS.items()) + "."
     )
@@ -141,7 +145,7 @@ def checked(model: type[Model], values: Mapping[str, Any], of: str = "a run") ->
 def invalid(name: str, value: Any, error: ValidationError) -> UserError:
     """The error for a value that pydantic refuses, with its reason."""
     message = error.errors()[0]["msg"]
-    return UserError(f"Invalid value {name}={value}: {message[0].lower()}{message[1:]}.")
+    return UserError(f"Invalid value {name}={shortened(str(value))}: {message[0].lower()}{message[1:]}.")
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def factory_of(name: str, input_shape: tuple[int, ...]) -> Factory:
     sources.refresh(code(name))
     try:
         build = with_torchvision(lambda: pkgutil.resolve_name(name))
-    except Exception as error:  # importing runs other people's code, which may raise anything
-        raise UserError(f"network {name!r} cannot be imported: {oneline(error)}") from error
+    except (Exception, SystemExit) as error:  # importing runs other people's code, which may raise anything
+        raise UserError(f"network {name!r} cannot be imported: {sources.reason(error)}{sources.where(error)}") from error
     if isinstance(build, nn.Module):
         raise UserError(f"network {name!r} is a module already; name the function or class that builds a fresh one")
     if not callable(build):
@@ -70,8 +70,9 @@ def _outputs_keyword(signature: inspect.Signature) -> str | None:
 def _call(name: str, build: Callable[..., Any], keyword: str, options: dict[str, Any], outputs: int) -> nn.Module:
     try:
         module = build(**{keyword: outputs}, **options)
-    except Exception as error:  # other people's code
-        raise UserError(f"network {name!r} failed to build with {keyword}={outputs}: {oneline(error)}") from error
+    except (Exception, SystemExit) as error:  # other people's code
+        what = f"network {name!r} failed to build with {keyword}={outputs}"
+        raise UserError(f"{what}: {sources.reason(error)}{sources.where(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"network {name!r} returned a {type(module).__name__}, not an nn.Module")
     return module

@@ -10,6 +10,18 @@ from torch import Tensor, nn
 from clbench.errors import UserError
 from clbench.networks.dotted import Factory, oneline
 
+MOST_PARAMETERS = 10**9
+"""The limit for a network by name: 4 GB in float32."""
+
+
+def check_size(parameters: int) -> None:
+    """Raise a ``UserError`` for a network of more than ``MOST_PARAMETERS``."""
+    if parameters > MOST_PARAMETERS:
+        raise UserError(
+            f"a network of {parameters:,} parameters is too large: ask for smaller layers or fewer outputs, at most "
+            f"{MOST_PARAMETERS:,} parameters, which take 4 GB"
+        )
+
 
 def count_parameters(factory: Factory, outputs: int) -> int:
     """The number of parameters of a factory's modules. Allocates no weights, and draws no random numbers unless the factory needs them."""

@@ -10,6 +10,7 @@ from torch.nn.functional import relu
 
 from clbench._torchvision import import_torchvision
 from clbench.errors import UserError
+from clbench.networks.inspection import check_size
 
 
 def normalisation(channels: int) -> nn.BatchNorm2d:
@@ -66,6 +67,7 @@ def resnet_18(input_shape: tuple[int, ...], width: int, outputs: int) -> nn.Modu
     """ResNet-18 for images [channels, height, width]; a ``UserError`` for other inputs."""
     if len(input_shape) != 3:
         raise UserError(f"ResNet-18 is for images, not for inputs of shape {list(input_shape)}: choose another network.")
+    check_size(2700 * width**2 + 8 * width * outputs)  # about
     return ResNet18(input_shape[0], width, outputs)
 
 
@@ -74,4 +76,5 @@ def resnet_50(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     if len(input_shape) != 3 or input_shape[0] != 3:
         shape = list(input_shape)
         raise UserError(f"ResNet-50 is for images in three colours, not for inputs of shape {shape}: choose another network.")
+    check_size(25_000_000 + 2048 * outputs)  # about
     return import_torchvision().models.resnet50(num_classes=outputs)

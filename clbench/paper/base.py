@@ -14,6 +14,7 @@ from clbench.engine import execution, learn, request, store
 from clbench.engine.evaluator import Ask, Score, Taught
 from clbench.engine.settings import BUDGETS, USUAL, Overwrite
 from clbench.errors import UserError, unknown
+from clbench.files import write_text
 from clbench.paper.files import COLUMNS, IMAGE, ORIGINS, PAPER, SEEDED, beside_runs, beside_seeds, read, single
 from clbench.paper.published import Published
 from clbench.registry import scenarios
@@ -175,10 +176,9 @@ def reproduce(
     own += [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
     table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
     file = folder / "figures" / f"{figure.name}.csv"
-    with renderers.writing(file):
-        table.to_csv(file, index=False)
-        seeded.to_csv(beside_seeds(file), index=False)
-        origins(done.values()).to_csv(beside_runs(file), index=False)
+    write_text(file, renderers.csv(table))
+    write_text(beside_seeds(file), renderers.csv(seeded))
+    write_text(beside_runs(file), renderers.csv(origins(done.values())))
     drawn = redraw(figure, file)
     return drawn._replace(files=(file, beside_seeds(file), beside_runs(file), *drawn.files[1:]))
 
@@ -191,7 +191,7 @@ def redraw(figure: PaperFigure, file: Path) -> Drawn:
         for suffix, render in renderers.RENDERERS.items()
     }
     for path, text in texts.items():
-        path.write_text(text)
+        write_text(path, text)
     own = table[~single(table)].reset_index(drop=True) if figure.beside else table
     drawing = figure.draw(own, figure.heading)
     files = [file, *style.save(drawing, file.with_suffix("")), *texts]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from clbench.engine.store import runs_in
 from clbench.errors import UserError
+from clbench.files import write_text
 from clbench.paper.published import THEIR_SCENARIOS, VAN_DE_VEN
 from clbench.results import renderers, tables
 from clbench.results.frames import frame, over_seeds, summarise
@@ -74,9 +75,8 @@ def main(results: Path, out: Path) -> None:
 
 def write(found: pd.DataFrame, out: Path) -> None:
     """Write what ``beside`` gave to ``out``.csv and ``out``.md."""
-    for suffix, text in {".csv": found.to_csv(index=False), ".md": renderers.markdown(shown(found))}.items():
-        with renderers.writing(out.with_suffix(suffix)):
-            out.with_suffix(suffix).write_text(text)
+    write_text(out.with_suffix(".csv"), renderers.csv(found))
+    write_text(out.with_suffix(".md"), renderers.markdown(shown(found)))
 
 
 if __name__ == "__main__":

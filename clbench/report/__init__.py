@@ -16,13 +16,14 @@ import pandas as pd
 from clbench import registry
 from clbench.engine.store import Run, runs_in
 from clbench.errors import UserError
+from clbench.files import write_text
 from clbench.paper import FIGURES
 from clbench.paper.base import read_of
 from clbench.paper.claims import judged
 from clbench.results import tables
 from clbench.results.frames import frame, over_seeds, summarise
 from clbench.results.lines import asked_about_all, lines_of
-from clbench.results.renderers import is_number, writing
+from clbench.results.renderers import is_number
 
 PLACE = ["stream", "data", "network", "tasks", "updates"]
 """What lines must agree on to be compared."""
@@ -51,8 +52,7 @@ def write(results: Path, out: Path) -> Path:
         claims=judged(results / "figures") if figures else [],
         runs=[_provenance(run) for run in runs],
     )
-    with writing(out):
-        out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     return out
 
 

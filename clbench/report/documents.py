@@ -32,7 +32,7 @@ def claims(reference: Path, link: str) -> str:
         {"claim": each["sentence"], "verdict": each["verdict"], "seeds": each["n"] or "", "figure": _figure(each, reference, link)}
         for each in json.loads((reference / "claims.json").read_text(encoding="utf-8"))
     ]
-    return markdown(pd.DataFrame(rows).astype(str))
+    return markdown(pd.DataFrame(rows).astype(str), written=["figure"])
 
 
 def _figure(claim: Mapping[str, Any], reference: Path, link: str) -> str:

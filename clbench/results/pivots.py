@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from clbench import terminal
 from clbench.engine.evaluator import ABOUT
 from clbench.errors import UserError, unknown
+from clbench.files import write_text
 from clbench.results import tables
 from clbench.results.columns import Column, find
 from clbench.results.formats import NONE, number
 from clbench.results.lines import asked_about_all, lines_of
-from clbench.results.renderers import RENDERERS, with_line_below, writing
+from clbench.results.renderers import RENDERERS, csv, with_line_below
 
 N = Column("n", "n", "the runs that a line is a mean over", "", lambda answers: 1.0, number)
 """The one column that is of averages alone."""
@@ -29,14 +31,13 @@ class Pivoted(NamedTuple):
 
     def show(self) -> None:
         """Print it."""
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(*self.text.columns, title=self.title)
         for row in self.text.itertuples(index=False):
             table.add_row(*row)
-        console = Console()
-        console = console if console.is_terminal else Console(width=tables.WIDE)
+        console = terminal.console()
+        console = console if console.is_terminal else terminal.console(width=tables.WIDE)
         console.print(table)
         if self.below:
             console.print(self.below, highlight=False)
@@ -45,11 +46,10 @@ class Pivoted(NamedTuple):
         """Write it: to .csv as numbers, to .md or .tex as it is shown."""
         if path.suffix not in (".csv", *RENDERERS):
             raise UserError(f"A table is written to a .csv, .md or .tex file, not to {path.name}.")
-        with writing(path):
-            if path.suffix == ".csv":
-                path.write_text(self.numbers.to_csv(index=False))
-            else:
-                path.write_text(with_line_below(RENDERERS[path.suffix](self.text), self.below, path.suffix))
+        if path.suffix == ".csv":
+            write_text(path, csv(self.numbers))
+        else:
+            write_text(path, with_line_below(RENDERERS[path.suffix](self.text), self.below, path.suffix))
         return path
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from clbench.engine.evaluator import Ask
 from clbench.engine.store import Run
 from clbench.errors import UserError
+from clbench.files import write_text
 from clbench.registry import scenarios
 from clbench.results import renderers, style, tables
 from clbench.results.frames import frame, matrix
@@ -32,8 +33,7 @@ def plot_runs(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     scores = frame(runs)
     files = list(style.save(accuracy_by_tasks(scores), folder / "accuracy-by-tasks"))
     points = folder / "accuracy-by-tasks.csv"
-    with renderers.writing(points):
-        flat(tables.by_tasks(scores)).to_csv(points, index=False)
+    write_text(points, renderers.csv(flat(tables.by_tasks(scores))))
     files.append(points)
     for run in runs:
         of_run = scores[scores["path"] == str(run.path)]
@@ -159,7 +159,7 @@ def draw_line(axes: Axes, points: pd.DataFrame, *, label: str, across: str = "le
     """Accuracy against tasks learned (or ``across``), with its interval if there is one: a band, or bars (always for a single point)."""
     points = points.sort_values(across)
     learned, accuracy, width = (points[c].to_numpy(float) for c in (across, "accuracy", "accuracy_interval"))
-    axes.plot(learned, accuracy, label=label, markevery=max(1, len(points) // 8), **kwargs)
+    axes.plot(learned, accuracy, label=style.literal(label), markevery=max(1, len(points) // 8), **kwargs)
     if np.isfinite(width).any():
         colour, order = kwargs.get("color"), kwargs.get("zorder", 2) - 0.5
         if bars or len(points) == 1:

@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from clbench.results.renderers import writing
+from clbench.files import replacing
 
 COLUMN, DOUBLE = 3.25, 5.5
 """Widths in inches: of a column, and of a page of text."""
@@ -122,7 +122,13 @@ def caption(figure: Figure, text: str) -> None:
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(rect=(0, share, 1, 1 - share))
     place = (margin / width, 3 / 72 / (height + below))
-    figure.text(*place, "\n".join(lines), size=SMALL, color="0.25", va="bottom", linespacing=1.2, in_layout=False, gid="caption")
+    shown = literal("\n".join(lines))
+    figure.text(*place, shown, size=SMALL, color="0.25", va="bottom", linespacing=1.2, in_layout=False, gid="caption")
+
+
+def literal(text: str) -> str:
+    """A text for matplotlib, which takes what stands between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
 
 
 def wrapped(text: str, inches: float, size: float = SMALL) -> list[str]:
@@ -195,7 +201,8 @@ def save(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write ``figure`` to ``path`` (without suffix) as .png (300 dpi) and .pdf. Equal figures give equal files."""
     base = Path(path)
     png, pdf = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.pdf")
-    with writing(base):
-        figure.savefig(png, dpi=300, metadata={"Software": "clbench"})
-        figure.savefig(pdf, metadata={"Creator": "clbench", "Producer": "matplotlib", "CreationDate": None})
+    with replacing(png) as partial:
+        figure.savefig(partial, dpi=300, metadata={"Software": "clbench"})
+    with replacing(pdf) as partial:
+        figure.savefig(partial, metadata={"Creator": "clbench", "Producer": "matplotlib", "CreationDate": None})
     return png, pdf

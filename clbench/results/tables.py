@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from clbench import terminal
 from clbench.errors import UserError
+from clbench.files import write_text
 from clbench.results.columns import ALWAYS, MEASURED, Column, find
 from clbench.results.formats import NONE, bytes_, measure, number, percent, seconds
 from clbench.results.frames import over_seeds, summarise
@@ -27,7 +29,7 @@ from clbench.results.lines import (
     text,
     without_shared,
 )
-from clbench.results.renderers import RENDERERS, is_number, with_line_below, writing
+from clbench.results.renderers import RENDERERS, csv, is_number, with_line_below
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -157,24 +159,21 @@ def write(averages: pd.DataFrame, path: str | Path, columns: Sequence[Column] = 
     if path.suffix not in (".csv", *RENDERERS):
         raise UserError(f"A table is written to a .csv, .md or .tex file, not to {path.name}.")
     if path.suffix == ".csv":
-        written = flat(averages).to_csv(index=False)
+        written = csv(flat(averages))
     else:
         written = with_line_below(RENDERERS[path.suffix](table(averages, columns)), below(averages), path.suffix)
-    with writing(path):
-        path.write_text(written)
+    write_text(path, written)
     return path
 
 
 def print_table(averages: pd.DataFrame, columns: Sequence[Column] = MEASURED) -> None:
     """Show a table of runs on standard output. In a narrow terminal columns are left out, and named, rather than numbers cut."""
-    from rich.console import Console
-
-    console = Console()
+    console = terminal.console()
     if not console.is_terminal:
-        console = Console(width=WIDE)
+        console = terminal.console(width=WIDE)
     shown, left_out = table(averages, columns), []
     asks = [line.ask for line in lines_of(averages)]
-    unlimited = Console(width=10 * WIDE)  # a console measures nothing wider than itself
+    unlimited = terminal.console(width=10 * WIDE)  # a console measures nothing wider than itself
     for name in dispensable(columns):
         if unlimited.measure(rich_table(shown, asks)).minimum <= console.width:
             break
@@ -230,7 +229,6 @@ def rich_table(shown: pd.DataFrame, asks: Sequence[Facts]) -> "Table":
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
     differing, common = without_shared(asks)
     shown = shown.assign(ask=[label(ask) for ask in differing])
@@ -239,7 +237,7 @@ def rich_table(shown: pd.DataFrame, asks: Sequence[Facts]) -> "Table":
     ]
     wording = {"tasks": "{} tasks", "n": "n = {}"}
     title = [wording.get(name, "{}").format(shown[name].iloc[0]) for name in shared] + ([text(common)] if common else [])
-    heading = Text(" · ".join(title)) if title else None
+    heading = " · ".join(title) if title else None
     rich = Table(
         title=heading, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0
     )
@@ -254,5 +252,5 @@ def rich_table(shown: pd.DataFrame, asks: Sequence[Facts]) -> "Table":
         justify: Literal["left", "right"] = "right" if is_number(shown[name]) else "left"
         rich.add_column(narrow.get(name, name), justify=justify, no_wrap=whole, min_width=width, overflow="fold")
     for row in shown[rest].to_numpy():
-        rich.add_row(*map(Text, row))
+        rich.add_row(*row)
     return rich

@@ -110,6 +110,8 @@ def refusal(function: Callable[[], Any]) -> str:
 
 
 MINE = {"method": "method.py:Mine", "stream": "stream.py:mine", "network": "network:net"}
+TRUST = ("method.py", "stream.py", "own.py", "network")
+
 EDITS = {
     "method.py": ("method.py", METHOD + "\n"),
     "factor": ("factor.py", "SHIFT = 1\n"),
@@ -152,12 +154,12 @@ def test_nothing_is_asked_of_a_run_whose_code_changed(changed: str, project: Pat
         f"The code of {changed} changed since the run {run.learn.hash} was made: restore it, or repeat the run, "
         "which makes a new one."
     )
-    assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == expected
+    assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5, trust=TRUST)) == expected
     assert refusal(lambda: execution.learner(run)) == expected
     assert refusal(lambda: build.build_stream(run.learn, None, CPU)) == expected
     assert {file: file.read_bytes() for file in run.path.glob("*.*")} == before
     (project / file).write_text(original)
-    assert len(api.ask(run.path, results=tmp_path, images=5)) == 2
+    assert len(api.ask(run.path, results=tmp_path, images=5, trust=TRUST)) == 2
 
 
 def test_code_that_is_edited_while_earlier_seeds_are_learned_is_not_taken_for_the_old(project: Path, tmp_path: Path) -> None:
@@ -177,9 +179,9 @@ def test_runs_that_recorded_a_file_s_own_digest_only_can_still_be_asked(project:
     for later in ("code", "network_source", "data_source"):
         del record["learn"][later]
     (run.path / "run.json").write_text(json.dumps(record))
-    api.ask(run.path, results=tmp_path, images=5)
+    api.ask(run.path, results=tmp_path, images=5, trust=TRUST)
     (project / "method.py").write_text(METHOD + "\n")
-    assert "method.py changed" in refusal(lambda: api.ask(run.path, results=tmp_path, images=6))
+    assert "method.py changed" in refusal(lambda: api.ask(run.path, results=tmp_path, images=6, trust=TRUST))
 
 
 def test_a_method_or_data_set_of_another_version_answers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +189,7 @@ def test_a_method_or_data_set_of_another_version_answers_nothing(tmp_path: Path,
     version = Naive.version
     with monkeypatch.context() as patch:
         patch.setattr(Naive, "version", version + 1)
-        assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5)) == (
+        assert refusal(lambda: api.ask(run.path, results=tmp_path, images=5, trust=TRUST)) == (
             f"The run {run.learn.hash} was made with version {version} of naive, and this clbench has version {version + 1}: "
             "use the clbench that made it, or repeat the run, which makes a new one."
         )
@@ -283,7 +285,7 @@ def test_nothing_is_served_of_images_that_changed(name: str, project: Path, tmp_
     np.save(project / "images.npy", images)
     message = f"The stream own.py:{name} gives other images or labels than those that the run {run.path} was made with"
     assert message in refusal(lambda: execute(wanted, tmp_path))
-    assert message in refusal(lambda: api.ask(run.path, results=tmp_path, images=5))
+    assert message in refusal(lambda: api.ask(run.path, results=tmp_path, images=5, trust=TRUST))
     assert message in refusal(lambda: execution.learner(run))
     execute(wanted, tmp_path, overwrite="always")
     assert execute(wanted, tmp_path).complete
