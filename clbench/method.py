@@ -69,6 +69,9 @@ class Method(abc.ABC):
         {"task_given_in_training", "task_given_in_inference", "labels_shared"}
     )
     """The questions of the taxonomy whose answers change what is learned. Scenarios that agree on them share one training."""
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Learning parameters that the method did not always have. At their defaults, which stay as they are, a run does not record them, so
+    that earlier runs keep their names."""
     recipes: ClassVar[Sequence[Recipe]] = ()
     """Published parameters; the first whose patterns match applies."""
     transductive: ClassVar[bool] = False

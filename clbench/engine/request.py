@@ -14,6 +14,7 @@ from clbench.engine.learn import BUDGETS, MOST_UPDATES, Budget, Job, Learn, Seed
 from clbench.engine.schedule import USUAL_FLOW, Flow, flow
 from clbench.engine.settings import Request, checked
 from clbench.errors import UserError, unknown
+from clbench.method import parameters
 from clbench.stream import StreamBuilder
 
 
@@ -65,6 +66,8 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     networks.resolve(request.network, (1, 1, 1))  # so that a wrong name is refused before any data are read
     recipe = method.recipe(request.stream, request.network, scenario.name)
     learning = typed(method.__init__, dict(recipe.learn) | request.set, f"learning parameter of {method.name}")
+    known = parameters(method.__init__)
+    learning = {name: value for name, value in learning.items() if name not in method.added or value != known[name].default}
     asks = make_asks(method, scenario, request.ask, recipe.ask)
     checkpoints = default_checkpoints(tasks) if request.checkpoints is None else check_checkpoints(request.checkpoints, tasks)
     data = _data(request, builder, budget)

@@ -52,6 +52,7 @@ class SupSup(Method):
     scenarios = frozenset({GG, GNS, GNU, NNS})
     citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
     learning_depends_on = frozenset({"task_given_in_training"})
+    added = frozenset({"allocation", "when_full"})
     recipes = (
         Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
         Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
@@ -234,9 +235,10 @@ class SupSup(Method):
             self._bank_live_mask()
             rows = shortlist(self.base, self.bank, rule.training, inputs, self.brief.classes)
             stored = {row: (self.bank.mask(row), self.bank.statistics(row)) for row in rows}
-            chosen = rule.decide(loss, {row: self.training.loss_of(*each, inputs, labels) for row, each in stored.items()})
-            if chosen is not None:
-                self.live, learns = self._begun(chosen), True
+            before = rule.training
+            learns = rule.decide(loss, {row: self.training.loss_of(*each, inputs, labels) for row, each in stored.items()})
+            if rule.training is not None and (learns or rule.training != before):
+                self.live = self._begun(rule.training)
                 look = self.live.look(inputs, labels)
         assert look is not None
         if self.live is not None and learns:

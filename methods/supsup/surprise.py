@@ -35,7 +35,10 @@ WhenFull = Literal["refuse", "reuse"]
 
 @dataclass(frozen=True)
 class Usual:
-    """The losses of the batches that a mask learned: how many, and their running mean and variance, mostly of the last ``SPAN``."""
+    """The losses of the batches that a mask learned: how many, their running mean, and their variance, mostly of the last ``SPAN``.
+
+    The variance is twice the mean square of what is above the mean before: the fall of a new mask's loss does not count as scatter.
+    """
 
     batches: int = 0
     mean: float = 0.0
@@ -43,15 +46,15 @@ class Usual:
 
     def after(self, loss: float) -> "Usual":
         """The same after one more batch. Up to ``SPAN`` batches all count equally."""
-        batches, difference = self.batches + 1, loss - self.mean
+        batches, rise = self.batches + 1, max(0.0, loss - self.mean) if self.batches else 0.0
         rate = 1 / min(batches, SPAN)
-        return Usual(batches, self.mean + rate * difference, (1 - rate) * (self.variance + rate * difference**2))
+        return Usual(batches, self.mean + rate * (loss - self.mean), self.variance + rate * (2 * rise**2 - self.variance))
 
     def limit(self, guessing: float) -> float:
         """The highest loss that is not surprising; ``guessing`` is the loss of a guess. A new mask's first losses say nothing yet."""
         if self.batches < SPAN:
             return math.inf
-        return self.mean + max(DEVIATIONS * math.sqrt(self.variance), SHARE * (guessing - self.mean))
+        return self.mean + max(DEVIATIONS * math.sqrt(self.variance), SHARE * guessing)
 
     def known(self, guessing: float) -> float:
         """The highest loss of a batch that a mask out of training knows: not surprising, and clearly below that of a guess."""
@@ -91,31 +94,30 @@ class Surprise(Choices):
         self.usual[self.training] = self.usual[self.training].after(loss)
         self.unknown = 0
 
-    def decide(self, loss: float, others: Mapping[int, float]) -> int | None:
-        """The row that learns a surprising batch, or None if the batch is not learned; ``len(usual)`` before the call is a new mask.
+    def decide(self, loss: float, others: Mapping[int, float]) -> bool:
+        """Choose ``training`` because of a surprising batch; whether it learns this batch. ``others``: its losses under other masks, by row.
 
-        ``others``: the batch's losses under the masks of the shortlist, by row.
+        A mask that is trained again begins with the next batch: this one may still contain images of the task before, and they, not its
+        own images, would have a gradient.
         """
         before, allocated = self.training, len(self.usual)
-        losses = dict(others) if before is None else {**others, before: loss}
-        lowest = min(losses, key=lambda row: losses[row], default=None)
         best = min(others, key=lambda row: others[row], default=None)
         limit = math.nan if before is None else self.usual[before].limit(self.guessing)
         self.unknown += 1
         if best is not None and others[best] <= self.usual[best].known(self.guessing):
-            decision, self.training = "again", best
+            decision, self.training, self.unknown = "again", best, 0
         elif self.unknown == 1 and before is not None:
             decision = "skipped"
         elif allocated < self.budget:
             decision, self.training = "new", allocated
             self.usual.append(Usual())
         elif self.when_full == "reuse":
-            decision, self.training = "reused", lowest
-            assert lowest is not None
-            self.usual[lowest] = Usual()
+            decision, self.training = "reused", best if best is not None and others[best] < loss else before
+            assert self.training is not None
+            self.usual[self.training] = Usual()
         else:
             decision = "refused"
-        learned = decision in ("again", "new", "reused")
+        learned = decision in ("new", "reused")
         self.rows.append(
             {
                 "first_batch": self.step,
@@ -130,7 +132,7 @@ class Surprise(Choices):
                 "mask": self.training,
             }
         )
-        return self.training if learned else None
+        return learned
 
     def progress(self) -> dict[str, Tensor]:
         usual = [[each.batches, each.mean, each.variance] for each in self.usual]
