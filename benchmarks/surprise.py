@@ -1,7 +1,7 @@
 """Finding tasks by surprise beside the paper's rule, and beside being told when tasks change.
 
-`python -m benchmarks.surprise [data] [seeds] [results] [visits]`. Tasks have random lengths, and boundaries lie inside batches. Runs that exist are not repeated. Writes nns-surprise.csv (a row for each run)
-and .md (means over seeds) into the results folder.
+`python -m benchmarks.surprise [data] [seeds] [results] [visits]`. Tasks have random lengths, and boundaries lie inside batches. Runs that
+exist are not repeated. Writes nns-surprise.csv (a row for each run) and .md (means over seeds) into the results folder.
 """
 
 import sys
