@@ -6,6 +6,7 @@ exist are not repeated. Writes nns-surprise.csv (a row for each run) and .md (me
 
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ def traced(choices: pd.DataFrame, parts: Sequence[Sequence[tuple[int, int]]], ta
         choice = by_batch.get(batch)
         if choice is not None:
             mask = -1 if pd.isna(choice.mask) else int(choice.mask)
-        learning.append(mask if choice is None or getattr(choice, "learned", True) else -1)
+        learning.append(mask if choice is None or getattr(choice, "trained", True) else -1)
     masks = max(learning) + 1
     images = np.zeros((masks, len(tasks)), dtype=np.int64)
     for learner, batch_parts in zip(learning, parts, strict=True):
@@ -97,35 +98,33 @@ def parts_of(learn: Any) -> list[list[tuple[int, int]]]:
 
 def compared(data: str, seeds: Sequence[int], results: Path, visits: int) -> Iterator[dict[str, Any]]:
     """A row for each kind of stream, line and seed, as runs finish."""
-    for seed in seeds:
-        for kind in KINDS:
-            count = min(visits, kind.most)
-            flow: dict[str, Any] = {"lengths": LENGTHS, "boundaries": "inside"}
-            flow |= {} if kind.new == 1 else {"different": round(kind.new * count)}
-            for line, settings in LINES.items():
-                scores = clbench.run(
-                    **settings,
-                    stream=kind.stream,
-                    data=data,
-                    tasks=count,
-                    flow=flow,
-                    seeds=(seed,),
-                    checkpoints=(count,),
-                    precision="bfloat16",
-                    ask={"objective": "H", "group": 128, "sample": 1024},
-                    results=results,
-                )
-                run = clbench.Run(Path(scores["path"].iloc[0]))
-                learn = run.learn
-                parts, tasks = parts_of(learn), learn.flow.tasks_of(learn.tasks, learn.seeds.stream)
-                row = {"stream": kind.name, "line": line, "seed": seed, "data": data, "visits": count, "tasks": len(set(tasks))}
-                row |= {
-                    "batches": len(parts),
-                    "accuracy": scores["accuracy"].mean(),
-                    "task_accuracy": scores["task_accuracy"].mean(),
-                }
-                row |= {"train_seconds": scores["train_seconds"].max(), "run": learn.hash}
-                yield row | (traced(run.table("allocation"), parts, tasks)._asdict() if line != TOLD else {})
+    for seed, (line, settings), kind in product(seeds, LINES.items(), KINDS):
+        count = min(visits, kind.most)
+        flow: dict[str, Any] = {"lengths": LENGTHS, "boundaries": "inside"}
+        flow |= {} if kind.new == 1 else {"different": max(2, round(kind.new * count))}
+        scores = clbench.run(
+            **settings,
+            stream=kind.stream,
+            data=data,
+            tasks=count,
+            flow=flow,
+            seeds=(seed,),
+            checkpoints=(count,),
+            precision="bfloat16",
+            ask={"objective": "H", "group": 128, "sample": 1024},
+            results=results,
+        )
+        run = clbench.Run(Path(scores["path"].iloc[0]))
+        learn = run.learn
+        parts, tasks = parts_of(learn), learn.flow.tasks_of(learn.tasks, learn.seeds.stream)
+        row = {"stream": kind.name, "line": line, "seed": seed, "data": data, "visits": count, "tasks": len(set(tasks))}
+        row |= {
+            "batches": len(parts),
+            "accuracy": scores["accuracy"].mean(),
+            "task_accuracy": scores["task_accuracy"].mean(),
+        }
+        row |= {"train_seconds": scores["train_seconds"].max(), "run": learn.hash}
+        yield row | (traced(run.table("allocation"), parts, tasks)._asdict() if line != TOLD else {})
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

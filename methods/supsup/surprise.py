@@ -95,7 +95,9 @@ class Surprise(Choices):
         self.unknown = 0
 
     def decide(self, loss: float, others: Mapping[int, float]) -> bool:
-        """Choose ``training`` because of a surprising batch; whether it learns this batch. ``others``: its losses under other masks, by row.
+        """Choose ``training`` because of a surprising batch, and whether it learns this batch.
+
+        ``others``: the losses of the batch under the masks of the shortlist, by row.
 
         A mask that is trained again begins with the next batch: this one may still contain images of the task before, and they, not its
         own images, would have a gradient.
@@ -117,7 +119,7 @@ class Surprise(Choices):
             self.usual[self.training] = Usual()
         else:
             decision = "refused"
-        learned = decision in ("new", "reused")
+        trained = decision in ("new", "reused")
         self.rows.append(
             {
                 "first_batch": self.step,
@@ -128,11 +130,11 @@ class Surprise(Choices):
                 "lowest": math.nan if best is None else others[best],
                 "decision": decision,
                 "allocated": decision == "new",
-                "learned": learned,
+                "trained": trained,
                 "mask": self.training,
             }
         )
-        return learned
+        return trained
 
     def progress(self) -> dict[str, Tensor]:
         usual = [[each.batches, each.mean, each.variance] for each in self.usual]

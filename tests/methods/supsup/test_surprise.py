@@ -110,7 +110,7 @@ def test_the_rule(
     assert made.decide(2.0, losses) == learns
     assert made.training == training
     (row,) = made.take_rows()
-    assert (row["decision"], row["learned"], row["mask"]) == (decision, learns, training)
+    assert (row["decision"], row["trained"], row["mask"]) == (decision, learns, training)
     assert row["allocated"] == (decision == "new") == (len(made.usual) == 4)
     assert (row["loss"], row["candidates"]) == (2.0, 2)
     assert row["limit"] == pytest.approx(0.2 + SHARE * GUESSING)
