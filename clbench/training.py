@@ -162,6 +162,9 @@ class Step:
 
     With ``own``, it is a step of several independent tasks together: trained tensors, inputs, labels and results have a leading dimension
     of tasks, and so have the tensors of ``given`` that ``own`` names.
+
+    A step is also available in its two halves: ``look`` computes the loss and its gradients and changes nothing, and ``learn`` updates with
+    them, or is left out. Together they take the time of the step.
     """
 
     def __init__(
@@ -188,6 +191,25 @@ class Step:
             by_task = {name: 0 if name in own else None for name in arguments[1]}
             return vmap(one, in_dims=(0, by_task, 0, 0))(*arguments)
 
+        def learn(
+            trained: Tensors,
+            effective_now: Tensors | None,
+            given: dict[str, Any],
+            slots: dict[str, Tensors],
+            count: Tensor,
+            factor: Tensor,
+            gradients: Tensors,
+        ) -> None:
+            count.add_(1)
+            if effective is not None:
+                pull_back = vjp(lambda trained: effective(trained, given), trained)[1]
+                (gradients,) = pull_back(gradients)
+            for name, parameter in trained.items():
+                optimiser.rule(parameter, gradients[name], slots[name], count, factor)
+            if effective is not None and effective_now is not None:
+                for name, tensor in effective(trained, given).items():
+                    effective_now[name].copy_(tensor)
+
         def step(
             trained: Tensors,
             effective_now: Tensors | None,
@@ -198,23 +220,18 @@ class Step:
             inputs: Tensor,
             labels: Tensor,
         ) -> tuple[Tensor, Tensors]:
-            count.add_(1)
             used = trained if effective_now is None else effective_now
             gradients, (loss_value, rest) = differentiated(used, given, inputs, labels)
-            if effective is not None:
-                pull_back = vjp(lambda trained: effective(trained, given), trained)[1]
-                (gradients,) = pull_back(gradients)
-            for name, parameter in trained.items():
-                optimiser.rule(parameter, gradients[name], slots[name], count, factor)
-            if effective is not None and effective_now is not None:
-                for name, tensor in effective(trained, given).items():
-                    effective_now[name].copy_(tensor)
+            learn(trained, effective_now, given, slots, count, factor, gradients)
             return loss_value, rest
+
+        def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
+            return torch.compile(function, fullgraph=True, dynamic=False) if compiled else function
 
         if compiled:
             # A last layer that grows with the tasks is compiled again for each size; PyTorch would give up at the eighth.
             torch._dynamo.config.recompile_limit = 1000
-        self._step = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
+        self._step, self._differentiated, self._learn = prepared(step), prepared(differentiated), prepared(learn)
         self._effective = effective
 
     def __call__(
@@ -222,9 +239,28 @@ class Step:
     ) -> tuple[Tensor, Tensors]:
         rate = _scalar(factor, inputs.device)
         with torch.no_grad():
-            if self._effective is not None and state.effective is None:
-                state.effective = self._effective(trained, given)
+            self._prepare(trained, given, state)
             return self._step(trained, state.effective, given, state.slots, state.count, rate, channels_last(inputs), labels)
+
+    def look(
+        self, trained: Tensors, given: dict[str, Any], state: TrainingState, inputs: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensors, Tensors]:
+        """The loss, the other results of the loss function, and the gradients for ``learn``. Nothing is changed."""
+        with torch.no_grad():
+            self._prepare(trained, given, state)
+            used = trained if state.effective is None else state.effective
+            gradients, (loss, rest) = self._differentiated(used, given, channels_last(inputs), labels)
+            return loss, rest, gradients
+
+    def learn(self, trained: Tensors, given: dict[str, Any], state: TrainingState, gradients: Tensors, factor: float = 1.0) -> None:
+        """Update ``trained`` and ``state`` in place with the gradients of the last ``look``."""
+        with torch.no_grad():
+            rate = _scalar(factor, next(iter(gradients.values())).device)
+            self._learn(trained, state.effective, given, state.slots, state.count, rate, gradients)
+
+    def _prepare(self, trained: Tensors, given: dict[str, Any], state: TrainingState) -> None:
+        if self._effective is not None and state.effective is None:
+            state.effective = self._effective(trained, given)
 
 
 class TrainingState:

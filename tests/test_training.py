@@ -25,6 +25,11 @@ def quadratic(
     return (error**2).mean() + given["more"], {"seen": inputs.mean()}
 
 
+def halved(trained: dict[str, Tensor], given: dict[str, Any]) -> dict[str, Tensor]:
+    """Effective tensors that are not the trained ones."""
+    return {name: tensor / 2 for name, tensor in trained.items()}
+
+
 def problem() -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
     draws = torch.Generator().manual_seed(0)
     trained = {"w": torch.randn(5, generator=draws), "b": torch.randn((), generator=draws)}
@@ -76,6 +81,30 @@ def test_a_restored_state_continues_training(ours: Optimiser) -> None:
         step(trained, given, state, *batch)
         step(twin, given, taken_up, *batch)
     assert all(torch.equal(trained[name], twin[name]) for name in trained)
+
+
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not devices.compiler_found(), reason="no C++ compiler"))]
+)
+def test_a_step_in_two_halves_is_the_step_and_the_first_half_changes_nothing(compiled: bool) -> None:
+    ours = rmsprop(0.01)
+    step = Step(quadratic, ours, precision=torch.float32, compiled=compiled, effective=halved)
+    whole, batches = problem()
+    parts, _ = problem()
+    states = TrainingState(ours, whole), TrainingState(ours, parts)
+    given = {"more": torch.tensor(2.0)}
+    for number, batch in enumerate(batches):
+        before = [tensor.clone() for tensor in (*parts.values(), *states[1].tensors().values())]
+        loss, rest, gradients = step.look(parts, given, states[1], *batch)
+        after = [*parts.values(), *states[1].tensors().values()]
+        assert all(map(torch.equal, before, after))
+        if number == 2:  # not learned: nothing has to be undone
+            continue
+        step.learn(parts, given, states[1], gradients, 0.5)
+        expected, expected_rest = step(whole, given, states[0], *batch, 0.5)
+        assert torch.allclose(loss, expected, rtol=1e-5)
+        assert torch.allclose(rest["seen"], expected_rest["seen"])
+        assert all(torch.allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6) for name in whole)
 
 
 @pytest.mark.skipif(not devices.compiler_found(), reason="no C++ compiler")

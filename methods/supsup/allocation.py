@@ -41,21 +41,44 @@ def uncertainty(base: Base, bank: MaskBank, spare: Tensor, inputs: Tensor, class
     return Doubt(count, winner, float(count * nu[winner]))
 
 
-class Allocation:
-    """The counters and the rule: every ``interval`` batches, the mask for the next ones is chosen.
+class Choices:
+    """What every rule that chooses masks keeps: ``step`` counts batches, ``training`` is the row of the mask in training or None."""
 
-    ``step`` counts batches. ``training`` is the row of the mask in training, or None while a new task is not learned: the mask budget is
-    used up.
+    def __init__(self) -> None:
+        self.step = 0
+        self.training: int | None = None
+        self.rows: list[dict[str, Any]] = []
+
+    def take_rows(self) -> list[dict[str, Any]]:
+        """The choices since the last call."""
+        rows, self.rows = self.rows, []
+        return rows
+
+    def progress(self) -> dict[str, Tensor]:
+        """The state of the rule as tensors; -1 if no mask is in training."""
+        return {
+            "step": torch.tensor(self.step),
+            "training": torch.tensor(-1 if self.training is None else self.training),
+        }
+
+    def restore(self, progress: dict[str, Tensor]) -> None:
+        """Restore the state from ``progress()``."""
+        self.step = int(progress["step"])
+        self.training = int(progress["training"]) if int(progress["training"]) >= 0 else None
+
+
+class Allocation(Choices):
+    """The paper's rule: every ``interval`` batches, the mask for the next ones is chosen.
+
+    No mask is in training while a new task is not learned, because the mask budget is used up.
     """
 
     def __init__(self, interval: int, offset: int, epsilon: float, budget: int) -> None:
+        super().__init__()
         self.interval = interval
         self.offset = offset
         self.epsilon = epsilon
         self.budget = budget
-        self.step = 0
-        self.training: int | None = None
-        self._rows: list[dict[str, Any]] = []
 
     def due(self) -> bool:
         """Whether to choose a mask before the present batch: before the first one, and if ``step`` mod interval is the offset."""
@@ -65,7 +88,7 @@ class Allocation:
         """The row to train next: an earlier one, ``allocated`` for a new one, or None if a new one is needed but the budget is used up."""
         new = doubt.winner == allocated or doubt.statistic < 1 + self.epsilon
         self.training = doubt.winner if not new else allocated if allocated < self.budget else None
-        self._rows.append(
+        self.rows.append(
             {
                 "first_batch": self.step,
                 "next_choice": self.step + 1 + (self.offset - self.step - 1) % self.interval,
@@ -78,20 +101,3 @@ class Allocation:
             }
         )
         return self.training
-
-    def take_rows(self) -> list[dict[str, Any]]:
-        """The choices since the last call."""
-        rows, self._rows = self._rows, []
-        return rows
-
-    def progress(self) -> dict[str, Tensor]:
-        """The counters as tensors; -1 if no mask is in training."""
-        return {
-            "step": torch.tensor(self.step),
-            "training": torch.tensor(-1 if self.training is None else self.training),
-        }
-
-    def restore(self, progress: dict[str, Tensor]) -> None:
-        """Restore the counters from ``progress()``."""
-        self.step = int(progress["step"])
-        self.training = int(progress["training"]) if int(progress["training"]) >= 0 else None

@@ -1,5 +1,6 @@
 """The method: what SupSup does at each call of the contract."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -30,6 +31,7 @@ from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
 from .masking import kept_weights
 from .statistics import IMAGES, PREFIX, TaskStatistics
+from .surprise import Surprise, WhenFull, shortlist
 from .training import LiveMask, MaskTraining
 
 SMALL = 2**19
@@ -53,7 +55,7 @@ class SupSup(Method):
     scenarios = frozenset({GG, GNS, GNU, NNS})
     citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
     learning_depends_on = frozenset({"task_given_in_training"})
-    added = frozenset({"statistics"})
+    added = frozenset({"statistics", "allocation", "when_full"})
     recipes = (
         Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
         Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
@@ -76,10 +78,12 @@ class SupSup(Method):
         weight_decay: float = 0.0,
         schedule: LearningRateSchedule = "constant",
         start: Literal["random", "transfer"] = "random",
+        allocation: Literal["uncertainty", "surprise"] = "uncertainty",
         interval: int = 100,
         offset: int = 0,
         epsilon: float = 2**-3,
         budget: int = 2500,
+        when_full: WhenFull = "refuse",
         statistics: str | None = None,
     ) -> None:
         """Create a learner with an empty mask bank.
@@ -88,9 +92,14 @@ class SupSup(Method):
         ``density`` or ``edges`` it selects the largest scores of each layer (edge-popup): the share ``density`` of its weights, or
         ``edges`` times its number of inputs and outputs. ``optimiser`` with its ``learning_rate``, which follows ``schedule`` over a
         task's updates, and ``weight_decay`` of the scores; ``start``: new scores are random, or the running mean of earlier tasks' scores
-        ("Transfer"). If no task is given in training, a mask is chosen every ``interval`` batches: before the first one, and whenever the
-        batch number modulo ``interval`` is ``offset`` (0: aligned with tasks whose length is a multiple of the interval). A new mask is
-        allocated if k * max(nu) < 1 + ``epsilon`` and there are fewer than ``budget``.
+        ("Transfer").
+
+        If no task is given in training, ``allocation`` chooses the mask. ``uncertainty``, the paper's rule, chooses every ``interval``
+        batches: before the first one, and whenever the batch number modulo ``interval`` is ``offset`` (0: aligned with tasks whose length
+        is a multiple of the interval). A new mask is allocated if k * max(nu) < 1 + ``epsilon``. ``surprise`` looks at the loss of every
+        batch before it learns it (``surprise.py``), and needs no interval. There are at most ``budget`` masks; after that, ``when_full``
+        says what becomes of a new task: it is not learned (``refuse``), or, by surprise only, the mask with the lowest loss learns it too
+        and forgets its own (``reuse``).
 
         ``statistics``: the fixed random features whose densities are gathered at the end of each task, for ``algorithm=statistics``:
         ``hidden``, the units of the unmasked random network, or ``random-1000``, a random layer with that many units.
@@ -118,7 +127,11 @@ class SupSup(Method):
         self.bank = self._empty_bank()
         self.live: LiveMask | None = None
         self.score_sum = torch.zeros(self.base.layout.size if self.transfer else 0, device=brief.device)
-        self.allocation = None if task_given else Allocation(interval, offset, epsilon, budget)
+        if allocation != "surprise" and when_full != "refuse":
+            raise UserError(f"when_full={when_full} needs allocation=surprise, which compares the masks' losses.")
+        by_surprise = Surprise(brief.classes, budget, when_full)
+        by_uncertainty = Allocation(interval, offset, epsilon, budget)
+        self.allocation = None if task_given else by_surprise if allocation == "surprise" else by_uncertainty
         self.ended: list[tuple[Tensor, Tensor]] = []
         self.codes: list[Bytes] = []
         self.rate = LearningRate("constant", 1)
@@ -146,6 +159,8 @@ class SupSup(Method):
         self.live = self._live(self._random_scores(task) if mean is None else mean, self.base.fresh)
 
     def observe(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        if isinstance(self.allocation, Surprise):
+            return self._look_and_learn(self.allocation, inputs, labels)
         if self.allocation is not None:
             if self.allocation.due():
                 self._choose_mask(inputs)
@@ -201,7 +216,7 @@ class SupSup(Method):
             notes.append(
                 f"supsup does not mask parameters that no layer multiplies by, and keeps their initial values: {', '.join(unmasked)}."
             )
-        if self.allocation is not None and tasks > 1 and updates % self.allocation.interval:
+        if isinstance(self.allocation, Allocation) and tasks > 1 and updates % self.allocation.interval:
             notes.append(
                 f"supsup chooses a mask every {self.allocation.interval} batches, and a task has {updates}: a mask may learn from two "
                 "tasks, because choices do not fall on the beginnings of tasks. Make updates a multiple of the interval."
@@ -210,19 +225,48 @@ class SupSup(Method):
 
     def _choose_mask(self, inputs: Tensor) -> None:
         """Decide which mask the next batches train: the one in training, an earlier one, or a new one (section 3.4)."""
-        assert self.allocation is not None
+        assert isinstance(self.allocation, Allocation)
         self._bank_live_mask()
         spare = self._random_scores(len(self.bank))
         doubt = uncertainty(self.base, self.bank, spare >= 0, inputs, self.brief.classes)
         present = self.allocation.training
         row = self.allocation.decide(doubt, len(self.bank))
-        if row == len(self.bank):
-            self.live = self._live(spare, self.base.fresh)
-            self.bank.append(self.live.mask(), self.live.statistics)
-        elif row is None:
+        if row is None:
             self.live = None
         elif row != present:
-            self.live = self._resumed(row)
+            self.live = self._begun(row)
+
+    def _look_and_learn(self, rule: Surprise, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Learn from a batch that the mask in training knows; otherwise let the rule choose a mask for it, or none.
+
+        Returns the loss under the mask that is in training afterwards.
+        """
+        look = None if self.live is None else self.live.look(inputs, labels)
+        loss = math.nan if look is None else float(look.loss)
+        learns = not rule.surprising(loss)
+        if not learns:
+            self._bank_live_mask()
+            rows = shortlist(self.base, self.bank, rule.training, inputs, self.brief.classes)
+            stored = {row: (self.bank.mask(row), self.bank.statistics(row)) for row in rows}
+            before = rule.training
+            learns = rule.decide(loss, {row: self.training.loss_of(*each, inputs, labels) for row, each in stored.items()})
+            if rule.training is not None and (learns or rule.training != before):
+                self.live = self._begun(rule.training)
+                look = self.live.look(inputs, labels)
+        assert look is not None
+        if self.live is not None and learns:
+            self.live.learn(look)
+            rule.learned(float(look.loss))
+        rule.step += 1
+        return look.loss
+
+    def _begun(self, row: int) -> LiveMask:
+        """A mask whose training begins: a new one, which gets the bank's next row, or an earlier one again."""
+        if row < len(self.bank):
+            return self._resumed(row)
+        live = self._live(self._random_scores(row), self.base.fresh)
+        self.bank.append(live.mask(), live.statistics)
+        return live
 
     def _resumed(self, row: int) -> LiveMask:
         """An earlier mask back in training: its bits become the signs of scores of the initial magnitude."""
@@ -239,7 +283,7 @@ class SupSup(Method):
             self.bank.replace(self.allocation.training, self.live.mask(), self.live.statistics)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """``allocation``: every choice of a mask, with the statistic and the batches that the chosen mask trained on."""
+        """``allocation``: every choice of a mask, with what decided it and the first batch that it is about."""
         return {} if self.allocation is None else {"allocation": self.allocation.take_rows()}
 
     # Answering

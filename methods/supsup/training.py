@@ -5,14 +5,14 @@ of the loss with respect to a score is W * dL/dW_eff, as if the threshold were t
 (Ramanujan et al. 2019, edge-popup, as in section 4.1), as if the mask were the magnitude.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from clbench.networks import bare_twin
+from clbench.networks import bare_twin, channels_last
 from clbench.training import Optimiser, Step, Tensors, TrainingState
 
 from .layout import Base
@@ -51,6 +51,7 @@ class MaskTraining:
             logits = functional_call(twin, given["fixed"] | weights | buffers, (inputs,))
             return cross_entropy(logits.float(), labels), buffers
 
+        self._loss, self._effective, self._precision = loss, effective, precision
         self.step = Step(loss, optimiser, precision=precision, compiled=compiled, effective=effective)
         self.step_together = Step(loss, optimiser, precision=precision, compiled=compiled, effective=effective, own=("buffers",))
         # A byte for each signed constant instead of four: moving its state takes a large part of a step's time.
@@ -58,6 +59,23 @@ class MaskTraining:
         self.signs = {name: weight.sign().to(torch.int8) for name, weight in weights.items()}
         self.scales = {name: weight.abs().max() for name, weight in weights.items()}
         self.fixed = {name: value for name, value in base.fixed.items() if value.is_floating_point()}
+
+    def given(self, statistics: Tensor, counters: Tensors) -> dict[str, Any]:
+        """What a step needs besides the scores: the random network, and a mask's statistics and counters."""
+        buffers = self.base.statistics.split(statistics) | counters
+        return {"signs": self.signs, "scales": self.scales, "fixed": self.fixed, "buffers": buffers}
+
+    def fresh_counters(self) -> Tensors:
+        """The integer buffers of the network (numbers of batches) as they are before training."""
+        return {name: value for name, value in self.base.fixed.items() if not value.is_floating_point()}
+
+    def loss_of(self, mask: Tensor, statistics: Tensor, inputs: Tensor, labels: Tensor) -> float:
+        """The loss of a batch under a finished mask (bool [D]) as a step of its training would compute it. Nothing is changed."""
+        given = self.given(statistics, self.fresh_counters())
+        device, precision = inputs.device.type, self._precision
+        with torch.no_grad(), torch.autocast(device, dtype=precision, enabled=precision != torch.float32):
+            weights = self._effective(self.base.layout.split(mask.float() - 0.5), given)
+            return float(self._loss(weights, given, channels_last(inputs), labels)[0])
 
     def together(self, input_shape: tuple[int, ...]) -> bool:
         """Whether masks of several tasks can be trained at once, with the same result as one after another.
@@ -75,6 +93,14 @@ class MaskTraining:
         return True
 
 
+class Look(NamedTuple):
+    """The loss of a batch before learning from it, a scalar; the buffers after its forward pass; the gradients."""
+
+    loss: Tensor
+    buffers: Tensors
+    gradients: Tensors
+
+
 class LiveMask:
     """The mask in training: its scores [D], its statistics [F] and the optimiser's state. Of other masks only the bits are stored.
 
@@ -86,7 +112,7 @@ class LiveMask:
         self.training = training
         self.scores = scores.detach().to(base.weights.device, copy=True)
         self.statistics = statistics.clone()
-        counters = {name: value for name, value in base.fixed.items() if not value.is_floating_point()}
+        counters = training.fresh_counters()
         self.counters = {name: value.expand(scores.shape[:-1] + value.shape).clone() for name, value in counters.items()}
         self._named = base.layout.split(self.scores)  # views: changing them changes the scores
         self.optimiser = TrainingState(training.optimiser, self._named)
@@ -101,16 +127,30 @@ class LiveMask:
 
     def update(self, inputs: Tensor, labels: Tensor, factor: float = 1.0) -> Tensor:
         """One step of the optimiser on one batch, or on one for each task. Returns the loss before it, a scalar or [t]."""
-        training, statistics = self.training, self.training.base.statistics
-        together = self.scores.ndim == 2
-        buffers = statistics.split(self.statistics) | self.counters
-        given = {"signs": training.signs, "scales": training.scales, "fixed": training.fixed, "buffers": buffers}
+        training, together = self.training, self.scores.ndim == 2
+        given = training.given(self.statistics, self.counters)
         step = training.step_together if together else training.step
         loss, buffers = step(self._named, given, self.optimiser, inputs, labels, factor)
+        self._keep(buffers, together)
+        return loss
+
+    def look(self, inputs: Tensor, labels: Tensor) -> Look:
+        """The loss of one batch, and what ``learn`` needs to learn from it. Nothing is changed."""
+        given = self.training.given(self.statistics, self.counters)
+        return Look(*self.training.step.look(self._named, given, self.optimiser, inputs, labels))
+
+    def learn(self, look: Look) -> None:
+        """Learn from the batch of the last ``look``: the two together are ``update``."""
+        given = self.training.given(self.statistics, self.counters)
+        self.training.step.learn(self._named, given, self.optimiser, look.gradients)
+        self._keep(look.buffers, together=False)
+
+    def _keep(self, buffers: Tensors, together: bool) -> None:
+        """Keep the buffers after a forward pass."""
+        statistics = self.training.base.statistics
         if buffers:
             self.statistics = statistics.join(buffers, batched=together) if statistics.shapes else self.statistics
             self.counters = {name: buffers[name] for name in self.counters}
-        return loss
 
     def progress(self) -> Tensors:
         """The tensors needed to resume training this mask, as copies: scores, statistics, counters and the optimiser's state."""

@@ -9,6 +9,7 @@ import pytest
 from clbench.engine.learn import Job, Learn
 from clbench.engine.request import request, resolve
 from clbench.engine.schedule import Flow
+from clbench.methods.supsup import SupSup
 
 
 def job(scenario: str = "gnu", **settings: Any) -> Job:
@@ -82,6 +83,18 @@ def test_runs_keep_the_names_that_they_had_before_later_fields() -> None:
     assert [values.pop(later) for later in ("data_version", "data_source", "network_source", "code")] == [1, None, None, {}]
     assert values.pop("flow") == Flow().model_dump(mode="json")
     assert learn.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def test_runs_keep_the_names_that_they_had_before_later_parameters() -> None:
+    """A parameter that a method did not always have counts only if it is not at its default."""
+    assert {"allocation", "when_full"} <= SupSup.added
+    before, default, other = (
+        job("nns", set=values).learn for values in ({}, {"allocation": "uncertainty"}, {"allocation": "surprise"})
+    )
+    assert not SupSup.added & before.parameters.keys()
+    assert default.hash == before.hash
+    assert other.parameters == before.parameters | {"allocation": "surprise"}
+    assert other.hash != before.hash
 
 
 def test_a_learn_half_is_restored_from_json() -> None:
