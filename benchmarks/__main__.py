@@ -34,14 +34,14 @@ def main(*names: str) -> None:
     if unknown := set(names) - set(PARTS):
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}: name some of {', '.join(PARTS)}.")
     root = os.environ.get("CLBENCH_DATA")
-    found = {s.source.name for s in status(root) if s.state == "present"}
-    data = "mnist" if "mnist" in found else "mnist-5k"
+    present = {s.source.name for s in status(root) if s.state == "present"}
+    data = "mnist" if "mnist" in present else "mnist-5k"
     console = Console()
     rows: list[dict[str, Any]] = []
     console.print(f"data: {data}")
 
-    def keep(part: Iterable[tuple[str, float, str]]) -> None:
-        for name, value, unit in part:
+    def keep(measurements: Iterable[tuple[str, float, str]]) -> None:
+        for name, value, unit in measurements:
             rows.append({"name": name, "value": value, "unit": unit})
             console.print(f"{name} = {value:.4g} {unit}", highlight=False)
 
@@ -68,9 +68,9 @@ def plot(frame: pd.DataFrame, path: Path) -> tuple[Path, Path]:
     axes = figure.add_subplot()
     lines = {"oneshot": "One-Shot (clbench)", "exhaustive": "exhaustive search", "stacked": "One-Shot, stacked float masks"}
     for number, (key, label) in enumerate(lines.items()):
-        part = frame[frame["name"].str.match(rf"{key}_\d+_milliseconds")]
-        counts = part["name"].str.extract(r"_(\d+)_")[0].astype(int)
-        axes.plot(counts, part["value"], label=label, **style.line(number))
+        rows = frame[frame["name"].str.match(rf"{key}_\d+_milliseconds")]
+        counts = rows["name"].str.extract(r"_(\d+)_")[0].astype(int)
+        axes.plot(counts, rows["value"], label=label, **style.line(number))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("masks")

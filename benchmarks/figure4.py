@@ -31,14 +31,14 @@ ASKS = [{"objective": "H"}, {"objective": "G"}]
 def rows(data: str, root: str | None) -> Iterator[Row]:
     """Seconds to evaluate a task and to check for a new one by number of masks, and the hours that the whole figure takes."""
     here = [sys.executable, "-m", "benchmarks.figure4", data, *([root] if root else [])]
-    found = json.loads(subprocess.run(here, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    for name in found:
-        yield f"figure4_{name}", found[name], "MB" if name.endswith("megabytes") else "s"
-    yield "figure4_updates_per_second", 1 / found["update_seconds"], "1/s"
+    measurements = json.loads(subprocess.run(here, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    for name in measurements:
+        yield f"figure4_{name}", measurements[name], "MB" if name.endswith("megabytes") else "s"
+    yield "figure4_updates_per_second", 1 / measurements["update_seconds"], "1/s"
 
     def at(name: str, count: int) -> float:
         """A cost at ``count`` masks, on the line through those at 500 and 2,500."""
-        few, many = found[f"{name}_500_seconds"], found[f"{name}_2500_seconds"]
+        few, many = measurements[f"{name}_500_seconds"], measurements[f"{name}_2500_seconds"]
         return max(0.0, few + (many - few) * (count - 500) / 2000)
 
     asking = {
@@ -46,7 +46,7 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
         # In NNs the first 1,024 training images of each task are asked about too, to match masks with tasks.
         "nns": sum(count * at("task_asked_h", count) * (1 + 1024 / 10_000) for count in CHECKPOINTS),
     }
-    training = {"gnu": 2500 * 1000 * found["update_seconds"], "nns": 2500 * 1000 * found["nns_update_seconds"]}
+    training = {"gnu": 2500 * 1000 * measurements["update_seconds"], "nns": 2500 * 1000 * measurements["nns_update_seconds"]}
     checking = sum(10 * at("check", count) for count in range(2500))
     parts = {f"{what}_{which}": part[which] for what, part in (("training", training), ("asking", asking)) for which in part}
     for name, seconds in (parts | {"checking_nns": checking}).items():
@@ -59,28 +59,28 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
 def measured(data: str, root: str | None) -> dict[str, float]:
     """Seconds with 500 and 2,500 masks, and the process's peak of resident memory."""
     nns_seconds = trained("nns", data, root)[2]
-    made, stream, seconds = trained("gnu", data, root)
-    found = {"nns_update_seconds": nns_seconds, "update_seconds": seconds}
+    method, stream, seconds = trained("gnu", data, root)
+    measurements = {"nns_update_seconds": nns_seconds, "update_seconds": seconds}
     draws = torch.Generator().manual_seed(0)
-    size = made.base.layout.size
+    size = method.base.layout.size
     for count in (500, 2500):
-        while len(made.bank) < count:
-            made.bank.append(torch.rand(size, generator=draws) < 0.5, torch.empty(0))
+        while len(method.bank) < count:
+            method.bank.append(torch.rand(size, generator=draws) < 0.5, torch.empty(0))
         inputs = [stream[task].test.whole()[0] for task in range(ASKED)]
         for name, asks in {"h": ASKS[:1], "h_and_g": ASKS}.items():
-            made.predict_together(inputs[0], [(len(inputs[0]), ask) for ask in asks])  # makes the working copy
+            method.predict_together(inputs[0], [(len(inputs[0]), ask) for ask in asks])  # makes the working copy
             began = time.perf_counter()
             for some in inputs:
-                made.predict_together(some, [(len(some), ask) for ask in asks])
-            found[f"task_asked_{name}_{count}_seconds"] = (time.perf_counter() - began) / ASKED
+                method.predict_together(some, [(len(some), ask) for ask in asks])
+            measurements[f"task_asked_{name}_{count}_seconds"] = (time.perf_counter() - began) / ASKED
         spare = torch.rand(size, generator=draws) < 0.5
         began = time.perf_counter()
         for _ in range(ASKED):
-            uncertainty(made.base, made.bank, spare, inputs[0][:128], 10)
-        found[f"check_{count}_seconds"] = (time.perf_counter() - began) / ASKED
-    made.learned()  # as for saving
-    found["peak_resident_megabytes"] = peak_resident_bytes() / 1e6
-    return found
+            uncertainty(method.base, method.bank, spare, inputs[0][:128], 10)
+        measurements[f"check_{count}_seconds"] = (time.perf_counter() - began) / ASKED
+    method.learned()  # as for saving
+    measurements["peak_resident_megabytes"] = peak_resident_bytes() / 1e6
+    return measurements
 
 
 def peak_resident_bytes() -> float:

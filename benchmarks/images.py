@@ -24,8 +24,8 @@ def rows() -> Iterator[Row]:
         ("upper-bound", {"optimiser": "adam"}),
         ("supsup", {"edges": 16.0, "outputs": 5, "optimiser": "adam"}),
     ):
-        made = learner(method, "resnet-18-20", (3, 32, 32), 5, product_type(CPU), compiled, parameters)
-        seconds[method] = step_seconds(made)
+        instance = learner(method, "resnet-18-20", (3, 32, 32), 5, product_type(CPU), compiled, parameters)
+        seconds[method] = step_seconds(instance)
         yield f"resnet18_{method.replace('-', '_')}_step_milliseconds", seconds[method] * 1e3, "ms"
     yield "resnet18_supermask_step_vs_dense", seconds["supsup"] / seconds["upper-bound"], "ratio"
     single = learner("upper-bound", "resnet-18-20", (3, 32, 32), 5, torch.float32, compiled, {"optimiser": "adam"})
@@ -52,8 +52,8 @@ def learner(
     return make(brief, **parameters)
 
 
-def step_seconds(made: Method) -> float:
+def step_seconds(method: Method) -> float:
     """Seconds of one training step on a batch at hand."""
-    made.begin_task(0, 1000)
-    images, labels = torch.randn(BATCH, *made.brief.input_shape), torch.randint(0, made.brief.classes, (BATCH,))
-    return best_seconds(lambda: made.observe(images, labels), times=5, repeats=4)
+    method.begin_task(0, 1000)
+    images, labels = torch.randn(BATCH, *method.brief.input_shape), torch.randint(0, method.brief.classes, (BATCH,))
+    return best_seconds(lambda: method.observe(images, labels), times=5, repeats=4)

@@ -45,8 +45,8 @@ def seconds(updates: int, settings: dict[str, str]) -> float:
     """Seconds of ``UPDATES`` updates in a fresh process with those settings: the median of some measurements of ``updates`` of them."""
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | settings
     command = [sys.executable, "-m", "benchmarks.neighbour", str(updates)]
-    found = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(REPEATS)]
-    return statistics.median(map(float, found)) * UPDATES / updates
+    outputs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(REPEATS)]
+    return statistics.median(map(float, outputs)) * UPDATES / updates
 
 
 @contextlib.contextmanager

@@ -67,13 +67,13 @@ def rows() -> Iterator[Row]:
             yield f"resnet50_{name}_overhead_round_{number}", share, "ratio"
 
 
-def vectorised(network: nn.Module, own: Tensors) -> nn.Module:
+def vectorised(network: nn.Module, vectors: Tensors) -> nn.Module:
     """A copy of a network in which ``own``'s vectors (``LAYER.weight.s`` and ``.t``) scale each layer's output and input."""
     network = copy.deepcopy(network)
-    for name in {key.removesuffix(".weight.s") for key in own if key.endswith(".weight.s")}:
+    for name in {key.removesuffix(".weight.s") for key in vectors if key.endswith(".weight.s")}:
         layer = network.get_submodule(name)
         by_channel = (-1, *[1] * (layer.get_parameter("weight").ndim - 2))
-        s, t = (own[f"{name}.weight.{which}"].view(by_channel) for which in "st")
+        s, t = (vectors[f"{name}.weight.{which}"].view(by_channel) for which in "st")
         layer.register_forward_pre_hook(lambda layer, inputs, t=t: (inputs[0] * t,))
         layer.register_forward_hook(lambda layer, inputs, outputs, s=s: scaled(outputs, s, layer.bias))
     return network

@@ -18,18 +18,18 @@ def main() -> None:
     torch._inductor.config.cpp.enable_kernel_profile = True
     root = os.environ.get("CLBENCH_DATA")
     data = "mnist" if "mnist" in {s.source.name for s in status(root) if s.state == "present"} else "mnist-5k"
-    made, stream = learner("supsup", "gnu", network, {"outputs": OUTPUTS[network]}, data, root)
-    step = supermask_step(made, stream, made.tasks_at_once)
+    method, stream = learner("supsup", "gnu", network, {"outputs": OUTPUTS[network]}, data, root)
+    step = supermask_step(method, stream, method.tasks_at_once)
     for _ in range(20):
         step()
-    with profile() as found:
+    with profile() as profiler:
         for _ in range(STEPS):
             step()
-    events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     for event in events[:14]:
         print(f"{event.self_cpu_time_total / STEPS:8.1f} us a step  {event.self_cpu_time_total / total:6.1%}  {event.key[:90]}")
-    print(f"{total / STEPS:8.1f} us a step of {made.tasks_at_once} tasks in all")
+    print(f"{total / STEPS:8.1f} us a step of {method.tasks_at_once} tasks in all")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def rows(
     data: str, masked: str, seed: int, network: str = NETWORK, updates: int = UPDATES, groups: int = GROUPS
 ) -> Iterator[dict[str, Any]]:
     """A row for each task."""
-    wanted = {"method": "hopsupsup", "stream": "split-mnist", "network": network, "data": data, "tasks": TASKS}
-    (job,) = resolve(request(wanted | {"updates": updates, "seeds": (seed,), "set": {"masked": masked}}))
+    settings = {"method": "hopsupsup", "stream": "split-mnist", "network": network, "data": data, "tasks": TASKS}
+    (job,) = resolve(request(settings | {"updates": updates, "seeds": (seed,), "set": {"masked": masked}}))
     cpu = torch.device("cpu")
     stream = build_stream(job.learn, None, cpu)
     method: Any = build_method(job.learn, registry.scenario("gnu"), stream, cpu)
@@ -72,8 +72,8 @@ if __name__ == "__main__":
     table.insert(0, "data", data)
     means = table.drop(columns="seed").groupby(["data", "masked", "task"]).mean().reset_index()
     shares = ["entropy_lowest", "first_step", "nearest", "exact"]
-    shown = means.assign(**{f"{name} %": (100 * means[name]).map("{:.1f}".format) for name in shares}).drop(columns=shares)
+    texts = means.assign(**{f"{name} %": (100 * means[name]).map("{:.1f}".format) for name in shares}).drop(columns=shares)
     folder = Path("results")
     table.to_csv(folder / "hopsupsup-search.csv", index=False)
-    (folder / "hopsupsup-search.md").write_text(renderers.markdown(shown.round(2).astype(str)))
-    print(shown.round(2).to_string(index=False))
+    (folder / "hopsupsup-search.md").write_text(renderers.markdown(texts.round(2).astype(str)))
+    print(texts.round(2).to_string(index=False))

@@ -37,8 +37,8 @@ def compared(data: str, seeds: Sequence[int], results: Path) -> pd.DataFrame:
             scores = clbench.run(**settings, results=results)
             line = {"masked": masked, "memory": memory, "search": fig7.SEARCHES[search]}
             frames.append(scores.assign(**line, seed=scores["training_seed"], task=scores["task"] + 1))
-    kept = [*LINE, "seed", "task", "accuracy", "task_accuracy", "images", "ask", "run"]
-    return pd.concat(frames)[kept].reset_index(drop=True)
+    names = [*LINE, "seed", "task", "accuracy", "task_accuracy", "images", "ask", "run"]
+    return pd.concat(frames)[names].reset_index(drop=True)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -46,20 +46,20 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     averages = rows.groupby([*LINE, "seed"], sort=False)[["accuracy", "task_accuracy"]].mean().reset_index()
     of_groups = averages[averages["search"] == fig7.SEARCHES[fig7.GROUP]][["masked", "seed", "accuracy"]]
     averages = averages.merge(of_groups, on=["masked", "seed"], how="left", suffixes=("", "_of_groups"))
-    found = []
-    for place, part in averages.groupby(LINE, sort=False):
-        accuracy = part["accuracy"]
-        gain = mean_t_interval((accuracy - part["accuracy_of_groups"]).to_numpy())
-        own = mean_t_interval(accuracy.to_numpy())
-        found.append(
+    lines = []
+    for place, line_averages in averages.groupby(LINE, sort=False):
+        accuracy = line_averages["accuracy"]
+        gain = mean_t_interval((accuracy - line_averages["accuracy_of_groups"]).to_numpy())
+        interval = mean_t_interval(accuracy.to_numpy())
+        lines.append(
             dict(zip(LINE, place, strict=True))
-            | {"seeds": len(part), "accuracy (%)": tables.percent(own.mean, own.half_width)}
+            | {"seeds": len(line_averages), "accuracy (%)": tables.percent(interval.mean, interval.half_width)}
             | {"lowest": tables.percent(accuracy.min()), "highest": tables.percent(accuracy.max())}
             | {f"seeds at {100 * GOAL:.0f} or more": int((accuracy >= GOAL).sum())}
-            | {"tasks found (%)": tables.percent(part["task_accuracy"].mean())}
+            | {"tasks found (%)": tables.percent(line_averages["task_accuracy"].mean())}
             | {"above groups, paired": tables.percent(gain.mean, gain.half_width)}
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(lines)
 
 
 if __name__ == "__main__":

@@ -31,23 +31,23 @@ ROOM = 12e9
 
 def rows(data: str, root: str | None) -> Iterator[Row]:
     """The curve of agreement, and what the sparse product gains for one query and for the paper's 79."""
-    made, stream = learner("supsup", "gnu", "lenet-300-100", {"outputs": 100}, data, root, tasks=TRAINED)
-    assert isinstance(made, SupSup)
-    for _ in evaluate(made, stream, [], [], Schedule(1000, BATCH, 0)):
+    method, stream = learner("supsup", "gnu", "lenet-300-100", {"outputs": 100}, data, root, tasks=TRAINED)
+    assert isinstance(method, SupSup)
+    for _ in evaluate(method, stream, [], [], Schedule(1000, BATCH, 0)):
         pass
     right, same = 0, dict.fromkeys(FRACTIONS, 0)
     for task in range(TRAINED):
         groups = stream[task].test.whole(IMAGES)[0][:, None]
-        gradients, statistics = superposed_gradient(made.base, *made.bank.mean(), groups, ["H"], 10)
-        full = made.bank.inner(gradients[0], statistics[0]).argmin(1)
+        gradients, statistics = superposed_gradient(method.base, *method.bank.mean(), groups, ["H"], 10)
+        full = method.bank.inner(gradients[0], statistics[0]).argmin(1)
         right += int((full == task).sum())
         for fraction in FRACTIONS:
-            found = made.bank.inner(largest_alone(gradients[0], fraction), statistics[0]).argmin(1)
+            found = method.bank.inner(largest_alone(gradients[0], fraction), statistics[0]).argmin(1)
             same[fraction] += int((found == full).sum())
     yield f"sparse_{TRAINED}_all_weights_right", right / (TRAINED * IMAGES), "ratio"
     for fraction, number in same.items():
         yield f"sparse_{TRAINED}_agreement_at_{fraction:g}", number / (TRAINED * IMAGES), "ratio"
-    size = made.bank.size
+    size = method.bank.size
     for count in (250, 2500):
         bank, by_weight = random_masks(count, size)
         for queries in (1, 79):

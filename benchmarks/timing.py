@@ -10,13 +10,13 @@ def best_seconds(call: Callable[[], object], *, times: int = 1, repeats: int = 5
     """Seconds of one call: the fastest of ``repeats`` measurements of ``times`` calls each."""
     for _ in range(warm):
         call()
-    found = []
+    seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
         for _ in range(times):
             call()
-        found.append((time.perf_counter() - began) / times)
-    return min(found)
+        seconds.append((time.perf_counter() - began) / times)
+    return min(seconds)
 
 
 def processor_seconds(call: Callable[[], object]) -> float:

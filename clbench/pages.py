@@ -49,8 +49,8 @@ def published_page() -> str:
 def scenarios_index() -> str:
     """The paper's Table 1, and the streams."""
     rows = [
-        [f"[{name}]({name.lower()}.md)", *map(str, told)]
-        for name, *told in (scenario_facts(scenario).values() for scenario in registry.scenarios().values())
+        [f"[{name}]({name.lower()}.md)", *map(str, facts)]
+        for name, *facts in (scenario_facts(scenario).values() for scenario in registry.scenarios().values())
     ]
     streams = [list(map(str, stream_facts(builder).values())) for builder in registry.streams().values()]
     return _joined(
@@ -81,7 +81,7 @@ def scenario_page(scenario: Scenario, zoo: dict[str, type[Method]]) -> str:
         f"# {scenario.name}",
         f"{scenario.description()}. Space of tasks: {scenario.task_space().lower()}.",
         _table(["the learner knows", ""], questions),
-        f"An answer is right if its label is{and_task}. Guessing is right in {chance}.",
+        f"An answer is correct if its label is{and_task}. Guessing is correct in {chance} of the cases.",
         f"Run a method in it: `clbench run --scenario {scenario.name.lower()} --method METHOD`.",
         "## Methods that serve it",
         _table(["method", ""], serving),

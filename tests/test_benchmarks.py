@@ -39,9 +39,9 @@ def test_stacked_masks_answer_as_the_bank_does() -> None:
         bank.append(torch.rand(base.layout.size, generator=draws) < 0.5, torch.empty(0))
     masks = torch.stack([bank.mask(row).float() for row in range(6)])
     groups = torch.randn(9, 1, 1, 28, 28, generator=draws)
-    found = one_shot(base, bank, groups, "H", inference.CLASSES).tolist()
+    tasks = one_shot(base, bank, groups, "H", inference.CLASSES).tolist()
     for superpose in (inference.plainly, inference.as_a_product):
-        assert [inference.stacked_one_shot(base, masks, image, superpose) for image in groups] == found
+        assert [inference.stacked_one_shot(base, masks, image, superpose) for image in groups] == tasks
 
 
 def test_sparse_products_are_those_of_the_largest_gradients() -> None:
@@ -54,17 +54,17 @@ def test_sparse_products_are_those_of_the_largest_gradients() -> None:
 @pytest.mark.parametrize(("network", "shape"), [("resnet-18-4", (3, 16, 16)), ("mlp-16x16", (1, 8, 8))])
 def test_vectors_on_inputs_and_outputs_are_those_on_the_weights(network: str, shape: tuple[int, ...]) -> None:
     """Both forms of BatchE answer the same, biases included."""
-    made = images.learner("batche", network, shape, 10, torch.float32, False, {})
-    assert isinstance(made, BatchE)
-    made.begin_task(0, 1)
-    made.observe(torch.randn(4, *shape), torch.arange(4))
-    made.end_task(Split(torch.empty(0, *shape), torch.empty(0, dtype=torch.int64)))
+    method = images.learner("batche", network, shape, 10, torch.float32, False, {})
+    assert isinstance(method, BatchE)
+    method.begin_task(0, 1)
+    method.observe(torch.randn(4, *shape), torch.arange(4))
+    method.end_task(Split(torch.empty(0, *shape), torch.empty(0, dtype=torch.int64)))
     inputs = torch.randn(5, *shape)
-    scaled = overhead.vectorised(made.network, made.own_of(0))
-    statistics = {name: made.rows[0][name] for name in made.statistics}
-    found = functional_call(scaled, made.shared | made.fresh_buffers | statistics, (inputs,))
-    assert torch.allclose(found, made.logits(inputs, 0), atol=1e-4)
-    assert not torch.allclose(found, functional_call(made.network, made.shared | statistics, (inputs,)), atol=0.1)
+    scaled = overhead.vectorised(method.network, method.own_of(0))
+    statistics = {name: method.rows[0][name] for name in method.statistics}
+    outputs = functional_call(scaled, method.shared | method.fresh_buffers | statistics, (inputs,))
+    assert torch.allclose(outputs, method.logits(inputs, 0), atol=1e-4)
+    assert not torch.allclose(outputs, functional_call(method.network, method.shared | statistics, (inputs,)), atol=0.1)
 
 
 def test_overheads_are_measured_and_take_the_place_of_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +75,10 @@ def test_overheads_are_measured_and_take_the_place_of_earlier_ones(tmp_path: Pat
     monkeypatch.setattr(command, "FILE", tmp_path / "bench.csv")
     command.FILE.write_text(f"name,value,unit\n{names[0]},7.0,ratio\npeak_float32,1.0,GFLOP/s\n")
     command.main("overhead")
-    kept = pd.read_csv(command.FILE).set_index("name")["value"]
-    assert kept.index.is_unique
-    assert kept["peak_float32"] == 1
-    assert all(kept[name] < 1 for name in names)
+    values = pd.read_csv(command.FILE).set_index("name")["value"]
+    assert values.index.is_unique
+    assert values["peak_float32"] == 1
+    assert all(values[name] < 1 for name in names)
     with pytest.raises(SystemExit, match="There is no benchmark overheads: name some of training, inference"):
         command.main("overheads")
 

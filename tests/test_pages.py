@@ -33,13 +33,13 @@ def test_a_page_says_where_a_method_serves_and_what_can_be_set() -> None:
 def test_a_page_and_the_command_show_tell_the_same(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = pages.pages()[f"methods/{name}.md"]
     look.show(name, as_json=True)
-    shown = json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out)
     for key in ("summary", "description", "citation", "notes on learning", "notes on asking"):
-        assert shown[key] in page
+        assert record[key] in page
     for key in ("learning parameters (--set)", "asking parameters (--ask)", "recipes"):
-        for row in shown[key]:
+        for row in record[key]:
             assert "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row.values()) + " |" in page
-    assert all(sentence in page for sentence in shown["declared"])
+    assert all(sentence in page for sentence in record["declared"])
 
 
 def test_the_index_is_the_matrix_of_methods_and_scenarios() -> None:
@@ -55,7 +55,7 @@ def test_a_scenario_s_page_says_what_is_told_and_who_serves_it() -> None:
     page = pages.pages()["scenarios/gnu.md"]
     assert "| the task while it learns | yes |" in page
     assert "| the task when it is asked | no |" in page
-    assert "Guessing is right in 1 / (classes × tasks)." in page
+    assert "Guessing is correct in 1 / (classes × tasks) of the cases." in page
     for name, method in registry.methods().items():
         assert (f"[{name}](../methods/{name}.md)" in page) == (registry.scenario("gnu") in method.scenarios)
 

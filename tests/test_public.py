@@ -35,8 +35,8 @@ def test_run_and_ask_are_functions_and_no_modules() -> None:
 
 def test_importing_the_package_needs_no_torch() -> None:
     code = "import sys, clbench; print('torch' in sys.modules); clbench.GG; print(clbench.GG.name)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "GG"]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["False", "GG"]
 
 
 def test_the_signature_and_the_docstring_of_run_are_made_from_the_settings() -> None:
@@ -51,10 +51,10 @@ def test_the_signature_and_the_docstring_of_run_are_made_from_the_settings() -> 
 
 
 def test_the_package_is_the_command() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "clbench", "list", "scenarios", "--json"], capture_output=True, text=True, check=True
     )
-    assert '"name": "GNu"' in done.stdout
+    assert '"name": "GNu"' in process.stdout
     bad = subprocess.run([sys.executable, "-m", "clbench", "show", "supsab"], capture_output=True, text=True)
     assert bad.returncode == 2
     assert bad.stderr.startswith("clbench: Unknown name 'supsab'. Did you mean supsup?")

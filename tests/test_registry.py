@@ -67,11 +67,11 @@ def halves(data, *, tasks, seed):
     And so on.
     """
     images, test = data.inputs(data.train_images), data.inputs(data.test_images)
-    made = [
+    halves = [
         clbench.Task(clbench.Split(images, data.train_labels), clbench.Split(test[i::tasks], data.test_labels[i::tasks]), str(i))
         for i in range(tasks)
     ]
-    return clbench.Stream("halves", made, data.classes, tuple(images.shape[1:]))
+    return clbench.Stream("halves", halves, data.classes, tuple(images.shape[1:]))
 
 
 def wrong(data, *, tasks, seed):
@@ -103,8 +103,8 @@ def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def job(**settings: Any) -> Job:
-    (made,) = resolve(request({"network": "mlp-4", "tasks": 2, "updates": 2, "batch_size": 8, "scenario": "gns", **settings}))
-    return made
+    (only_job,) = resolve(request({"network": "mlp-4", "tasks": 2, "updates": 2, "batch_size": 8, "scenario": "gns", **settings}))
+    return only_job
 
 
 # Names
@@ -151,11 +151,11 @@ def test_other_packages_add_methods_and_streams(monkeypatch: pytest.MonkeyPatch)
     class Other(SupSup):
         name = "other"
 
-    def made(data: Dataset, *, tasks: int, seed: int) -> Stream:
+    def stream_function(data: Dataset, *, tasks: int, seed: int) -> Stream:
         """One line."""
         raise NotImplementedError
 
-    added = {"clbench.methods": [EntryPoint("other", Other)], "clbench.streams": [EntryPoint("elsewhere", made)]}
+    added = {"clbench.methods": [EntryPoint("other", Other)], "clbench.streams": [EntryPoint("elsewhere", stream_function)]}
     monkeypatch.setattr(registry, "entry_points", lambda group: added[group])
     registry.methods.cache_clear()
     registry.streams.cache_clear()

@@ -16,7 +16,7 @@ from clbench.errors import UserError
 from clbench.results import tables
 from clbench.results.frames import frame, over_seeds, summarise
 
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,13 @@ def page(results: Path) -> str:
 
 def test_every_line_s_cells_stand_in_the_page(page: str, results: Path) -> None:
     runs = [Run(path.parent) for path in sorted(results.glob("runs/*/run.json"))]
-    shown = tables.table(over_seeds(summarise(frame(runs))))
+    table = tables.table(over_seeds(summarise(frame(runs))))
     rows = [
         [unescape(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", row)] for row in re.findall(r"<tr>(.*?)</tr>", page, re.S)
     ]
-    for _, line in shown.iterrows():
-        wanted = {cell for cell in line.astype(str) if cell not in ("", tables.NONE)}
-        assert any(wanted <= set(row) for row in rows)
+    for _, line in table.iterrows():
+        cells = {cell for cell in line.astype(str) if cell not in ("", tables.NONE)}
+        assert any(cells <= set(row) for row in rows)
 
 
 def test_the_overview_leaves_samples_out_and_says_of_how_many_lines_it_shows_the_best(results: Path) -> None:
@@ -53,16 +53,16 @@ def test_the_overview_leaves_samples_out_and_says_of_how_many_lines_it_shows_the
     assert place["name"].endswith("2 tasks · 5 updates")
     assert set(place["rows"]) == {"naive", "supsup"}
     cell = place["rows"]["naive"]["GNs"]
-    own = averages[(averages["method"] == "naive") & (averages["learned"] == 2)]
-    assert (cell["share"], cell["lines"]) == (own["accuracy"].item(), 1)
-    better = own.assign(accuracy=1.0, ask="GNs images=9", ask_settings=[{"images": "9"}])
-    assert report._overview(pd.concat([own, better]))[0]["rows"]["naive"]["GNs"] == cell
-    other = report._overview(pd.concat([own, own.assign(accuracy=1.0, transductive=True)]))[0]["rows"]
+    rows = averages[(averages["method"] == "naive") & (averages["learned"] == 2)]
+    assert (cell["share"], cell["lines"]) == (rows["accuracy"].item(), 1)
+    better = rows.assign(accuracy=1.0, ask="GNs images=9", ask_settings=[{"images": "9"}])
+    assert report._overview(pd.concat([rows, better]))[0]["rows"]["naive"]["GNs"] == cell
+    other = report._overview(pd.concat([rows, rows.assign(accuracy=1.0, transductive=True)]))[0]["rows"]
     assert other["naive"]["GNs"] == cell
     assert other["naive (transductive)"]["GNs"]["share"] == 1.0
-    two = report._overview(pd.concat([own, own.assign(accuracy=1.0, ask="GNs objective=G", ask_settings=[{"objective": "G"}])]))[0][
-        "rows"
-    ]
+    two = report._overview(pd.concat([rows, rows.assign(accuracy=1.0, ask="GNs objective=G", ask_settings=[{"objective": "G"}])]))[
+        0
+    ]["rows"]
     assert (two["naive"]["GNs"]["share"], two["naive"]["GNs"]["lines"]) == (1.0, 2)
 
 

@@ -70,16 +70,16 @@ def test_a_factor_scales_the_learning_rate(ours: Optimiser) -> None:
 @pytest.mark.parametrize("ours", [case[0] for case in CASES])
 def test_a_restored_state_continues_training(ours: Optimiser) -> None:
     trained, batches = problem()
-    given = {"more": torch.tensor(0.0)}
+    tensors = {"more": torch.tensor(0.0)}
     step, state = Step(quadratic, ours, precision=torch.float32, compiled=False), TrainingState(ours, trained)
     for batch in batches[:3]:
-        step(trained, given, state, *batch)
+        step(trained, tensors, state, *batch)
     twin = {name: value.clone() for name, value in trained.items()}
     taken_up = TrainingState(ours, twin)
     taken_up.restore({name: tensor.clone() for name, tensor in state.tensors().items()})
     for batch in batches[3:]:
-        step(trained, given, state, *batch)
-        step(twin, given, taken_up, *batch)
+        step(trained, tensors, state, *batch)
+        step(twin, tensors, taken_up, *batch)
     assert all(torch.equal(trained[name], twin[name]) for name in trained)
 
 

@@ -141,11 +141,11 @@ def ends_quietly(trial: Trial) -> Result:
     if trial.method.trains_at_end:
         return trial.result(ends_quietly, True, "declares that it learns at the end of a task")
     learners = trial.taught(1), trial.taught(1)
-    for learner, shown in zip(learners, (1, 2), strict=True):
+    for learner, number in zip(learners, (1, 2), strict=True):
         learner.begin_task(1, SHORT.updates)
         for batch in stream()[1].train.batches(SHORT.updates, SHORT.batch_size, generator(0, "end")):
             learner.observe(*batch)
-        learner.end_task(stream()[shown].train)
+        learner.end_task(stream()[number].train)
     changed = differing(*(learner.learned() for learner in learners))
     remedy = "measure on copies, in evaluation mode, or declare `trains_at_end = True` if it is meant"
     finding = f"the data given to end_task change {some(changed)}" if changed else "end_task's data change nothing learned"

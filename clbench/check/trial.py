@@ -97,8 +97,8 @@ class Trial:
 
     def answers(self, learner: Method, tasks: Iterable[int]) -> dict[str, Tensor]:
         """Copies of the answers about tasks, asked in this order, by name."""
-        given = {task: self.answer(learner, task)._asdict() for task in tasks}
-        return {f"task {task}'s {what}": t.clone() for task, p in given.items() for what, t in p.items() if t is not None}
+        answers = {task: self.answer(learner, task)._asdict() for task in tasks}
+        return {f"task {task}'s {what}": t.clone() for task, p in answers.items() for what, t in p.items() if t is not None}
 
     def result(self, requirement: Callable[..., Result], passed: bool, finding: str, remedy: str = "") -> Result:
         """What a requirement returns: ``finding`` says what was seen, ``remedy`` what to do if the requirement is not met."""

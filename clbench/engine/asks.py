@@ -66,19 +66,29 @@ def make_asks(method: type[Method], scenario: Scenario, settings: Mapping[str, A
     asks: dict[str, Ask] = {}
     for values in itertools.product(*choices.values()):
         chosen = dict(zip(choices, values, strict=True))
-        asked = registry.scenario(str(chosen.pop("scenario", scenario.name)))
-        check_serves(method, asked)
+        ask_scenario = registry.scenario(str(chosen.pop("scenario", scenario.name)))
+        check_serves(method, ask_scenario)
         images, sample, protocol = (chosen.pop(key, None) for key in (*ABOUT, "protocol"))
         if protocol is not None and protocol not in PROTOCOLS:
             raise unknown("protocol", str(protocol), PROTOCOLS)
         what = f"asking parameter of {method.name}"
-        given = typed(method.predict, dict(recipe) | PROTOCOLS.get(protocol, {}) | chosen, what)
+        ask_parameters = typed(method.predict, dict(recipe) | PROTOCOLS.get(protocol, {}) | chosen, what)
         if images is not None and sample is not None:
             raise UserError("An ask is about the first images or about a sample of them: leave out images or sample.")
-        if images is None and sample is None and grouped and given["group"] == 1 and not asked.task_given_in_inference:
+        if (
+            images is None
+            and sample is None
+            and grouped
+            and ask_parameters["group"] == 1
+            and not ask_scenario.task_given_in_inference
+        ):
             sample = SAMPLE
-        asking = {} if asked.task_given_in_inference else {key: value for key, value in given.items() if value is not None}
-        ask = Ask(asked, asking, number("images", images), number("sample", sample), method.ask_version(**asking))
+        asking = (
+            {}
+            if ask_scenario.task_given_in_inference
+            else {key: value for key, value in ask_parameters.items() if value is not None}
+        )
+        ask = Ask(ask_scenario, asking, number("images", images), number("sample", sample), method.ask_version(**asking))
         asks[ask.label] = ask
     return tuple(asks.values())
 

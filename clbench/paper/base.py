@@ -172,9 +172,9 @@ def reproduce(
             # That accuracy is on other images: next to the accuracy on all, it would look like a difference between the protocols.
             frame.loc[single(frame), [name for name in ("accuracy", "accuracy_interval") if name in frame]] = float("nan")
     classes = figure.classes if isinstance(figure.classes, int) else figure.classes[budget]
-    own = ["source"] if figure.reference else []
-    own += [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
-    table = plots.with_chance(table, classes)[[*COLUMNS, *own]]
+    extras = ["source"] if figure.reference else []
+    extras += [name for each in figure.measured for name in (each, f"{each}_interval") if name in table]
+    table = plots.with_chance(table, classes)[[*COLUMNS, *extras]]
     file = folder / "figures" / f"{figure.name}.csv"
     write_text(file, renderers.csv(table))
     write_text(beside_seeds(file), renderers.csv(seeded))
@@ -192,8 +192,8 @@ def redraw(figure: PaperFigure, file: Path) -> Drawn:
     }
     for path, text in texts.items():
         write_text(path, text)
-    own = table[~single(table)].reset_index(drop=True) if figure.beside else table
-    drawing = figure.draw(own, figure.heading)
+    points = table[~single(table)].reset_index(drop=True) if figure.beside else table
+    drawing = figure.draw(points, figure.heading)
     files = [file, *style.save(drawing, file.with_suffix("")), *texts]
     if figure.beside:
         files += style.save(figure.beside(table, figure.heading), file.with_name(f"{figure.name}-beside"))
@@ -218,15 +218,15 @@ def singly(curves: Sequence[Curve]) -> list[Curve]:
     that differ in nothing but group and evidence come to the same question: it is asked once, under the name of the first of them.
     """
     known = scenarios()
-    asked: list[Curve] = []
+    single_curves: list[Curve] = []
     for curve in curves:
         ask = curve.settings.get("ask", {})
         if not known[ask.get("scenario", curve.settings["scenario"])].task_given_in_inference:
             images = max(8, min(128, 8192 // curve.settings["tasks"]))
             alone = {**curve.settings, "ask": ask | {"group": 1, "evidence": 1, "images": images}}
-            if all(each.settings != alone for each in asked):
-                asked.append(replace(curve, settings=alone, protocol=IMAGE))
-    return asked
+            if all(each.settings != alone for each in single_curves):
+                single_curves.append(replace(curve, settings=alone, protocol=IMAGE))
+    return single_curves
 
 
 def published(figure: PaperFigure, budget: str, table: pd.DataFrame) -> list[Published | None]:
@@ -316,7 +316,7 @@ def points(done: Done) -> pd.DataFrame:
     for answer in {answer.curve.name: answer for answer in done.answers}.values():
         curve = answer.curve
         scores = results.frame(done.of(curve.name))
-        asked = (scores["ask"] == answer.ask.label) & scores["learned"].isin(answer.job.checkpoints)
+        rows = (scores["ask"] == answer.ask.label) & scores["learned"].isin(answer.job.checkpoints)
         named = {"line": curve.line, "protocol": curve.protocol, "curve": curve.name, "value": curve.value, "at": curve.at}
-        frames.append(tables.by_tasks(scores[asked]).assign(**named))
+        frames.append(tables.by_tasks(scores[rows]).assign(**named))
     return pd.concat(frames, ignore_index=True)

@@ -74,7 +74,7 @@ def reliability(done: Done) -> pd.DataFrame:
         frame = pd.concat(frames)
         frame["bin"] = np.minimum((BINS * frame["certainty"]).astype(int), BINS - 1)
         for way, decided in frame.groupby("way"):
-            error = mean_t_interval([calibration_error(part) for _, part in decided.groupby("seed")])
+            error = mean_t_interval([calibration_error(answers) for _, answers in decided.groupby("seed")])
             common = {
                 "protocol": way,
                 "curve": f"{end['line']}: {way}",
@@ -84,8 +84,8 @@ def reliability(done: Done) -> pd.DataFrame:
             }
             common |= {"accuracy_interval": np.nan, "task_accuracy_interval": np.nan, "classes": CLASSES_OF[end["stream"]]}
             common |= {"error": error.mean, "error_interval": error.half_width}
-            for _, part in decided.groupby("bin"):
-                place = {"at": part["certainty"].mean(), "right": part["right"].mean(), "share": len(part) / len(decided)}
+            for _, answers in decided.groupby("bin"):
+                place = {"at": answers["certainty"].mean(), "right": answers["right"].mean(), "share": len(answers) / len(decided)}
                 rows.append(end | common | place)
     return pd.DataFrame(rows)
 
@@ -101,22 +101,24 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Share right against certainty, a panel for each stream; markers are as large as the share of images that they stand for."""
     figure = style.new(style.DOUBLE, 2.6)
     panels = figure.subplots(1, frame["line"].nunique(), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (line, part) in zip(panels, frame.groupby("line", sort=False), strict=True):
+    for axes, (line, line_points) in zip(panels, frame.groupby("line", sort=False), strict=True):
         axes.plot([0, 1], [0, 1], label="calibrated", **style.CHANCE)
         errors = []
-        for number, (way, own) in enumerate(part.groupby("protocol", sort=False)):
+        for number, (way, group) in enumerate(line_points.groupby("protocol", sort=False)):
             look = style.line(number)
-            axes.plot(own["at"], own["right"], color=look["color"], linestyle=look["linestyle"], label="_")
-            axes.scatter(own["at"], own["right"], 6 + 60 * own["share"], marker=look["marker"], color=look["color"], label=str(way))
-            errors.append(f"{way} {tables.percent(own['error'].iloc[0], own['error_interval'].iloc[0])}")
-        axes.set_title(f"{line}, {part['learned'].iloc[0]} tasks")
+            axes.plot(group["at"], group["right"], color=look["color"], linestyle=look["linestyle"], label="_")
+            axes.scatter(
+                group["at"], group["right"], 6 + 60 * group["share"], marker=look["marker"], color=look["color"], label=str(way)
+            )
+            errors.append(f"{way} {tables.percent(group['error'].iloc[0], group['error_interval'].iloc[0])}")
+        axes.set_title(f"{line}, {line_points['learned'].iloc[0]} tasks")
         axes.set_xlabel("certainty (%)")
         axes.text(0.98, 0.03, "calibration error\n" + "\n".join(errors), transform=axes.transAxes, ha="right", size=style.SMALL)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.04)
         style.percent(axes.xaxis)
         style.percent(axes.yaxis)
-    panels[0].set_ylabel("tasks inferred rightly (%)")
+    panels[0].set_ylabel("tasks inferred correctly (%)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     _, common = tables.labels(frame.drop_duplicates("line"))
     what = f"{heading}, budget {frame['budget'].iloc[0]}: {tables.describe(common, frame['n'], intervals=False)}"

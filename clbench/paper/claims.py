@@ -108,7 +108,7 @@ def judged(folder: Path) -> list[Judgement]:
 
 def judge(claim: Claim, folder: Path) -> Judgement:
     """A claim, judged by what is in ``folder`` and beside it."""
-    told = Judgement(claim.sentence, claim.source, claim.figure)
+    judgement = Judgement(claim.sentence, claim.source, claim.figure)
     if claim.figure == BENCH:
         file = folder.parent / BENCH / "bench.csv"
         table = Table(pd.read_csv(file)) if file.exists() else None
@@ -117,23 +117,23 @@ def judge(claim: Claim, folder: Path) -> Judgement:
         table = Table(read(file), read_seeds(file)) if file.exists() else None
         if table is not None:
             first, runs = table.points.iloc[0], dict.fromkeys(" ".join(table.points["runs"]).split())
-            told = told._replace(budget=first["budget"], data=f"{first['stream']} ({first['data']})", runs=tuple(runs))
+            judgement = judgement._replace(budget=first["budget"], data=f"{first['stream']} ({first['data']})", runs=tuple(runs))
     if table is None:
-        return told
+        return judgement
     try:
         pairs = claim.pairs(table)
     except (KeyError, ValueError):  # a table of before the figure or the benchmark measured this
-        return told._replace(basis=f"{file.name} lacks what is compared: make it again with `{made_by(claim.figure)}`")
+        return judgement._replace(basis=f"{file.name} lacks what is compared: make it again with `{made_by(claim.figure)}`")
     differences = [difference(*pair) for pair in pairs]
     verdicts = [verdict(each, claim.region) for each in differences]
     decision = together(verdicts, every=claim.every)
     if not differences:
-        return told._replace(verdict=decision, basis="no curve is what the claim is about")
+        return judgement._replace(verdict=decision, basis="no curve is what the claim is about")
     deciding = [each for each, word in zip(differences, verdicts, strict=True) if word == decision]
     decisive = (min if claim.every else max)(deciding, key=claim.region.room)
     certain = isfinite(decisive.half_width)
     quantities = {one.name: one.mean for pair in pairs for one in pair if isinstance(one, Quantity)}
-    return told._replace(
+    return judgement._replace(
         n=min(each.n for each in differences),
         verdict=decision,
         decided_by=decisive.name,
@@ -156,13 +156,13 @@ def ends(first: str, *others: str) -> Callable[[Table], Sequence[Pair]]:
 
 def found(curve: str) -> Callable[[Table], Sequence[Pair]]:
     """The share of tasks that a curve infers correctly, with ``FOUND``."""
-    return lambda table: [(table.end(curve, "task_accuracy", f"{curve}, tasks inferred rightly"), FOUND)]
+    return lambda table: [(table.end(curve, "task_accuracy", f"{curve}, tasks inferred correctly"), FOUND)]
 
 
 def guessing(*curves: str) -> Callable[[Table], Sequence[Pair]]:
     """The share of tasks that each of the curves infers correctly, with the share that guesses would find."""
     return lambda table: [
-        (table.end(curve, "task_accuracy", f"{curve}, tasks inferred rightly"), 1 / int(table.points["learned"].max()))
+        (table.end(curve, "task_accuracy", f"{curve}, tasks inferred correctly"), 1 / int(table.points["learned"].max()))
         for curve in curves
     ]
 

@@ -25,8 +25,8 @@ def told(line: str, shared: Mapping[str, Any], method: str, **set_: Any) -> Curv
 
 def inferring(line: str, shared: Mapping[str, Any], method: str, set_: Mapping[str, Any], **ask: Any) -> Curve:
     """A method in GNu, asked in that way; without ``ask`` it is told the task, which costs no other training."""
-    asked = {"scenario": "GNu", **ask} if ask else {"scenario": "GG"}
-    return Curve(line, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": shared.get("ask", {}) | asked})
+    question = {"scenario": "GNu", **ask} if ask else {"scenario": "GG"}
+    return Curve(line, {**shared, "method": method, "scenario": "GNu", "set": dict(set_), "ask": shared.get("ask", {}) | question})
 
 
 @style.house
@@ -100,19 +100,21 @@ def draw_beside(
     """
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
-    own, alone = frame[~single(frame)], frame[single(frame)]
-    names = [str(name) for name in own["line"].unique()]
+    points, alone = frame[~single(frame)], frame[single(frame)]
+    names = [str(name) for name in points["line"].unique()]
     for number, name in enumerate(names):
         look: dict[str, Any] = {"markerfacecolor": "none", "clip_on": False, **looks[name]} if looks else style.line(number)
-        part = own[own["line"] == name]
-        draw_inferred(above, part, across, look)
+        line_points = points[points["line"] == name]
+        draw_inferred(above, line_points, across, look)
         draw_inferred(above, alone[alone["line"] == name], across, of_single(look))
-        below.plot(part[across], part["stored_bytes"] / 1e6, label=name, markevery=max(1, len(part) // 8), **look)
+        below.plot(
+            line_points[across], line_points["stored_bytes"] / 1e6, label=name, markevery=max(1, len(line_points) // 8), **look
+        )
     if len(alone):
         below.plot([], [], label=SINGLE, **of_single({"color": style.GREY, "marker": "o"}))
         names.append(SINGLE)
     low = float(frame["task_accuracy"].min())
-    style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred rightly (%)")
+    style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred correctly (%)")
     if frame["stored_bytes"].max() > 20 * frame["stored_bytes"].min():
         below.set_yscale("log")
     else:
@@ -124,7 +126,7 @@ def draw_beside(
     figure.set_size_inches(style.COLUMN, 3.4 + style.LEGEND_ROW * -(-len(names) // columns))
     figure.legend(loc="outside upper left", ncols=columns)
     figure.align_ylabels()
-    what = f"{caption(own, heading)}{about_single(alone, across)}"
+    what = f"{caption(points, heading)}{about_single(alone, across)}"
     before = "" if heading == BEYOND else "Beside "
     style.caption(figure, f"{before}{what} Only methods that infer the task have a line above.")
     return figure
@@ -142,8 +144,8 @@ def of_single(look: Mapping[str, Any]) -> dict[str, Any]:
     """The look of a line asked with each image by itself: dotted, with small filled markers."""
     marker = look.get("marker", "o")
     filled = "X" if marker == "x" else marker
-    own = {"linestyle": (0, (1, 1.2)), "linewidth": 0.8, "marker": filled, "markersize": 3, "markerfacecolor": look["color"]}
-    return {**look, **own}
+    marks = {"linestyle": (0, (1, 1.2)), "linewidth": 0.8, "marker": filled, "markersize": 3, "markerfacecolor": look["color"]}
+    return {**look, **marks}
 
 
 def about_single(alone: pd.DataFrame, across: str) -> str:
@@ -170,7 +172,7 @@ def what_was_run(frame: pd.DataFrame, heading: str) -> str:
 
 def caption(frame: pd.DataFrame, heading: str) -> str:
     """What was run, and how well tasks were inferred at the end."""
-    shares = f" Tasks inferred rightly at the end (%): {inferred(frame)}." if frame["task_accuracy"].notna().any() else ""
+    shares = f" Tasks inferred correctly at the end (%): {inferred(frame)}." if frame["task_accuracy"].notna().any() else ""
     return f"{what_was_run(frame, heading)}{shares}"
 
 

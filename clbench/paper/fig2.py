@@ -80,8 +80,8 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
     frame = frame.assign(megabytes=frame["stored_bytes"] / 1e6)
-    for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
-        plots.draw_line(axes, part, label=str(name), across="megabytes", **style.line(number))
+    for number, (name, line_points) in enumerate(frame.groupby("line", sort=False)):
+        plots.draw_line(axes, line_points, label=str(name), across="megabytes", **style.line(number))
     axes.axhline(frame["chance"].iloc[0], label=f"chance: {100 * frame['chance'].iloc[0]:.3g} %", **style.CHANCE)
     known = frame[frame["budget"] == "paper"].dropna(subset="paper")
     if len(known):
@@ -122,11 +122,11 @@ def by_task(done: Done) -> pd.DataFrame:
     rows = []
     for end in ends:
         scores, without = last[end["line"], end["value"]], last[RANDOM, end["value"]]
-        for task, part in scores.merge(without, on=[*SEEDS, "task"], suffixes=("", "_without")).groupby("task"):
-            accuracy = mean_t_interval(part["accuracy"].to_numpy())
+        for task, task_rows in scores.merge(without, on=[*SEEDS, "task"], suffixes=("", "_without")).groupby("task"):
+            accuracy = mean_t_interval(task_rows["accuracy"].to_numpy())
             place = {"at": float(str(task)) + 1, "accuracy": accuracy.mean, "accuracy_interval": accuracy.half_width}
             if end["line"] == TRANSFERRED:
-                gain = mean_t_interval((part["accuracy"] - part["accuracy_without"]).to_numpy())
+                gain = mean_t_interval((task_rows["accuracy"] - task_rows["accuracy_without"]).to_numpy())
                 place |= {"gain": gain.mean, "gain_interval": gain.half_width}
             rows.append(end | place)
     return pd.DataFrame(rows)
@@ -137,11 +137,11 @@ def draw_by_task(frame: pd.DataFrame, heading: str) -> Figure:
     """What Transfer adds to the accuracy on each task, against its number, with straight lines fitted: whether later tasks gain more."""
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
-    for number, (edges, part) in enumerate(frame.dropna(subset="gain").groupby("value", sort=False)):
+    for number, (edges, gains) in enumerate(frame.dropna(subset="gain").groupby("value", sort=False)):
         look = style.line(number)
-        axes.plot(part["at"], part["gain"], label=f"edges {edges:g}", **(look | {"linestyle": "none"}))
-        axes.errorbar(part["at"], part["gain"], part["gain_interval"], fmt="none", ecolor=look["color"], elinewidth=0.6)
-        later = part[part["at"] > 1]  # the first task has nothing to start from
+        axes.plot(gains["at"], gains["gain"], label=f"edges {edges:g}", **(look | {"linestyle": "none"}))
+        axes.errorbar(gains["at"], gains["gain"], gains["gain_interval"], fmt="none", ecolor=look["color"], elinewidth=0.6)
+        later = gains[gains["at"] > 1]  # the first task has nothing to start from
         slope, start = np.polyfit(later["at"], later["gain"], 1)
         axes.plot(
             later["at"], start + slope * later["at"], color=look["color"], linestyle=look["linestyle"], linewidth=0.8, label="_"

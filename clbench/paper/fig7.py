@@ -75,8 +75,8 @@ def recovery(done: Done) -> pd.DataFrame:
             continue
         traced = pd.concat([run.table("recovery") for run in done.of(end["curve"])])
         traced = traced[traced["search"] == end["protocol"]]
-        for place, part in traced.groupby(["learned", "step"]):
-            intervals = {name: mean_t_interval(part[name].to_numpy()) for name in (*TRACED, GOAL)}
+        for place, place_rows in traced.groupby(["learned", "step"]):
+            intervals = {name: mean_t_interval(place_rows[name].to_numpy()) for name in (*TRACED, GOAL)}
             means = {name: interval.mean for name, interval in intervals.items()}
             means |= {f"{name}_interval": interval.half_width for name, interval in intervals.items()}
             rows.append({**end, **dict(zip(("task", "at"), place, strict=True)), **means})
@@ -95,21 +95,26 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
     figure = style.new(style.DOUBLE, 4.0)
     ends = frame.drop_duplicates("curve")
     traced = frame.dropna(subset="at")
-    shown = [(search, line) for search in (AUTHORS, GROUP) for line in PLACES]
-    panels = figure.subplots(len(TRACED), len(shown), sharex=True, sharey="row")
+    columns = [(search, line) for search in (AUTHORS, GROUP) for line in PLACES]
+    panels = figure.subplots(len(TRACED), len(columns), sharex=True, sharey="row")
     labels = {"distance": "units that differ (%)", "entropy": "entropy (nats)", "energy": "energy"}
-    for column, (search, line) in enumerate(shown):
+    for column, (search, line) in enumerate(columns):
         of_panel = traced[(traced["line"] == line) & (traced["protocol"] == search)]
         for row, measured in enumerate(TRACED):
             axes = panels[row, column]
-            for number, (task, part) in enumerate(of_panel.groupby("task")):
+            for number, (task, line_points) in enumerate(of_panel.groupby("task")):
                 look = style.line(number)
-                axes.plot(part["at"], part[measured], label=f"task {task:.0f}", markevery=5, **look)
-                low, high = (part[measured] + sign * part[f"{measured}_interval"] for sign in (-1, 1))
-                axes.fill_between(part["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
+                axes.plot(line_points["at"], line_points[measured], label=f"task {task:.0f}", markevery=5, **look)
+                low, high = (line_points[measured] + sign * line_points[f"{measured}_interval"] for sign in (-1, 1))
+                axes.fill_between(line_points["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
                 if measured == "entropy":
                     axes.plot(
-                        part["at"].max() + 1, part[GOAL].iloc[-1], "o", color=look["color"], markerfacecolor="none", markersize=4
+                        line_points["at"].max() + 1,
+                        line_points[GOAL].iloc[-1],
+                        "o",
+                        color=look["color"],
+                        markerfacecolor="none",
+                        markersize=4,
                     )
             if column == 0:
                 axes.set_ylabel(labels[measured])
@@ -135,9 +140,11 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
 
 def grouped(budget: str) -> Sequence[Curve]:
     """The runs of Figure 7, asked for one mask for every 2, 4, … images: a single image has no batch statistics."""
-    asked = {"scenario": "GNu", "search": GROUP, "images": IMAGES[budget]}
+    question = {"scenario": "GNu", "search": GROUP, "images": IMAGES[budget]}
     return [
-        replace(curve, settings={**curve.settings, "ask": asked | {"group": size}}, detail=f", {size} images", value=size, at=size)
+        replace(
+            curve, settings={**curve.settings, "ask": question | {"group": size}}, detail=f", {size} images", value=size, at=size
+        )
         for curve in curves(budget)
         if curve.protocol == GROUP
         for size in GROUPS[budget]
@@ -149,12 +156,12 @@ def draw_groups(frame: pd.DataFrame, heading: str) -> Figure:
     """Tasks inferred correctly, and accuracy, against the number of images that share a mask."""
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
-    for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
-        draw_inferred(above, part, "at", style.line(number))
-        plots.draw_line(below, part, label=f"masked: {name}", across="at", **style.line(number))
+    for number, (name, line_points) in enumerate(frame.groupby("line", sort=False)):
+        draw_inferred(above, line_points, "at", style.line(number))
+        plots.draw_line(below, line_points, label=f"masked: {name}", across="at", **style.line(number))
     for axes, chance in ((above, 1 / frame["learned"].iloc[0]), (below, frame["chance"].iloc[0])):
         axes.axhline(chance, label="chance", **style.CHANCE)
-    style.accuracy_axis(above, 0, 1, "tasks inferred rightly (%)")
+    style.accuracy_axis(above, 0, 1, "tasks inferred correctly (%)")
     style.accuracy_axis(below, 0, 1)
     style.sizes_axis(above, frame["at"])
     style.sizes_axis(below, frame["at"], "images that share a mask")
@@ -176,9 +183,9 @@ def retention(done: Done) -> pd.DataFrame:
     """A row for each curve and number of masks stored (``at``): how much of the first is lost, over seeds."""
     rows = []
     for end in points(done).to_dict("records"):
-        kept = pd.concat([run.table("retention") for run in done.of(end["curve"])])
-        for stored, part in kept.groupby("stored"):
-            interval = mean_t_interval(part["lost"].to_numpy())
+        retention = pd.concat([run.table("retention") for run in done.of(end["curve"])])
+        for stored, stored_rows in retention.groupby("stored"):
+            interval = mean_t_interval(stored_rows["lost"].to_numpy())
             rows.append({**end, "at": stored, "lost": interval.mean, "lost_interval": interval.half_width})
     return pd.DataFrame(rows)
 
@@ -188,11 +195,11 @@ def draw_retention(frame: pd.DataFrame, heading: str) -> Figure:
     """The share of the first mask's units that is lost, against masks stored, with the capacity of Hebb's rule for random strings."""
     figure = style.new(style.COLUMN, 2.0)
     axes = figure.add_subplot()
-    for number, (name, part) in enumerate(frame.groupby("line", sort=False)):
+    for number, (name, line_points) in enumerate(frame.groupby("line", sort=False)):
         look = style.line(number)
-        axes.plot(part["at"], part["lost"], label=str(name), markevery=max(1, len(part) // 8), **look)
-        low, high = (part["lost"] + sign * part["lost_interval"] for sign in (-1, 1))
-        axes.fill_between(part["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
+        axes.plot(line_points["at"], line_points["lost"], label=str(name), markevery=max(1, len(line_points) // 8), **look)
+        low, high = (line_points["lost"] + sign * line_points["lost_interval"] for sign in (-1, 1))
+        axes.fill_between(line_points["at"], low, high, color=look["color"], alpha=0.18, linewidth=0)
     units = sum(networks.widths(frame["network"].iloc[0], "swish"))
     axes.axvline(0.138 * units, label=f"0.138 d = {0.138 * units:.0f} (random strings)", **style.CHANCE)
     axes.set_xlabel("masks stored")

@@ -55,9 +55,9 @@ def cost(done: Done) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         passed = table.loc[table["line"] == row["line"], "ask"]  # all asks of an algorithm share a pass
-        asked = scores[scores["ask"].isin(passed) & (scores["learned"] == row["learned"])]
-        images = asked[asked["ask"] == row["ask"]].groupby("path")["images"].sum()
-        by_run = 1000 * asked.groupby("path")["eval_seconds"].sum() / images
+        answers = scores[scores["ask"].isin(passed) & (scores["learned"] == row["learned"])]
+        images = answers[answers["ask"] == row["ask"]].groupby("path")["images"].sum()
+        by_run = 1000 * answers.groupby("path")["eval_seconds"].sum() / images
         interval = mean_t_interval(by_run.to_numpy() * (float("nan") if row["protocol"] == PAPER else 1.0))
         rows.append(row | {"milliseconds": interval.mean, "milliseconds_interval": interval.half_width})
     return pd.DataFrame(rows)
@@ -68,12 +68,12 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """Two panels against the number of masks: tasks inferred correctly, and the time that an answer takes."""
     figure = style.new(style.COLUMN, 3.4)
     above, below = figure.subplots(2, 1, sharex=True)
-    for number, (name, part) in enumerate(frame.groupby("curve", sort=False)):
+    for number, (name, line_points) in enumerate(frame.groupby("curve", sort=False)):
         look = style.line(number)
-        draw_inferred(above, part, "learned", look, label=str(name))
-        below.plot(part["learned"], part["milliseconds"], **look)
+        draw_inferred(above, line_points, "learned", look, label=str(name))
+        below.plot(line_points["learned"], line_points["milliseconds"], **look)
     low = float(frame["task_accuracy"].min())
-    style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred rightly (%)")
+    style.accuracy_axis(above, 0.0 if low < 0.5 else plots.nice_below(low, 1.0), 1.0, "tasks inferred correctly (%)")
     below.set_yscale("log")
     below.set_ylabel("milliseconds an image")
     style.tasks_axis(below, frame["learned"].tolist())

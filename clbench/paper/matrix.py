@@ -29,19 +29,19 @@ def curves(budget: str) -> Sequence[Curve]:
     """
     shared = BUDGETS[budget] | {"stream": "permuted-mnist", "data": "mnist-5k" if budget != "paper" else "mnist"}
     shared |= {"checkpoints": (shared["tasks"],)}
-    made = []
+    matrix_curves = []
     for name, method in sorted(registry.methods().items()):
         if not method.__module__.startswith("clbench.methods."):
             continue
-        own = {"network": method.trial_network} if method.trial_network else {}
+        network = {"network": method.trial_network} if method.trial_network else {}
         for scenario in registry.scenarios().values():
             if scenario in method.scenarios:
                 restart = {"restart": True} if "restart" in parameters(method.__init__) else {}
-                asked = {"method": name, "scenario": scenario.name, "set": SET.get(name, {}) | restart}
+                question = {"method": name, "scenario": scenario.name, "set": SET.get(name, {}) | restart}
                 if not scenario.task_given_in_inference and decides_by_groups(method):
-                    asked["ask"] = {"protocol": "paper"}
-                made.append(Curve(f"{name} {scenario.name}", shared | own | asked))
-    return made
+                    question["ask"] = {"protocol": "paper"}
+                matrix_curves.append(Curve(f"{name} {scenario.name}", shared | network | question))
+    return matrix_curves
 
 
 @style.house

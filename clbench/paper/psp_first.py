@@ -41,8 +41,8 @@ def first_task(done: Done) -> pd.DataFrame:
     rows = []
     for row in points(done).to_dict("records"):
         scores = results.frame(done.of(row["curve"]))
-        asked = (scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"]) & (scores["task"] == 0)
-        interval = mean_t_interval(scores[asked]["accuracy"].to_numpy())
+        answers = (scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"]) & (scores["task"] == 0)
+        interval = mean_t_interval(scores[answers]["accuracy"].to_numpy())
         rows.append(row | {"first": interval.mean, "first_interval": interval.half_width})
     return pd.DataFrame(rows)
 
@@ -52,9 +52,9 @@ def draw(frame: pd.DataFrame, heading: str) -> Figure:
     """The accuracy on the first task against tasks learned."""
     figure = style.new(style.COLUMN, 2.2)
     axes = figure.add_subplot()
-    shown = frame.assign(accuracy=frame["first"], accuracy_interval=frame["first_interval"])
-    for number, (name, part) in enumerate(shown.groupby("line", sort=False)):
-        plots.draw_line(axes, part, label=str(name), **style.line(number))
+    first = frame.assign(accuracy=frame["first"], accuracy_interval=frame["first_interval"])
+    for number, (name, line_points) in enumerate(first.groupby("line", sort=False)):
+        plots.draw_line(axes, line_points, label=str(name), **style.line(number))
     plots.draw_chance(axes, frame)
     style.accuracy_axis(axes, 0, 1, "accuracy on the first task (%)")
     style.tasks_axis(axes, frame["learned"].tolist())

@@ -48,7 +48,7 @@ IMAGENET_ACCURACY = {
     for curve, value in ACCURACIES.items()
 }
 IMAGENET_SIZE = {
-    curve: Published(f"SplitImageNet, what {curve} takes", value, f"{SUPSUP}, Figure 2", "seen in the paper", IMAGENET, "MB")
+    curve: Published(f"SplitImageNet, size of {curve}", value, f"{SUPSUP}, Figure 2", "seen in the paper", IMAGENET, "MB")
     for curve, value in SIZES.items()
 }
 """The points of the paper's Figure 2 left, by the names of clbench's curves."""

@@ -60,14 +60,14 @@ def sizes() -> list[Size]:
         ),
     ]
     for edges in EDGES:
-        kept = sum((kept_weights(layout, None, edges) or {}).values())
+        selected = sum((kept_weights(layout, None, edges) or {}).values())
         lines.append(
             Size(
                 f"SupSup; edges {edges:g}",
-                megabytes(TASKS * (2 * kept + 4 * statistics)),
+                megabytes(TASKS * (2 * selected + 4 * statistics)),
                 file("supsup", edges=edges, outputs=CLASSES),
                 IMAGENET_SIZE[f"SupSup; edges {edges:g}"].value,
-                f"{TASKS} x (2 B x {kept:,} weights kept + 4 B x {statistics:,} statistics)",
+                f"{TASKS} x (2 B x {selected:,} weights kept + 4 B x {statistics:,} statistics)",
             )
         )
     return lines

@@ -40,8 +40,10 @@ GG, GNU_H, GNU_G = "SupSup GG", "SupSup GNu H", "SupSup GNu G"
 def curves(budgets: Mapping[str, Mapping[str, Any]], set_: Mapping[str, Any], budget: str) -> Sequence[Curve]:
     """SupSup told the task, and inferring it from one image by both objectives, from one training."""
     shared = budgets[budget]
-    asked = {name: ONE_SHOT | {"objective": objective} for name, objective in ((GNU_H, "H"), (GNU_G, "G"))}
-    return [inferring(GG, shared, "supsup", set_)] + [inferring(name, shared, "supsup", set_, **ask) for name, ask in asked.items()]
+    questions = {name: ONE_SHOT | {"objective": objective} for name, objective in ((GNU_H, "H"), (GNU_G, "G"))}
+    return [inferring(GG, shared, "supsup", set_)] + [
+        inferring(name, shared, "supsup", set_, **ask) for name, ask in questions.items()
+    ]
 
 
 SPLITS = PaperFigure(

@@ -46,37 +46,37 @@ def beside(averages: pd.DataFrame) -> pd.DataFrame:
             "There are no complete runs on permuted-mnist-32 or split-mnist-raw: start some, and name their results folder."
         )
     places = {name: number for number, name in enumerate([f"{name} ({theirs})" for name, theirs in THEIR_SCENARIOS.items()])}
-    found = pd.DataFrame(rows)
-    return found.sort_values(
+    table = pd.DataFrame(rows)
+    return table.sort_values(
         ["stream", "scenario", "method"], key=lambda column: column.map(places) if column.name == "scenario" else column
     )
 
 
-def shown(found: pd.DataFrame) -> pd.DataFrame:
+def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The same, formatted."""
-    given = found.drop(columns=["interval"]).assign(
-        accuracy=[tables.percent(a / 100, i / 100) for a, i in zip(found["accuracy"], found["interval"], strict=True)],
-        published=[f"{value:g}" for value in found["published"]],
-        difference=[f"{value:+.2f}" for value in found["difference"]],
-        n=found["n"].astype(str),
+    texts = table.drop(columns=["interval"]).assign(
+        accuracy=[tables.percent(a / 100, i / 100) for a, i in zip(table["accuracy"], table["interval"], strict=True)],
+        published=[f"{value:g}" for value in table["published"]],
+        difference=[f"{value:+.2f}" for value in table["difference"]],
+        n=table["n"].astype(str),
     )
-    settings, _ = tables.without_shared(map(tables.read_settings, given["settings"]))
-    given["settings"] = [tables.text(each) for each in settings]
-    return given.rename(columns={"accuracy": "accuracy %", "published": "published %", "difference": "difference, points"})
+    settings, _ = tables.without_shared(map(tables.read_settings, texts["settings"]))
+    texts["settings"] = [tables.text(each) for each in settings]
+    return texts.rename(columns={"accuracy": "accuracy %", "published": "published %", "difference": "difference, points"})
 
 
 def main(results: Path, out: Path) -> None:
     """Write the table of the complete runs in ``results`` to ``out``.csv and ``out``.md."""
     lines = {(stream, method) for stream, method, _ in VAN_DE_VEN}
-    wanted = [run for run in runs_in(results) if run.complete and (run.learn.stream, run.learn.method) in lines]
-    found = beside(over_seeds(summarise(frame(wanted)))) if wanted else beside(pd.DataFrame())
-    write(found, out)
+    runs = [run for run in runs_in(results) if run.complete and (run.learn.stream, run.learn.method) in lines]
+    table = beside(over_seeds(summarise(frame(runs)))) if runs else beside(pd.DataFrame())
+    write(table, out)
 
 
-def write(found: pd.DataFrame, out: Path) -> None:
+def write(table: pd.DataFrame, out: Path) -> None:
     """Write what ``beside`` gave to ``out``.csv and ``out``.md."""
-    write_text(out.with_suffix(".csv"), renderers.csv(found))
-    write_text(out.with_suffix(".md"), renderers.markdown(shown(found)))
+    write_text(out.with_suffix(".csv"), renderers.csv(table))
+    write_text(out.with_suffix(".md"), renderers.markdown(shown(table)))
 
 
 if __name__ == "__main__":

@@ -105,20 +105,20 @@ class Table:
         Raises ``KeyError`` if there is not exactly one such point.
         """
         learned = self.points["learned"].max()
-        wanted = {"curve": curve, "learned": learned, **place}
-        found = _rows(self.points, wanted)
-        if len(found) != 1:
+        place_values = {"curve": curve, "learned": learned, **place}
+        rows = _rows(self.points, place_values)
+        if len(rows) != 1:
             raise KeyError(curve)
-        (row,) = found.to_dict("records")
+        (row,) = rows.to_dict("records")
         by_seed = None
         if self.seeds is not None:
-            own = _rows(self.seeds, wanted)
-            by_seed = dict(zip(own["seed"].astype(int), own[column].astype(float), strict=True))
+            seed_rows = _rows(self.seeds, place_values)
+            by_seed = dict(zip(seed_rows["seed"].astype(int), seed_rows[column].astype(float), strict=True))
         return Quantity(name or curve, float(row[column]), float(row.get(f"{column}_interval", nan)), int(row["n"]), by_seed)
 
 
-def _rows(frame: pd.DataFrame, wanted: Mapping[str, object]) -> pd.DataFrame:
-    for column, value in wanted.items():
+def _rows(frame: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:
+    for column, value in values.items():
         frame = frame[frame[column] == value]
     return frame
 
@@ -134,9 +134,9 @@ def difference(first: Quantity, second: Quantity | float) -> Difference:
     name = f"{first.name} - {second.name}"
     if first.by_seed and second.by_seed:
         seeds = sorted(set(first.by_seed) & set(second.by_seed))
-        found = paired([first.by_seed[seed] for seed in seeds], [second.by_seed[seed] for seed in seeds])
-        basis = SINGLE if found.n == 1 else f"{found.n} {first.of}"
-        return Difference(name, found.n, found.difference, found.half_width, found.p_value, first.unit, basis)
+        comparison = paired([first.by_seed[seed] for seed in seeds], [second.by_seed[seed] for seed in seeds])
+        basis = SINGLE if comparison.n == 1 else f"{comparison.n} {first.of}"
+        return Difference(name, comparison.n, comparison.difference, comparison.half_width, comparison.p_value, first.unit, basis)
     n = min(first.n, second.n)
     basis = SINGLE if n == 1 else f"means over {n} seeds, made before values by seed were kept"
     return Difference(name, n, first.mean - second.mean, first.half_width + second.half_width, nan, first.unit, basis)
@@ -144,8 +144,8 @@ def difference(first: Quantity, second: Quantity | float) -> Difference:
 
 def constant(level: float, like: Quantity) -> Quantity:
     """A level as a quantity that has it for every seed."""
-    made = like._replace(mean=level, half_width=0.0, by_seed=like.by_seed and dict.fromkeys(like.by_seed, level))
-    return made._replace(name=made.text())
+    constant = like._replace(mean=level, half_width=0.0, by_seed=like.by_seed and dict.fromkeys(like.by_seed, level))
+    return constant._replace(name=constant.text())
 
 
 def verdict(difference: Difference, region: Region) -> str:

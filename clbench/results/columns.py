@@ -242,5 +242,5 @@ def compared(name: str) -> Column:
 
 def joined(columns: Sequence[Column], names: Sequence[str]) -> tuple[Column, ...]:
     """``columns`` and those of the ``names``, which tables show always. Columns that are not in ``columns`` stand last."""
-    asked = {name: replace(find(name), default=True, importance=ALWAYS) for name in names}
-    return tuple(({column.name: column for column in columns} | asked).values())
+    extra = {name: replace(find(name), default=True, importance=ALWAYS) for name in names}
+    return tuple(({column.name: column for column in columns} | extra).values())

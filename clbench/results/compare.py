@@ -86,8 +86,8 @@ def unlike(summary: pd.DataFrame, texts: Sequence[str], value: str) -> str:
             "test images": " and ".join(sorted(about)),
         }
     apart = [what for what in ("precision", "test images") if len({facts[text][what] for text in texts}) > 1]
-    told = "; ".join(f"{what}: " + ", ".join(f"{text} {facts[text][what]}" for text in texts) for what in apart)
-    return f"The lines differ in more than what they compare ({told})." if told else ""
+    differences = "; ".join(f"{what}: " + ", ".join(f"{text} {facts[text][what]}" for text in texts) for what in apart)
+    return f"The lines differ in more than what they compare ({differences})." if differences else ""
 
 
 def line(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
@@ -107,15 +107,15 @@ def _rows(summary: pd.DataFrame, text: str, value: str) -> pd.DataFrame:
     pairs = re.split(OUTER_COMMA, settings[0]) if settings[0] else []
     if plain := [pair for pair in pairs if "=" not in pair]:
         raise UserError(f"{plain[0]!r} in {text} is not a setting: a line is METHOD/SCENARIO/key=value,key=value.")
-    wanted = dict(pair.split("=", 1) for pair in pairs)
+    values = dict(pair.split("=", 1) for pair in pairs)
     known_settings = [line.settings for line in lines_of(rows)]
-    for key in wanted:
+    for key in values:
         if known_settings and not any(key in each for each in known_settings):
             raise unknown(f"setting of {method}", key, sorted({name for each in known_settings for name in each}))
-    rows = rows[[all(_same(each.get(key), value) for key, value in wanted.items()) for each in known_settings]]
+    rows = rows[[all(_same(each.get(key), value) for key, value in values.items()) for each in known_settings]]
     if rows.empty:
         raise UserError(f"No run matches {text}.")
-    if wanted.keys().isdisjoint(ABOUT):
+    if values.keys().isdisjoint(ABOUT):
         rows = asked_about_all(rows, [*PAIR, *SEEDS], lines_of(rows))
     doubled = rows.duplicated([*PAIR, *SEEDS], keep=False)
     if doubled.any():

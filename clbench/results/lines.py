@@ -84,8 +84,8 @@ class Line:
     @property
     def caption(self) -> str:
         """The line in sentences, for below a picture of it alone. The scenario and the ask stand first; group and evidence are words."""
-        told = [f"{key}={value}" for key, value in self.ask.items() if key not in ("group", "evidence")]
-        title = self.place["scenario"] + (f" ({', '.join(told)})" if told else "")
+        settings = [f"{key}={value}" for key, value in self.ask.items() if key not in ("group", "evidence")]
+        title = self.place["scenario"] + (f" ({', '.join(settings)})" if settings else "")
         return f"{title}: {describe(self.facts)}"
 
 
@@ -177,9 +177,9 @@ def labels(frame: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
 
 def label(facts: Facts, keys: set[str] | None = None) -> str:
     """The facts that ``keys`` name (None: all), in one line."""
-    shown = {key: value for key, value in facts.items() if keys is None or key in keys}
+    facts_shown = {key: value for key, value in facts.items() if keys is None or key in keys}
     return " ".join(
-        f"{value} tasks" if key == "tasks" else value if key in _BARE else f"{key}={value}" for key, value in shown.items()
+        f"{value} tasks" if key == "tasks" else value if key in _BARE else f"{key}={value}" for key, value in facts_shown.items()
     )
 
 

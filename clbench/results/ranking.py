@@ -55,7 +55,7 @@ def rank(summary: pd.DataFrame, texts: Sequence[str], value: str = "accuracy") -
     Raises a ``UserError`` if fewer than two blocks have all lines.
     """
     if len(set(texts)) < max(3, len(texts)):
-        raise UserError("A ranking is of three lines or more, each named once: two are compared in pairs.")
+        raise UserError("A ranking needs three lines or more, each named once: name two lines to compare them in pairs.")
     each = [line(summary, text, value).rename(columns={value: text}) for text in texts]
     for one, other in combinations(range(len(each)), 2):
         if each[one].set_axis(each[other].columns, axis=1).equals(each[other]):
@@ -143,6 +143,6 @@ def draw(ranking: Ranking, value: str) -> Figure:
 def save(ranking: Ranking, value: str, path: Path) -> Path:
     """Draw the diagram to a .png or .pdf file."""
     if path.suffix not in (".png", ".pdf"):
-        raise UserError(f"A diagram is drawn to a .png or .pdf file, not to {path.name}.")
+        raise UserError(f"A diagram is written to a .png or .pdf file, not to {path.name}.")
     png, pdf = style.save(draw(ranking, value), path.with_suffix(""))
     return png if path.suffix == ".png" else pdf

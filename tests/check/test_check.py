@@ -266,15 +266,15 @@ BROKEN: list[tuple[type[Method], set[str], str]] = [
 @pytest.mark.parametrize(("method", "expected", "words"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
 def test_broken_methods_fail_for_their_own_reason(method: type[Method], expected: set[str], words: str) -> None:
     every = {name_of(requirement) for requirement in REQUIREMENTS}
-    found = failures(method, GNS, *(every - {"acts"}))
-    assert found.keys() == expected
-    assert all(words in message for message in found.values())
+    problems = failures(method, GNS, *(every - {"acts"}))
+    assert problems.keys() == expected
+    assert all(words in message for message in problems.values())
 
 
 def test_an_exception_is_a_failure_that_says_where() -> None:
-    found = failures(Complex, GNS, "states its bytes")["states its bytes"]
-    assert found.startswith("raised ")
-    assert ".py, line " in found
+    problem = failures(Complex, GNS, "states its bytes")["states its bytes"]
+    assert problem.startswith("raised ")
+    assert ".py, line " in problem
 
 
 def test_memory_is_found_wherever_it_hides_and_counted_once() -> None:

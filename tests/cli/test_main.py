@@ -201,8 +201,8 @@ def test_examples_of_the_documentation_run(clbench) -> None:
     code, out, _ = clbench("run", "--network", "mlp-6x6", "--json", *TINY[:4])
     assert code == 0
     assert "class NearestMean" in (text := (ROOT / "docs" / "adding.md").read_text())
-    shown = method.read_text().partition("class NearestMean")[2].strip()
-    assert shown in text
+    source = method.read_text().partition("class NearestMean")[2].strip()
+    assert source in text
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from clbench.engine.request import request, resolve
 
 
 def job(**settings: Any) -> Job:
-    (made,) = resolve(request({"network": "mlp-8", "tasks": 2, "updates": 1, "data": "mnist-5k", **settings}))
-    return made
+    (only_job,) = resolve(request({"network": "mlp-8", "tasks": 2, "updates": 1, "data": "mnist-5k", **settings}))
+    return only_job
 
 
 def test_a_bar_names_what_its_run_sets_otherwise_than_the_first_of_its_method_and_scenario() -> None:

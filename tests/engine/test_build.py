@@ -19,8 +19,8 @@ CPU = torch.device("cpu")
 
 
 def job(**settings: Any) -> Job:
-    (made,) = resolve(request(settings))
-    return made
+    (only_job,) = resolve(request(settings))
+    return only_job
 
 
 @pytest.fixture

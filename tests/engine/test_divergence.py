@@ -123,11 +123,11 @@ def test_of_tasks_taught_at_a_time_the_one_is_named_whose_loss_it_is(make_brief:
 
 
 def test_many_losses_take_four_bytes_each_and_their_means_are_those_of_all() -> None:
-    losses, drawn = Losses((0,), 10, stop=True), torch.rand(1234)
-    for loss in drawn:
+    losses, values = Losses((0,), 10, stop=True), torch.rand(1234)
+    for loss in values:
         losses.add(loss)
     losses.check()
-    assert losses.means(0, 10) == tuple(float(part.mean()) for part in drawn.chunk(10))
+    assert losses.means(0, 10) == tuple(float(part.mean()) for part in values.chunk(10))
     assert len(losses._unchecked) == 0
     assert max(map(len, losses._checked)) == CHECKED
 
@@ -143,8 +143,8 @@ def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> 
 
 def job(method: str = "naive", scenario: str = "gg", **settings: Any) -> Job:
     usual: dict[str, Any] = {"network": "mlp-16", "tasks": 4, "updates": 6, "batch_size": 16}
-    (made,) = resolve(request({"method": method, "scenario": scenario, **usual, **settings}))
-    return made
+    (only_job,) = resolve(request({"method": method, "scenario": scenario, **usual, **settings}))
+    return only_job
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, task: int) -> None:
@@ -202,16 +202,16 @@ def test_a_run_that_diverges_stops_and_keeps_what_was_learned_before(
 @pytest.mark.usefixtures("tiny")
 def test_a_run_with_marked_rows_continues_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, 2)
-    wanted = job(seeds=(0,))
+    request_job = job(seeds=(0,))
     with pytest.raises(UserError):
-        execute(wanted, tmp_path)
+        execute(request_job, tmp_path)
     sentence = "The training diverged in task 3 at batch 1: the loss is nan. Rows from this task on are marked."
     for _ in range(2):  # done, and read; once, though the fourth task diverges too
         with pytest.warns(Notice) as notices:
-            run = execute(wanted, tmp_path, on_divergence="mark")
+            run = execute(request_job, tmp_path, on_divergence="mark")
         assert [str(notice.message) for notice in notices] == [sentence] == list(run.notes)
     assert run.complete
-    assert execute(wanted, tmp_path).complete  # what is there is read, however it came to be
+    assert execute(request_job, tmp_path).complete  # what is there is read, however it came to be
     scores = frame([run])
     assert scores.groupby("learned")["diverged"].unique().map(list).to_dict() == {1: [False], 2: [False], 3: [True], 4: [True]}
     fine = frame([execute(job(seeds=(1,), tasks=2), tmp_path / "fine")])

@@ -22,8 +22,8 @@ def job(scenario: str = "gnu", **settings: Any) -> Job:
         "set": learning | settings.pop("set", {}),
         "ask": ({} if scenario == "gg" else {"group": 10}) | settings.pop("ask", {}),
     }
-    (made,) = resolve(request({"scenario": scenario, **defaults, **settings}))
-    return made
+    (only_job,) = resolve(request({"scenario": scenario, **defaults, **settings}))
+    return only_job
 
 
 CHANGES: dict[str, Any] = {

@@ -24,9 +24,11 @@ HOW = "import json, os; from clbench.engine import processor; print(json.dumps([
 
 def told(program: str, **settings: str) -> list[str | None]:
     """What a fresh process prints with these settings of OpenMP and no others."""
-    kept = {name: value for name, value in os.environ.items() if name not in processor.NAMES}
-    done = subprocess.run([sys.executable, "-c", program], env=kept | settings, capture_output=True, text=True, check=True)
-    return list(json.loads(done.stdout))
+    environment = {name: value for name, value in os.environ.items() if name not in processor.NAMES}
+    process = subprocess.run(
+        [sys.executable, "-c", program], env=environment | settings, capture_output=True, text=True, check=True
+    )
+    return list(json.loads(process.stdout))
 
 
 def test_threads_wait_passively_unless_the_user_says_how_or_it_is_too_late() -> None:
@@ -37,14 +39,14 @@ def test_threads_wait_passively_unless_the_user_says_how_or_it_is_too_late() -> 
 
 
 def test_openmp_reads_it_as_pytorch_loads_it() -> None:
-    kept = {name: value for name, value in os.environ.items() if name not in processor.NAMES}
+    environment = {name: value for name, value in os.environ.items() if name not in processor.NAMES}
     program = "import clbench, torch; torch.ones(2)"
-    shown = subprocess.run(
-        [sys.executable, "-c", program], env=kept | {"OMP_DISPLAY_ENV": "TRUE"}, capture_output=True, text=True, check=True
+    process = subprocess.run(
+        [sys.executable, "-c", program], env=environment | {"OMP_DISPLAY_ENV": "TRUE"}, capture_output=True, text=True, check=True
     ).stderr
-    if "OMP_WAIT_POLICY" not in shown:
+    if "OMP_WAIT_POLICY" not in process:
         pytest.skip("PyTorch has no OpenMP here")
-    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", shown)
+    assert re.search(r"OMP_WAIT_POLICY\s*=\s*'PASSIVE'", process)
 
 
 @pytest.mark.parametrize(

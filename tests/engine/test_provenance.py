@@ -43,8 +43,8 @@ import clbench
 
 def mine(data, *, tasks, seed):
     train, test = data.inputs(data.train_images), data.inputs(data.test_images)
-    made = [clbench.Task(clbench.Split(train, data.train_labels), clbench.Split(test, data.test_labels), str(i)) for i in range(tasks)]
-    return clbench.Stream("mine", made, data.classes, (1, 8, 8))
+    copies = [clbench.Task(clbench.Split(train, data.train_labels), clbench.Split(test, data.test_labels), str(i)) for i in range(tasks)]
+    return clbench.Stream("mine", copies, data.classes, (1, 8, 8))
 """
 OWN = """
 from pathlib import Path
@@ -61,9 +61,9 @@ def careless(data, *, tasks, seed):
     return own(tasks=tasks, seed=seed)
 
 def half_and_half(data, *, tasks, seed):
-    made = own(tasks=tasks, seed=seed)
+    stream = own(tasks=tasks, seed=seed)
     data.train_labels
-    return made
+    return stream
 """
 NETWORK = """
 from torch import nn
@@ -97,8 +97,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def job(**settings: Any) -> Job:
     usual = {"method": "naive", "scenario": "gns", "network": "mlp-8", "tasks": 2, "updates": 3, "batch_size": 8}
-    (made,) = resolve(request({**usual, **settings}))
-    return made
+    (only_job,) = resolve(request({**usual, **settings}))
+    return only_job
 
 
 def refusal(function: Callable[[], Any]) -> str:

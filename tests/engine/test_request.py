@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 
 
 def job(**settings: Any) -> Job:
-    (made,) = resolve(request(settings))
-    return made
+    (only_job,) = resolve(request(settings))
+    return only_job
 
 
 def refusal(**settings: Any) -> str:

@@ -31,8 +31,8 @@ def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> 
 
 def job(**settings: Any) -> Job:
     usual = {"scenario": "gnu", "network": "mlp-16", "tasks": 2, "updates": 4, "batch_size": 8, "set": {"outputs": 12}}
-    (made,) = resolve(request({**usual, **settings}))
-    return made
+    (only_job,) = resolve(request({**usual, **settings}))
+    return only_job
 
 
 NAIVE: dict[str, Any] = {"method": "naive", "scenario": "gns", "set": {}}

@@ -190,15 +190,15 @@ def test_tensors_that_tasks_share_are_checked_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_view_is_asked_for_a_sample_only() -> None:
-    asked: list[int] = []
+    tasks_asked: list[int] = []
 
     def view(images: Tensor) -> Tensor:
-        asked.append(len(images))
+        tasks_asked.append(len(images))
         return images.clone()
 
     many = Split(IMAGES.repeat(50, 1, 1, 1), LABELS.repeat(50), view)
     checked(stream_of((many, many)))
-    assert asked == [4, 4]
+    assert tasks_asked == [4, 4]
 
 
 def test_what_is_drawn_later_does_not_depend_on_the_check() -> None:

@@ -92,14 +92,14 @@ def number(inputs: Tensor) -> Tensor:
 def test_experiences_are_tasks_with_labels_of_their_own(images: TensorDataset) -> None:
     stream = built("SplitMNIST", tasks=5)
     assert (stream.classes, stream.input_shape, len(stream)) == (2, (1, 28, 28), 5)
-    seen = []
+    digits_of_tasks = []
     for task in stream:
         for split in (task.train, task.test):
             digits = number(split.images) % 10
             assert len(split) == 8
             assert torch.equal(split.labels, (digits == digits.max()).long())  # in the order of the digits
-        seen += digits.unique().tolist()
-    assert sorted(seen) == list(range(10))
+        digits_of_tasks += digits.unique().tolist()
+    assert sorted(digits_of_tasks) == list(range(10))
 
 
 def test_the_seed_and_parameters_behind_the_name_reach_avalanche(images: TensorDataset) -> None:
@@ -138,7 +138,7 @@ def benchmark(train: list[list[int]], test: list[list[int]]) -> Any:
     """A benchmark of experiences with images of these classes; an image's value is its class."""
 
     def experiences(parts: list[list[int]]) -> list[Any]:
-        return [SimpleNamespace(dataset=Listed((torch.full((1, 2, 2), float(c)), c) for c in part)) for part in parts]
+        return [SimpleNamespace(dataset=Listed((torch.full((1, 2, 2), float(c)), c) for c in classes)) for classes in parts]
 
     return SimpleNamespace(train_stream=experiences(train), test_stream=experiences(test))
 
@@ -284,8 +284,8 @@ def test_the_state_to_resume_counts_each_exemplar_once(make_brief: Make, make_st
 def test_parameters_are_the_strategys_with_their_types_and_defaults() -> None:
     known = parameters(registry.method("avalanche:GEM").__init__)
     assert list(known) == ["optimiser", "learning_rate", "train_epochs", "outputs", "patterns_per_exp", "memory_strength"]
-    given = asks.typed(registry.method("avalanche:GEM").__init__, {"patterns_per_exp": "256"}, "parameters")
-    assert (given["patterns_per_exp"], given["memory_strength"]) == (256, 0.5)
+    settings = asks.typed(registry.method("avalanche:GEM").__init__, {"patterns_per_exp": "256"}, "parameters")
+    assert (settings["patterns_per_exp"], settings["memory_strength"]) == (256, 0.5)
     assert "number of patterns per experience" in (registry.method("avalanche:GEM").__init__.__doc__ or "")
     for name in OFFERED:
         asks.typed(registry.method(f"avalanche:{name}").__init__, REQUIRED.get(name, {}), "parameters")
@@ -339,8 +339,8 @@ def test_synaptic_intelligence_is_naive_on_the_cpu_and_clbench_says_so_once(
 @pytest.fixture
 def job(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> learn.Job:
     monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
-    asked = {"method": "avalanche:GEM", "set": {"patterns_per_exp": "16"}, "stream": "permuted-mnist", "network": "mlp-32"}
-    return request.resolve(request.request({**asked, "tasks": 2, "updates": 5, "batch_size": 16}))[0]
+    settings = {"method": "avalanche:GEM", "set": {"patterns_per_exp": "16"}, "stream": "permuted-mnist", "network": "mlp-32"}
+    return request.resolve(request.request({**settings, "tasks": 2, "updates": 5, "batch_size": 16}))[0]
 
 
 def test_a_run_is_recorded_and_asked_again(job: learn.Job, tmp_path: Path) -> None:
@@ -417,10 +417,10 @@ def test_supsup_in_avalanches_loop_is_supsup(
 
     # The oracle: the same method with the same batches, outside of Avalanche.
     method = registry.method("supsup")(brief_of(make_brief, scenario, classes=2), **settings)  # type: ignore[call-arg]
-    for task, part in enumerate(batches):
-        assert len(part) == 30
-        method.begin_task(task, len(part))
-        for inputs, labels in part:
+    for task, batch_inputs in enumerate(batches):
+        assert len(batch_inputs) == 30
+        method.begin_task(task, len(batch_inputs))
+        for inputs, labels in batch_inputs:
             method.observe(inputs, labels)
         method.end_task(None)  # type: ignore[arg-type]
     for key, tensor in method.learned().items():
@@ -454,11 +454,11 @@ def test_other_methods_and_what_a_strategy_refuses(make_data: Callable[..., Data
 
 @pytest.mark.slow
 def test_the_example_of_the_documentation_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    found = importlib.util.spec_from_file_location("example", Path(__file__).parents[2] / "docs/examples/supsup_in_avalanche.py")
-    assert found is not None
-    assert found.loader is not None
-    example = importlib.util.module_from_spec(found)
-    found.loader.exec_module(example)
+    spec = importlib.util.spec_from_file_location("example", Path(__file__).parents[2] / "docs/examples/supsup_in_avalanche.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
     monkeypatch.setattr(example, "TASKS", 2)
     with torch.random.fork_rng():
         example.main()

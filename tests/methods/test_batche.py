@@ -192,20 +192,20 @@ def test_one_shot_takes_the_task_of_the_steepest_fall(taught: BatchE) -> None:
 
 def halved(explicit: Superposition, group: Tensor, objective: str) -> int:
     """Binary as a loop: differentiate at the mean of the tasks left, and leave the better half."""
-    left = list(range(TASKS))
-    while len(left) > 1:
+    candidates = list(range(TASKS))
+    while len(candidates) > 1:
         alpha = torch.zeros(TASKS, dtype=torch.float64)
-        alpha[left] = 1 / len(left)
+        alpha[candidates] = 1 / len(candidates)
         at = explicit.logits(explicit.state(alpha), group).softmax(-1)
         slope = {}
-        for task in left:
+        for task in candidates:
             step = 1e-5 * torch.eye(TASKS, dtype=torch.float64)[task]
             up, down = (
                 objective_of(explicit.logits(explicit.state(a), group), objective, at) for a in (alpha + step, alpha - step)
             )
             slope[task] = float(up - down)
-        left = sorted(left, key=slope.__getitem__)[: math.ceil(len(left) / 2)]
-    return left[0]
+        candidates = sorted(candidates, key=slope.__getitem__)[: math.ceil(len(candidates) / 2)]
+    return candidates[0]
 
 
 @pytest.mark.parametrize("objective", ["H", "G"])

@@ -206,10 +206,10 @@ def test_offline_ewc_is_the_sum_of_separate_penalties_up_to_a_constant(make_brie
         theta = {name: torch.randn(t.shape, generator=draws).requires_grad_() for name, t in method.trained.items()}
         mine, its = method.penalty(theta, method.given()), separate(theta)
         differences.append(float((mine - its).detach()))
-        for found, expected in zip(
+        for actual, expected in zip(
             torch.autograd.grad(mine, list(theta.values())), torch.autograd.grad(its, list(theta.values())), strict=True
         ):
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     assert differences[0] == pytest.approx(differences[1], rel=1e-4)
 
 

@@ -88,8 +88,8 @@ def test_a_learner_resumes_from_its_state_as_if_it_had_not_stopped(
         teach(whole, task, index, SCHEDULE)
         copy.deepcopy(whole).predict(task.test.whole()[0], index)
         teach(interrupted, task, index, SCHEDULE)
-        given = interrupted.learned(), interrupted.progress()
-        state = [through_a_file(part, tmp_path / "state.safetensors") for part in given]
+        tensors = interrupted.learned(), interrupted.progress()
+        state = [through_a_file(part, tmp_path / "state.safetensors") for part in tensors]
         before = answers(interrupted, stream, index + 1)
         follower = fresh(learner)
         follower.restore(*state)
@@ -97,7 +97,7 @@ def test_a_learner_resumes_from_its_state_as_if_it_had_not_stopped(
         assert follower.components == interrupted.components
         if index + 1 < TASKS:
             teach(interrupted, stream[index + 1], index + 1, SCHEDULE)
-            assert same(given[0] | given[1], state[0] | state[1])
+            assert same(tensors[0] | tensors[1], state[0] | state[1])
         interrupted = follower
     assert same(interrupted.learned(), whole.learned())
     assert same(interrupted.progress(), whole.progress())
@@ -222,14 +222,14 @@ def test_seed_and_task_determine_initial_values(make_brief: Make, convolution: M
     network = make_brief(GG, convolution).network(4)
     names = ("0.weight", "0.bias", "4.weight")
     before = torch.get_rng_state()
-    drawn = [redrawn(network, names, *which) for which in ((0, 1), (0, 1), (1, 1), (0, 2))]
+    weights = [redrawn(network, names, *which) for which in ((0, 1), (0, 1), (1, 1), (0, 2))]
     assert torch.equal(torch.get_rng_state(), before)
-    assert drawn[0].keys() == set(names)
-    assert same(drawn[0], drawn[1])
-    for other in drawn[2:]:
-        assert all((drawn[0][name] != other[name]).all() for name in names)
+    assert weights[0].keys() == set(names)
+    assert same(weights[0], weights[1])
+    for other in weights[2:]:
+        assert all((weights[0][name] != other[name]).all() for name in names)
     bound = (1 / 54) ** 0.5  # PyTorch's default for a linear layer of 54 inputs
-    assert 0.9 * bound < float(drawn[0]["4.weight"].abs().max()) <= bound
+    assert 0.9 * bound < float(weights[0]["4.weight"].abs().max()) <= bound
 
 
 # Separate heads

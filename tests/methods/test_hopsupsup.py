@@ -228,8 +228,8 @@ def test_the_retention_table_shows_how_much_of_the_first_mask_is_left(make_brief
         first = [float(unit) for unit in method.first]
         psi = method.memory[0].tolist()
         fields = [sum(psi[u][v] * first[v] for v in range(len(first)) if v != u) for u in range(len(first))]
-        lost = sum((field >= 0) != (unit > 0) for field, unit in zip(fields, first, strict=True)) / len(first)
-        assert last == {"stored": 3, "lost": pytest.approx(lost)}
+        share = sum((field >= 0) != (unit > 0) for field, unit in zip(fields, first, strict=True)) / len(first)
+        assert last == {"stored": 3, "lost": pytest.approx(share)}
 
 
 def test_one_task_too_many_is_refused(make_brief: Make) -> None:

@@ -154,8 +154,8 @@ def test_wsn_fixes_the_weights_that_earlier_masks_use(optimiser: Any, make_brief
             assert torch.equal(method.shared[name][mask], before[name][mask])
             assert (method.shared[name][~mask] != before[name][~mask]).any()
             assert (method.scores[name + ".score"] != scores[name + ".score"]).any()
-            own = method.own_of(index)[name + ".mask"]
-            assert int(own.sum()) == round(0.3 * own.numel())
+            task_mask = method.own_of(index)[name + ".mask"]
+            assert int(task_mask.sum()) == round(0.3 * task_mask.numel())
         for name in set(method.trunk) - set(method.maskable):
             assert torch.equal(method.shared[name], before[name]) == (index > 0)
 
@@ -165,8 +165,13 @@ def test_wsn_selects_the_largest_scores_and_passes_gradients_to_both(make_brief:
     score = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     weight = method.shared["fc1.weight"].clone().requires_grad_()
     free = torch.rand(64, 64, generator=torch.Generator().manual_seed(1)) < 0.5
-    kept = torch.full((64, 64), 2.0)
-    tensors: dict[str, Tensor] = {"fc1.weight": weight, "fc1.weight.score": score, "fc1.weight.free": free, "fc1.weight.kept": kept}
+    weights = torch.full((64, 64), 2.0)
+    tensors: dict[str, Tensor] = {
+        "fc1.weight": weight,
+        "fc1.weight.score": score,
+        "fc1.weight.free": free,
+        "fc1.weight.kept": weights,
+    }
     effective = method.masked("fc1.weight", tensors)
     mask = score.abs() >= score.abs().flatten().sort(descending=True).values[TRUNK // 4 - 1]
     values = torch.where(free, weight, 2.0)

@@ -97,7 +97,7 @@ def test_every_task_and_layer_has_a_context_of_its_own(make_brief: Make) -> None
 @pytest.mark.parametrize("stored", [False, True])
 def test_contexts_are_never_trained_and_weights_always_are(kind: str, stored: bool, make_brief: Make, make_stream: Make) -> None:
     method = PSP(make_brief(GG), contexts=kind, store_contexts=stored, learning_rate=0.01)
-    drawn = [method.fixed(task) for task in range(3)]
+    fixed = [method.fixed(task) for task in range(3)]
     for index, task in enumerate(make_stream(3)):
         before = method.shared
         teach(method, task, index, SCHEDULE)
@@ -105,7 +105,7 @@ def test_contexts_are_never_trained_and_weights_always_are(kind: str, stored: bo
         assert not method.trained  # and no optimiser outlives its task
     for task in range(3):
         contexts = method.own_of(task)
-        assert all(torch.equal(contexts[name], context) for name, context in drawn[task].items())
+        assert all(torch.equal(contexts[name], context) for name, context in fixed[task].items())
 
 
 @pytest.mark.parametrize("restart", [True, False])

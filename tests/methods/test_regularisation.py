@@ -93,8 +93,8 @@ def test_at_no_strength_it_is_naive_training(name: str, scenario: Scenario, make
         inputs, _ = task.test.whole()
         for learner in (method, naive):
             teach(learner, task, index, Schedule(10, 16))
-        given = index if scenario is GG else None
-        torch.testing.assert_close(method.logits(inputs, given), naive.logits(inputs, given), rtol=1e-4, atol=1e-5)
+        task_or_none = index if scenario is GG else None
+        torch.testing.assert_close(method.logits(inputs, task_or_none), naive.logits(inputs, task_or_none), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -127,8 +127,8 @@ def test_learning_resumes_between_tasks_as_if_it_had_not_stopped(
     assert same(interrupted.progress(), method.progress())
     for index, task in enumerate(stream):
         inputs, _ = task.test.whole()
-        given = index if scenario is GG else None
-        mine, its = interrupted.predict(inputs, given), method.predict(inputs, given)
+        task_or_none = index if scenario is GG else None
+        mine, its = interrupted.predict(inputs, task_or_none), method.predict(inputs, task_or_none)
         assert torch.equal(mine.labels, its.labels)
         assert (mine.tasks is None) == (its.tasks is None) == (scenario is not GNU)
         assert mine.tasks is None or torch.equal(mine.tasks, its.tasks)

@@ -83,8 +83,10 @@ def test_steps_against_a_loop_with_plain_autograd(scenario: Scenario, make_brief
             method.observe(inputs, labels)
             hidden = (both.flatten(1) @ first.T).relu()
             if scenario is GG:
-                own = zip(hidden, targets.tolist(), strict=True)
-                losses = [cross_entropy(heads[target // classes] @ image, torch.tensor(target % classes)) for image, target in own]
+                pairs = zip(hidden, targets.tolist(), strict=True)
+                losses = [
+                    cross_entropy(heads[target // classes] @ image, torch.tensor(target % classes)) for image, target in pairs
+                ]
                 loss = torch.stack(losses).mean()
             else:
                 loss = cross_entropy(hidden @ torch.cat(list(heads)).T, targets)

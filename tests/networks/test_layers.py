@@ -146,18 +146,18 @@ def test_psp_turns_the_weight_where_attention_and_recurrence_hide_the_input(
 ) -> None:
     method = PSP(make_brief(GG, Words), contexts=contexts)
     method.begin_task(0, 1)
-    given = method.shared | method.fixed(0)
+    tensors = method.shared | method.fixed(0)
     hidden = [name for name in WEIGHTS if name.startswith(("attention", "recurrent"))]
-    assert {name for name in given if name.endswith(".context")} == {
+    assert {name for name in tensors if name.endswith(".context")} == {
         *(f"{name}.context" for name in hidden),
         "embed.context",
         "head.context",
     }
-    effective = method.effective(given)
+    effective = method.effective(tensors)
     for name in hidden:
-        context = given[f"{name}.context"]
+        context = tensors[f"{name}.context"]
         matrix = torch.diag(context) if contexts == "binary" else context
-        assert torch.allclose(effective[name], given[name] @ matrix, atol=1e-6)
+        assert torch.allclose(effective[name], tensors[name] @ matrix, atol=1e-6)
         assert f"{name}.context" not in effective
-    assert torch.equal(effective["embed.context"], given["embed.context"])
-    assert torch.equal(effective["token"], given["token"])
+    assert torch.equal(effective["embed.context"], tensors["embed.context"])
+    assert torch.equal(effective["token"], tensors["token"])

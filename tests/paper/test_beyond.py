@@ -72,10 +72,10 @@ def test_all_files_are_there(name: str, make: Callable[[str], Made]) -> None:
 
 @pytest.mark.parametrize("name", ["groups", "masks-out", "psp-first", "inference", "inference-mixed", "splits-cifar100"])
 def test_accuracies_are_means_over_tasks_and_runs(name: str, make: Callable[[str], Made], tables_of: TablesOf) -> None:
-    made = make(name)
+    reproduction = make(name)
     of_other_images = bool(paper.FIGURES[name].beside)
-    for row in made.rows:
-        scores = last_scores(tables_of(made.folder, row, "scores"), row)
+    for row in reproduction.rows:
+        scores = last_scores(tables_of(reproduction.folder, row, "scores"), row)
         assert row["n"] == len(scores) == len(SEEDS)
         shares = [table["task_accuracy"].mean() for table in scores]
         assert row["task_accuracy"] == pytest.approx(np.mean(shares), abs=1e-12, nan_ok=True)
@@ -86,35 +86,35 @@ def test_accuracies_are_means_over_tasks_and_runs(name: str, make: Callable[[str
 
 
 def test_figure_7_traces_the_search_of_each_curve(make: Callable[[str], Made], tables_of: TablesOf) -> None:
-    made = make("fig7")
-    assert {row["protocol"] for row in made.rows} == set(fig7.SEARCHES)
-    for row in made.rows[::7]:
+    reproduction = make("fig7")
+    assert {row["protocol"] for row in reproduction.rows} == set(fig7.SEARCHES)
+    for row in reproduction.rows[::7]:
         if row["protocol"] == fig7.RECALLED:
             assert pd.isna(row["at"])
             assert pd.isna(row["distance"])
             continue
         points = [
             table[(table["step"] == row["at"]) & (table["learned"] == row["task"]) & (table["search"] == row["protocol"])]
-            for table in tables_of(made.folder, row, "recovery")
+            for table in tables_of(reproduction.folder, row, "recovery")
         ]
         for measured in ("distance", "goal"):
             assert row[measured] == pytest.approx(np.mean([point[measured].item() for point in points]), abs=1e-12)
 
 
 def test_retention_is_the_mean_of_what_runs_lost(make: Callable[[str], Made], tables_of: TablesOf) -> None:
-    made = make("hopfield")
-    for row in made.rows:
-        lost = [table[table["stored"] == row["at"]]["lost"].iloc[0] for table in tables_of(made.folder, row, "retention")]
-        assert row["lost"] == pytest.approx(np.mean(lost), abs=1e-12)
+    reproduction = make("hopfield")
+    for row in reproduction.rows:
+        shares = [table[table["stored"] == row["at"]]["lost"].iloc[0] for table in tables_of(reproduction.folder, row, "retention")]
+        assert row["lost"] == pytest.approx(np.mean(shares), abs=1e-12)
 
 
 def test_transfer_gains_over_the_line_without_it_task_by_task(make: Callable[[str], Made], tables_of: TablesOf) -> None:
-    made = make("transfer")
-    lines = {(row["line"], row["value"], row["at"]): row for row in made.rows}
+    reproduction = make("transfer")
+    lines = {(row["line"], row["value"], row["at"]): row for row in reproduction.rows}
 
     def accuracy(line: str, value: float, task: float) -> float:
         row = lines[line, value, task]
-        scores = last_scores(tables_of(made.folder, row, "scores"), row)
+        scores = last_scores(tables_of(reproduction.folder, row, "scores"), row)
         mean = float(np.mean([table[table["task"] == task - 1]["accuracy"].item() for table in scores]))
         assert row["accuracy"] == pytest.approx(mean, abs=1e-12)
         return mean
@@ -130,16 +130,16 @@ def test_transfer_gains_over_the_line_without_it_task_by_task(make: Callable[[st
 @pytest.mark.parametrize("name", ["inference", "inference-mixed"])
 def test_an_answer_s_time_is_that_of_its_pass(name: str, make: Callable[[str], Made], tables_of: TablesOf) -> None:
     """One-Shot and the paper's protocol share a pass: its whole time is One-Shot's."""
-    made = make(name)
-    shared = {row["ask"] for row in made.rows if row["line"] == "one-shot"}
+    reproduction = make(name)
+    shared = {row["ask"] for row in reproduction.rows if row["line"] == "one-shot"}
     assert len(shared) == 2
-    for row in made.rows:
+    for row in reproduction.rows:
         if row["protocol"] == PAPER:
             assert pd.isna(row["milliseconds"])
             continue
         passed = shared if row["line"] == "one-shot" else {row["ask"]}
         times = []
-        for table in tables_of(made.folder, row, "scores"):
+        for table in tables_of(reproduction.folder, row, "scores"):
             here = table[table["ask"].isin(passed) & (table["learned"] == row["learned"])]
             times.append(1000 * here["seconds"].sum() / here[here["ask"] == row["ask"]]["images"].sum())
         assert row["milliseconds"] == pytest.approx(np.mean(times))
@@ -152,21 +152,21 @@ def test_lines_beside_are_the_tables(name: str, make: Callable[[str], Made]) -> 
     assert figure.beside is not None
     above, below = figure.beside(table, figure.heading).axes
     lines = {line.get_label(): line.get_ydata() for line in below.get_lines()}
-    for line, part in table[~single(table)].groupby("line"):
-        assert list(lines[line]) == list(part.sort_values("learned")["stored_bytes"] / 1e6)
-    inferred = {tuple(part["task_accuracy"]) for _, part in table.dropna(subset="task_accuracy").groupby("curve")}
+    for line, points in table[~single(table)].groupby("line"):
+        assert list(lines[line]) == list(points.sort_values("learned")["stored_bytes"] / 1e6)
+    inferred = {tuple(points["task_accuracy"]) for _, points in table.dropna(subset="task_accuracy").groupby("curve")}
     assert {tuple(line.get_ydata()) for line in above.get_lines()} == inferred
 
 
 def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says(
     make: Callable[[str], Made], tables_of: TablesOf
 ) -> None:
-    made = make("groups")
-    drawn = made.drawn
+    reproduction = make("groups")
+    drawn = reproduction.drawn
     assert set(drawn.frame["runs"]) == set(make("fig7").drawn.frame["runs"])
     groups = drawn.frame["ask"].str.extract(r" group=(\d+) ")[0].astype(float)
     assert groups.tolist() == drawn.frame["at"].tolist() == drawn.frame["value"].tolist() == [2, 8, 32] * 2
-    (scores, *_) = tables_of(made.folder, made.rows[0], "scores")
+    (scores, *_) = tables_of(reproduction.folder, reproduction.rows[0], "scores")
     assert set(scores[scores["ask"] == drawn.frame["ask"].iloc[0]]["images"]) == {fig7.IMAGES["smoke"]}
     for axes, column in zip(drawn.figure.axes, ("task_accuracy", "accuracy"), strict=True):
         lines = [
@@ -176,22 +176,22 @@ def test_groups_are_asked_of_the_runs_of_figure_7_and_drawn_where_the_table_says
 
 
 def test_the_accuracy_on_the_first_task_is_what_is_drawn(make: Callable[[str], Made], tables_of: TablesOf) -> None:
-    made = make("psp-first")
-    table, axes = made.drawn.frame, made.drawn.figure.axes[0]
-    for row in made.rows:
-        scores = last_scores(tables_of(made.folder, row, "scores"), row)
+    reproduction = make("psp-first")
+    table, axes = reproduction.drawn.frame, reproduction.drawn.figure.axes[0]
+    for row in reproduction.rows:
+        scores = last_scores(tables_of(reproduction.folder, row, "scores"), row)
         assert row["first"] == pytest.approx(np.mean([each[each["task"] == 0]["accuracy"].item() for each in scores]), abs=1e-12)
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
-    for line, part in table.groupby("line"):
-        assert lines[line] == part["first"].tolist()
-        assert part["first"].iloc[0] == pytest.approx(part["accuracy"].iloc[0])  # after one task it is the average
+    for line, points in table.groupby("line"):
+        assert lines[line] == points["first"].tolist()
+        assert points["first"].iloc[0] == pytest.approx(points["accuracy"].iloc[0])  # after one task it is the average
     assert axes.get_ylabel() == "accuracy on the first task (%)"
     assert table["paper"].isna().all()
 
 
 def test_the_memory_of_hopsupsup_stays_the_same(make: Callable[[str], Made], tables_of: TablesOf) -> None:
-    made = make("hopfield")
-    for tasks in tables_of(made.folder, made.rows[0], "tasks"):
+    reproduction = make("hopfield")
+    for tasks in tables_of(reproduction.folder, reproduction.rows[0], "tasks"):
         assert len(tasks) == 6
         assert tasks["stored_bytes"].nunique() == 1
 
@@ -207,9 +207,9 @@ def test_the_matrix_shows_its_table(reproduced: Reproduced, tmp_path: Path) -> N
     drawn = reproduced("matrix", tmp_path, network="mlp-8", updates=1)
     axes = drawn.figure.axes[0]
     rows, columns = ([tick.get_text() for tick in ticks] for ticks in (axes.get_yticklabels(), axes.get_xticklabels()))
-    shown = {(rows[round(text.get_position()[1])], columns[round(text.get_position()[0])]): text.get_text() for text in axes.texts}
+    cells = {(rows[round(text.get_position()[1])], columns[round(text.get_position()[0])]): text.get_text() for text in axes.texts}
     table = {(row["method"], row["scenario"]): f"{100 * row['accuracy']:.1f}" for row in drawn.frame.to_dict("records")}
-    assert shown == table
+    assert cells == table
 
 
 def test_calibration_is_a_count_of_decisions(reproduced: Reproduced, tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_calibration_is_a_count_of_decisions(reproduced: Reproduced, tmp_path: P
             tenths: dict[int, list[tuple[float, bool]]] = {}
             for index, task in enumerate(stream):
                 inputs, _ = task.test.whole(200)
-                found = method.predict(inputs, algorithm="one-shot", objective="H", group=1).tasks
+                tasks = method.predict(inputs, algorithm="one-shot", objective="H", group=1).tasks
                 slopes = alpha_gradient(method.base, method.bank, inputs[:, None], ["H"], stream.classes, None)[0]
-                for which, slope in zip(found, slopes, strict=True):
+                for which, slope in zip(tasks, slopes, strict=True):
                     certainty = float((-slope).softmax(0).max())
                     tenths.setdefault(min(int(10 * certainty), 9), []).append((certainty, int(which) == index))
             images = [pair for pairs in tenths.values() for pair in pairs]

@@ -81,9 +81,9 @@ def write(
             for seed, (run, noise) in enumerate(zip(runs, spread, strict=True)):
                 noisy = {name: None if share is None else share + scale * noise for name, share in shares.items()}
                 seeds += [last | noisy | {"seed": seed, "run": run}]
-        own = ["task", "distance"] if figure == "fig7" else []
-        pd.DataFrame(rows)[[*files.COLUMNS, *own]].to_csv(folder / f"{figure}.csv", index=False)
-        pd.DataFrame(seeds)[[*files.SEEDED, *own]].to_csv(folder / f"{figure}-seeds.csv", index=False)
+        extras = ["task", "distance"] if figure == "fig7" else []
+        pd.DataFrame(rows)[[*files.COLUMNS, *extras]].to_csv(folder / f"{figure}.csv", index=False)
+        pd.DataFrame(seeds)[[*files.SEEDED, *extras]].to_csv(folder / f"{figure}-seeds.csv", index=False)
 
 
 WRONG_TABLES = {figure: curves | WRONG[figure] for figure, curves in RIGHT.items()}
@@ -92,10 +92,10 @@ WRONG_TABLES = {figure: curves | WRONG[figure] for figure, curves in RIGHT.items
 @pytest.mark.parametrize(("tables", "verdict"), [(RIGHT, HOLDS), (WRONG_TABLES, FAILS)])
 def test_claims_are_judged_by_the_tables(tmp_path: Path, tables: dict[str, Any], verdict: str) -> None:
     write(tmp_path, tables)
-    found = [each for each in claims.judged(tmp_path) if each.figure != claims.BENCH]
-    assert len(found) == sum(claim.figure != claims.BENCH for claim in claims.CLAIMS)
-    assert [each.sentence for each in found if each.verdict != verdict] == []
-    for each in found:
+    judgements = [each for each in claims.judged(tmp_path) if each.figure != claims.BENCH]
+    assert len(judgements) == sum(claim.figure != claims.BENCH for claim in claims.CLAIMS)
+    assert [each.sentence for each in judgements if each.verdict != verdict] == []
+    for each in judgements:
         assert (each.n, each.budget, each.basis[:7]) == (3, "laptop", "3 seeds")
         assert each.interval is not None
         assert sum(each.interval) / 2 == pytest.approx(each.difference)
@@ -198,8 +198,8 @@ def judged_by(folder: Path, figure: str, sentence: str = "") -> claims.Judgement
 
 
 def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path: Path) -> None:
-    drawn = [claim for claim in claims.CLAIMS if claim.figure != claims.BENCH]
-    for claim in drawn:
+    figure_claims = [claim for claim in claims.CLAIMS if claim.figure != claims.BENCH]
+    for claim in figure_claims:
         of_figure = paper.FIGURES[claim.figure].curves("smoke")
         lines = {curve.name: (curve.line, curve.value) for curve in of_figure}
         curves = [curve.name for curve in of_figure]
@@ -208,9 +208,9 @@ def test_every_claim_is_about_a_figure_and_curves_that_it_has(tmp_path: Path) ->
         if "BatchE" in written:
             written["BatchE"] = (0.5, 0.5, 1, 2e6, 0.5)
         write(tmp_path, {claim.figure: written}, lines=lines)
-    found = claims.judged(tmp_path)
-    assert sum(each.verdict != NOT_JUDGED for each in found) == len(drawn)
-    assert all(each.numbers for each in found if each.verdict != NOT_JUDGED)
+    judgements = claims.judged(tmp_path)
+    assert sum(each.verdict != NOT_JUDGED for each in judgements) == len(figure_claims)
+    assert all(each.numbers for each in judgements if each.verdict != NOT_JUDGED)
 
 
 HEAD = ",".join(files.COLUMNS) + "\n"
@@ -255,11 +255,11 @@ def test_what_was_not_made_is_not_judged(tmp_path: Path) -> None:
     records = json.loads(result.stdout)
     assert {record["figure"]: record["verdict"] for record in records}["fig4"] == HOLDS
     assert {record["verdict"] for record in records if record["figure"] != "fig4"} == {NOT_JUDGED}
-    told = CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False).stdout.splitlines()
-    assert len(told) == len(claims.CLAIMS) + 1
-    (close,) = [line for line in told if "NNs is close to GNu" in line]
+    output = CliRunner().invoke(app, ["claims", "--results", str(tmp_path)], catch_exceptions=False).stdout.splitlines()
+    assert len(output) == len(claims.CLAIMS) + 1
+    (close,) = [line for line in output if "NNs is close to GNu" in line]
     assert close.startswith(
         "holds: NNs is close to GNu [Figure 4, section 4.3]. GNu H - NNs H aligned: +0.50 points (+0.38 to +0.62"
     )
-    assert any("clbench figure fig6-left-sizes" in line for line in told)
-    assert told[-1] == f"Of {len(claims.CLAIMS)} claims: not judged {len(claims.CLAIMS) - 3}, holds 3."
+    assert any("clbench figure fig6-left-sizes" in line for line in output)
+    assert output[-1] == f"Of {len(claims.CLAIMS)} claims: not judged {len(claims.CLAIMS) - 3}, holds 3."

@@ -22,10 +22,10 @@ def tables(tmp_path: Path) -> Path:
 
 
 def test_all_tables_of_a_folder_are_drawn_beside_them(tables: Path) -> None:
-    shown = RUNNER.invoke(app, ["figure", "--all", "--from-tables", str(tables)], catch_exceptions=False).stdout.split()
-    made = [tables / f"{name}{suffix}" for name in ("groups", "matrix") for suffix in (".csv", ".png", ".pdf", ".md", ".tex")]
-    assert [Path(path) for path in shown] == made
-    assert all(path.stat().st_size > 0 for path in made)
+    output = RUNNER.invoke(app, ["figure", "--all", "--from-tables", str(tables)], catch_exceptions=False).stdout.split()
+    files = [tables / f"{name}{suffix}" for name in ("groups", "matrix") for suffix in (".csv", ".png", ".pdf", ".md", ".tex")]
+    assert [Path(path) for path in output] == files
+    assert all(path.stat().st_size > 0 for path in files)
 
 
 def test_a_figure_that_cannot_be_made_is_named_and_the_others_are_made(tables: Path) -> None:

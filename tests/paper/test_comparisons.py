@@ -20,19 +20,19 @@ NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def made(request, reproduced, tmp_path_factory):
+def reproduction(request, reproduced, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     return reproduced(request.param, folder, **TINY), folder
 
 
-def test_every_point_is_drawn_where_the_table_says(made):
-    drawn, _ = made
+def test_every_point_is_drawn_where_the_table_says(reproduction):
+    drawn, _ = reproduction
     assert len(drawn.figure.axes) == (2 if drawn.frame["figure"].iloc[0] in ("fig6-left", "fig6-right") else 1)
     across = "at" if drawn.frame["at"].notna().any() else "learned"
-    own = drawn.frame[~files.single(drawn.frame)]
+    plain = drawn.frame[~files.single(drawn.frame)]
     for axes in drawn.figure.axes:
         lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
-        for name, points in own.groupby("line"):
+        for name, points in plain.groupby("line"):
             assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
 
 
@@ -49,8 +49,8 @@ def test_figure_6_has_the_paper_s_lines():
             assert budget == "smoke" or hashes[0] <= hashes[1]  # the companion is drawn from the same runs
 
 
-def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(made):
-    drawn, _ = made
+def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(reproduction):
+    drawn, _ = reproduction
     alone = drawn.frame[files.single(drawn.frame)]
     inferring = drawn.frame[~files.single(drawn.frame) & drawn.frame["task_accuracy"].notna()]
     # Curves that differ in nothing but how many images decide come to one question, which stands under the first one's name.
@@ -65,45 +65,46 @@ def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_fi
     figure = paper.FIGURES[drawn.frame["figure"].iloc[0]]
     above, below = figure.beside(drawn.frame, figure.heading).axes
     lines = [sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in above.get_lines()]
-    asked = drawn.frame.dropna(subset="task_accuracy")
+    inferred = drawn.frame.dropna(subset="task_accuracy")
     wanted = [
-        sorted(zip(part[across], part["task_accuracy"], strict=True)) for _, part in asked.groupby(["line", "protocol"], sort=False)
+        sorted(zip(part[across], part["task_accuracy"], strict=True))
+        for _, part in inferred.groupby(["line", "protocol"], sort=False)
     ]
     assert sorted(lines) == sorted(wanted)
     assert base.SINGLE in [line.get_label() for line in below.get_lines()]
 
 
-def test_numbers_are_those_of_the_run_folders(made):
-    drawn, folder = made
+def test_numbers_are_those_of_the_run_folders(reproduction):
+    drawn, folder = reproduction
     for row in drawn.frame.to_dict("records"):
         scores = pd.read_csv(folder / "runs" / row["runs"] / "scores.csv")
-        asked = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
-        assert sorted(asked["task"]) == list(range(row["learned"]))
-        assert row["task_accuracy"] == pytest.approx(asked["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
+        answers = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
+        assert sorted(answers["task"]) == list(range(row["learned"]))
+        assert row["task_accuracy"] == pytest.approx(answers["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
         if row["protocol"] == files.IMAGE:
             # Of a sample of images: beside the accuracy on all it would mislead.
             assert math.isnan(row["accuracy"])
         else:
-            assert row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
+            assert row["accuracy"] == pytest.approx(answers["accuracy"].mean(), abs=1e-12)
 
 
-def test_values_by_seed_are_those_of_the_run_folders(made):
-    drawn, folder = made
+def test_values_by_seed_are_those_of_the_run_folders(reproduction):
+    drawn, folder = reproduction
     table = files.read_seeds(drawn.files[0])
     assert drawn.files[1].name == f"{drawn.frame['figure'].iloc[0]}-seeds.csv"
     assert len(table) == len(drawn.frame)  # of one seed
     for row in table.to_dict("records"):
         scores = pd.read_csv(folder / "runs" / row["run"] / "scores.csv")
-        own = drawn.frame[(drawn.frame["curve"] == row["curve"]) & (drawn.frame["learned"] == row["learned"])].iloc[0]
-        asked = scores[(scores["ask"] == own["ask"]) & (scores["learned"] == row["learned"])]
+        point = drawn.frame[(drawn.frame["curve"] == row["curve"]) & (drawn.frame["learned"] == row["learned"])].iloc[0]
+        answers = scores[(scores["ask"] == point["ask"]) & (scores["learned"] == row["learned"])]
         assert row["seed"] == 0
-        assert row["task_accuracy"] == pytest.approx(asked["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
+        assert row["task_accuracy"] == pytest.approx(answers["task_accuracy"].mean(), abs=1e-12, nan_ok=True)
         single = row["protocol"] == files.IMAGE
-        assert math.isnan(row["accuracy"]) if single else row["accuracy"] == pytest.approx(asked["accuracy"].mean(), abs=1e-12)
+        assert math.isnan(row["accuracy"]) if single else row["accuracy"] == pytest.approx(answers["accuracy"].mean(), abs=1e-12)
 
 
-def test_each_run_stands_with_what_made_it(made):
-    drawn, folder = made
+def test_each_run_stands_with_what_made_it(reproduction):
+    drawn, folder = reproduction
     table = pd.read_csv(drawn.files[2]).set_index("run")
     assert drawn.files[2].name == f"{drawn.frame['figure'].iloc[0]}-runs.csv"
     assert set(table.index) == set(" ".join(drawn.frame["runs"]).split())
@@ -115,8 +116,8 @@ def test_each_run_stands_with_what_made_it(made):
         assert (row["method"], row["scenario"], row["seed"]) == (record["learn"]["method"], record["scenario"], 0)
 
 
-def test_files_are_there(made):
-    drawn, _ = made
+def test_files_are_there(reproduction):
+    drawn, _ = reproduction
     assert [path.suffix for path in drawn.files] == [".csv", ".csv", ".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
     assert all(path.stat().st_size > 0 for path in drawn.files)
 
@@ -162,9 +163,9 @@ def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_i
         return [comparison.inferring("SupSup GG", shared, "supsup", {"outputs": 20})]
 
     figure = base.PaperFigure("made-up", "", 10, curves, comparison.draw, reference)
-    own = base.reproduce(figure, "paper", tmp_path, seeds=(0,))
-    assert own.frame["paper"].tolist() == pytest.approx([0.75, math.nan], nan_ok=True)
-    assert "the paper's number" in [line.get_label() for line in own.figure.axes[0].get_lines()]
+    reproduction = base.reproduce(figure, "paper", tmp_path, seeds=(0,))
+    assert reproduction.frame["paper"].tolist() == pytest.approx([0.75, math.nan], nan_ok=True)
+    assert "the paper's number" in [line.get_label() for line in reproduction.figure.axes[0].get_lines()]
     text = (tmp_path / "figures" / "made-up.md").read_text()
     assert "| the paper % |" in text
     assert "| 75.00 | Table 0 (second-hand) |" in " ".join(text.split())  # its source stands beside it
@@ -191,10 +192,10 @@ def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path):
     seeds = files.read_seeds(drawn.files[0])
     assert sorted(seeds["seed"].unique()) == [0, 3]
     for row in drawn.frame.to_dict("records"):
-        own = seeds[(seeds["curve"] == row["curve"]) & (seeds["learned"] == row["learned"])]
-        assert own["run"].tolist() == row["runs"].split()
-        assert own["accuracy"].mean() == pytest.approx(row["accuracy"])
-        assert metrics.mean_t_interval(own["accuracy"]).half_width == pytest.approx(row["accuracy_interval"])
+        values = seeds[(seeds["curve"] == row["curve"]) & (seeds["learned"] == row["learned"])]
+        assert values["run"].tolist() == row["runs"].split()
+        assert values["accuracy"].mean() == pytest.approx(row["accuracy"])
+        assert metrics.mean_t_interval(values["accuracy"]).half_width == pytest.approx(row["accuracy_interval"])
     means = drawn.files[0]
     means.write_text(means.read_text().replace(seeds["run"][0], "0" * 12))
     with pytest.raises(UserError, match="come from different runs"):

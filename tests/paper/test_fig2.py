@@ -13,21 +13,21 @@ TINY = {"updates": 2, "batch_size": 16, "network": "resnet-18-2"}
 
 
 @pytest.fixture(scope="module", params=["fig2-left", "fig2-right"])
-def made(request, reproduced, tmp_path_factory):
+def reproduction(request, reproduced, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     return reproduced(request.param, folder, **TINY), folder
 
 
-def test_every_point_is_drawn_where_the_table_says(made):
-    drawn, _ = made
+def test_every_point_is_drawn_where_the_table_says(reproduction):
+    drawn, _ = reproduction
     (axes,) = drawn.figure.axes
     lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
     for name, points in drawn.frame.groupby("line"):
         assert lines[name] == list(zip(points["stored_bytes"] / 1e6, points["accuracy"], strict=True))
 
 
-def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(made):
-    drawn, folder = made
+def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(reproduction):
+    drawn, folder = reproduction
     for row in drawn.frame.to_dict("records"):
         run = Run(folder / "runs" / row["runs"])
         scores = pd.read_csv(run.path / "scores.csv")
@@ -36,8 +36,8 @@ def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(made):
         assert row["stored_bytes"] == (state / "learned.safetensors").stat().st_size
 
 
-def test_chance_is_that_of_the_stream(made):
-    drawn, folder = made
+def test_chance_is_that_of_the_stream(reproduction):
+    drawn, folder = reproduction
     for row in drawn.frame.to_dict("records"):
         learn = Run(folder / "runs" / row["runs"]).learn
         assert learn.stream == "split-tinted-digits"
@@ -63,23 +63,23 @@ def test_without_cifar_the_laptop_budget_says_where_to_get_it(tmp_path):
 
 
 def test_the_bounds_have_exactly_the_paper_s_bytes():
-    found = {size.name: size for size in sizes.sizes()}
-    assert round(found["upper bound"].paper_accounting, 2) == 10222.81
-    assert round(found["single model"].paper_accounting, 2) == 102.23
-    assert found["upper bound"].paper == 10222.81
+    sizes_by_name = {size.name: size for size in sizes.sizes()}
+    assert round(sizes_by_name["upper bound"].paper_accounting, 2) == 10222.81
+    assert round(sizes_by_name["single model"].paper_accounting, 2) == 102.23
+    assert sizes_by_name["upper bound"].paper == 10222.81
     resnet = import_torchvision().models.resnet50(num_classes=10)
     weights = sum(p.numel() for p in resnet.parameters())
     statistics = sum(b.numel() for b in resnet.buffers() if b.is_floating_point())
     # A file is the tensors and a header of some kilobytes.
-    assert found["upper bound"].file * 1e6 == pytest.approx(400 * (weights + statistics), abs=100_000)
+    assert sizes_by_name["upper bound"].file * 1e6 == pytest.approx(400 * (weights + statistics), abs=100_000)
     for edges, given in ((4, 62.17), (8, 101.84), (16, 180.39)):
-        size = found[f"SupSup; edges {edges}"]
-        kept = sum(min(p.numel() // 2, edges * (p.shape[0] + p.shape[1])) for p in resnet.parameters() if p.ndim > 1)
-        assert size.paper_accounting == pytest.approx((200 * kept + 400 * statistics) / 1e6)
+        size = sizes_by_name[f"SupSup; edges {edges}"]
+        selected = sum(min(p.numel() // 2, edges * (p.shape[0] + p.shape[1])) for p in resnet.parameters() if p.ndim > 1)
+        assert size.paper_accounting == pytest.approx((200 * selected + 400 * statistics) / 1e6)
         assert round(size.paper_accounting, 2) == given
         assert 400 * statistics / 1e6 < size.file < size.paper_accounting
     vectors = sum(p.shape[0] + p.shape[1] for p in resnet.parameters() if p.ndim > 1)
-    assert found["BatchE"].paper_accounting == pytest.approx((4 * 25_557_032 + 400 * vectors) / 1e6)
+    assert sizes_by_name["BatchE"].paper_accounting == pytest.approx((4 * 25_557_032 + 400 * vectors) / 1e6)
 
 
 def test_the_bytes_of_many_tasks_are_those_of_a_file(tmp_path):

@@ -21,7 +21,7 @@ def figure(shrunk):
 
 
 @pytest.fixture(scope="module")
-def made(figure, tmp_path_factory):
+def reproduction(figure, tmp_path_factory):
     """The tiny figure with two seeds, its folder, and the events that were watched."""
     folder = tmp_path_factory.mktemp("results")
     events = []
@@ -34,8 +34,8 @@ def drawn_line(axes, name):
     return line
 
 
-def test_lines_are_what_the_csv_says(made):
-    drawn, folder, _ = made
+def test_lines_are_what_the_csv_says(reproduction):
+    drawn, folder, _ = reproduction
     table = pd.read_csv(folder / "figures" / "fig4.csv", dtype=str)
     table = table.assign(**{name: table[name].map(float) for name in ("learned", "accuracy", "chance")})
     assert list(table.columns) == list(files.COLUMNS)
@@ -53,18 +53,18 @@ def test_lines_are_what_the_csv_says(made):
     assert of_gnu["chance"].tolist() == [0.1, 0.05]
 
 
-def test_csv_is_what_the_run_folders_say(made):
-    drawn, folder, _ = made
+def test_csv_is_what_the_run_folders_say(reproduction):
+    drawn, folder, _ = reproduction
     for row in drawn.frame.to_dict("records"):
         names = row["runs"].split()
         assert len(names) == row["n"] == 2
         averages, task_averages, stored = [], [], []
         for name in names:
             scores = pd.read_csv(folder / "runs" / name / "scores.csv")
-            asked = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
-            assert sorted(asked["task"]) == list(range(row["learned"]))
-            averages.append(asked["accuracy"].mean())
-            task_averages.append(asked["task_accuracy"].mean())
+            answers = scores[(scores["ask"] == row["ask"]) & (scores["learned"] == row["learned"])]
+            assert sorted(answers["task"]) == list(range(row["learned"]))
+            averages.append(answers["accuracy"].mean())
+            task_averages.append(answers["task_accuracy"].mean())
             tasks = pd.read_csv(folder / "runs" / name / "tasks.csv").set_index("learned")
             stored.append(tasks["stored_bytes"][row["learned"]])
         interval = mean_t_interval(averages)
@@ -78,8 +78,8 @@ def test_csv_is_what_the_run_folders_say(made):
         assert pd.isna(row["task_accuracy"]) == (row["curve"] == fig4.GG)
 
 
-def test_three_curves_come_from_one_training(made):
-    drawn, _, events = made
+def test_three_curves_come_from_one_training(reproduction):
+    drawn, _, events = reproduction
     runs = drawn.frame.groupby("curve")["runs"].unique().map(tuple)
     assert runs[fig4.GG] == runs[fig4.GNU_H] == runs[fig4.GNU_G]
     assert len({runs[fig4.GNU_H], runs[fig4.NNS], runs[fig4.UNALIGNED]}) == 3
@@ -88,27 +88,27 @@ def test_three_curves_come_from_one_training(made):
     assert {len(job.asks) for job, event in events if isinstance(event, Score)} == {2, 5}
 
 
-def test_files_are_written_and_caption_says_what_was_run(made):
-    drawn, folder, _ = made
+def test_files_are_written_and_caption_says_what_was_run(reproduction):
+    drawn, folder, _ = reproduction
     names = [f"fig4{suffix}" for suffix in (".csv", "-seeds.csv", "-runs.csv", ".png", ".pdf", ".md", ".tex")] + [
         "fig4-beside.png",
         "fig4-beside.pdf",
     ]
     assert [file.relative_to(folder / "figures").name for file in drawn.files] == names
     (caption,) = [text.get_text().replace("\n", " ") for text in drawn.figure.texts if text.get_gid() == "caption"]
-    for part in ("clbench", "smoke", "mnist-5k", "lenet-300-100", "500 outputs", "20 updates", "2 seeds", "group=128, evidence=1"):
-        assert part in caption
+    for words in ("clbench", "smoke", "mnist-5k", "lenet-300-100", "500 outputs", "20 updates", "2 seeds", "group=128, evidence=1"):
+        assert words in caption
 
 
-def test_drawing_again_from_results_is_the_same_and_runs_nothing(made, figure):
-    drawn, folder, _ = made
+def test_drawing_again_from_results_is_the_same_and_runs_nothing(reproduction, figure):
+    drawn, folder, _ = reproduction
     before = [file.read_bytes() for file in drawn.files]
     again = base.reproduce(figure, "smoke", folder, seeds=(0, 1), from_results=True, watch=pytest.fail)
     assert [file.read_bytes() for file in again.files] == before
 
 
-def test_drawing_from_results_names_what_is_missing(made, figure):
-    _, folder, _ = made
+def test_drawing_from_results_names_what_is_missing(reproduction, figure):
+    _, folder, _ = reproduction
     with pytest.raises(UserError) as refused:
         base.reproduce(figure, "smoke", folder, seeds=(0, 7), from_results=True)
     job = request.resolve(request.request({**figure.curves("smoke")[3].settings, "seeds": (7,)}))[0]
@@ -147,9 +147,9 @@ def test_budgets_ask_the_papers_question(budget):
     assert (jobs[0].learn.data == "mnist") == (budget == "paper")
 
 
-def test_curves_that_coincide_are_told_apart(made):
+def test_curves_that_coincide_are_told_apart(reproduction):
     """All at 93 %, but unaligned at 50 %: one seed, so no intervals."""
-    drawn, _, _ = made
+    drawn, _, _ = reproduction
     same = drawn.frame[~files.single(drawn.frame)].assign(accuracy=0.93, accuracy_interval=float("nan"))
     same.loc[same["curve"] == fig4.UNALIGNED, "accuracy"] = 0.5
     figure = fig4.draw(same, fig4.FIG4.heading)

@@ -66,8 +66,8 @@ def test_a_figure_is_drawn_from_its_table_alone(tmp_path: Path) -> None:
     drawn = paper.from_table("hopfield", tmp_path)
     assert [file.name for file in drawn.files] == [f"hopfield{suffix}" for suffix in (".csv", ".png", ".pdf", ".md", ".tex")]
     lines = {line.get_label(): list(line.get_ydata()) for line in drawn.figure.axes[0].get_lines()}
-    for line, part in drawn.frame.groupby("line"):
-        assert lines[line] == part["lost"].tolist()
+    for line, points in drawn.frame.groupby("line"):
+        assert lines[line] == points["lost"].tolist()
     with pytest.raises(UserError, match=r"There is no table .*fig4\.csv"):
         paper.from_table("fig4", tmp_path)
 

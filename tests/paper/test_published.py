@@ -33,9 +33,9 @@ def test_permuted_numbers_were_seen_and_split_ones_are_second_hand(place: tuple[
 
 
 def test_what_figures_show_is_among_them() -> None:
-    shown = [reference.number for figure in paper.FIGURES.values() for reference in figure.reference]
-    assert {number.value for number in shown} >= {94.91, 24.5, 89.58}
-    assert set(shown) <= set(published.ALL)
+    numbers = [reference.number for figure in paper.FIGURES.values() for reference in figure.reference]
+    assert {number.value for number in numbers} >= {94.91, 24.5, 89.58}
+    assert set(numbers) <= set(published.ALL)
 
 
 def test_the_withdrawn_numbers_are_gone() -> None:

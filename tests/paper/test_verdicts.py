@@ -36,19 +36,19 @@ def of_means(name: str, mean: float, half_width: float, n: int) -> Quantity:
 
 def test_a_difference_is_that_of_the_paired_test() -> None:
     first, second = (0.94, 0.95, 0.93), (0.90, 0.92, 0.91)
-    found = difference(made("a", *first), made("b", *second))
-    wanted = stats.ttest_rel(first, second)
-    assert (found.name, found.n, found.basis) == ("a - b", 3, "3 seeds")
-    assert found.mean == pytest.approx(0.03)
-    assert found.p_value == pytest.approx(wanted.pvalue)
-    assert found.interval == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+    gap = difference(made("a", *first), made("b", *second))
+    expected = stats.ttest_rel(first, second)
+    assert (gap.name, gap.n, gap.basis) == ("a - b", 3, "3 seeds")
+    assert gap.mean == pytest.approx(0.03)
+    assert gap.p_value == pytest.approx(expected.pvalue)
+    assert gap.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
 def test_seeds_are_paired_by_their_number_and_not_by_their_order() -> None:
     second = Quantity("b", 0.0, 0.0, 3, {2: 0.91, 0: 0.90, 1: 0.92, 7: 0.1})
-    found = difference(made("a", 0.94, 0.95, 0.93), second)
-    assert found.n == 3
-    assert found.mean == pytest.approx(0.03)
+    gap = difference(made("a", 0.94, 0.95, 0.93), second)
+    assert gap.n == 3
+    assert gap.mean == pytest.approx(0.03)
 
 
 def test_means_alone_give_the_widest_interval_that_any_pairing_could() -> None:
@@ -57,19 +57,19 @@ def test_means_alone_give_the_widest_interval_that_any_pairing_could() -> None:
     def width(values: tuple[float, ...]) -> float:
         return float(stats.sem(values) * stats.t.ppf(0.975, 2))
 
-    found = difference(of_means("a", 0.94, width(first), 3), of_means("b", 0.91, width(second), 3))
-    assert found.half_width == pytest.approx(width(first) + width(second))
-    assert math.isnan(found.p_value)
-    assert "before values by seed were kept" in found.basis
+    gap = difference(of_means("a", 0.94, width(first), 3), of_means("b", 0.91, width(second), 3))
+    assert gap.half_width == pytest.approx(width(first) + width(second))
+    assert math.isnan(gap.p_value)
+    assert "before values by seed were kept" in gap.basis
     for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0)):
         paired = difference(made("a", *first), made("b", *(second[i] for i in order)))
-        assert paired.half_width <= found.half_width + 1e-12
+        assert paired.half_width <= gap.half_width + 1e-12
 
 
 def test_a_level_is_a_quantity_without_spread() -> None:
-    found = difference(made("share", 0.97, 0.99), 0.95)
-    assert found.name == "share - 95.00 %"
-    assert found.p_value == pytest.approx(stats.ttest_1samp([0.97, 0.99], 0.95).pvalue)
+    gap = difference(made("share", 0.97, 0.99), 0.95)
+    assert gap.name == "share - 95.00 %"
+    assert gap.p_value == pytest.approx(stats.ttest_1samp([0.97, 0.99], 0.95).pvalue)
 
 
 def of(mean: float, half_width: float) -> Difference:
@@ -102,8 +102,8 @@ def test_an_interval_decides_only_as_a_whole(region: Region, mean: float, half_w
 
 
 def test_one_seed_decides_nothing() -> None:
-    found = difference(made("a", 0.9), made("b", 0.1))
-    assert (found.basis, found.n, verdict(found, ABOVE)) == (SINGLE, 1, UNDECIDED)
+    gap = difference(made("a", 0.9), made("b", 0.1))
+    assert (gap.basis, gap.n, verdict(gap, ABOVE)) == (SINGLE, 1, UNDECIDED)
 
 
 @pytest.mark.parametrize(

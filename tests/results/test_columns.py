@@ -89,11 +89,11 @@ def test_columns_have_names_and_headings_of_their_own_and_say_what_they_are() ->
 def test_a_table_shows_a_column_on_request(write: Write) -> None:
     runs = frame([write()])
     plain = table(over_seeds(summarise(runs)))
-    asked = joined(MEASURED, ["backward_transfer"])
-    shown = table(over_seeds(summarise(runs, asked), asked), asked)
-    assert list(shown.columns.difference(plain.columns)) == ["backward transfer %"]
-    assert shown["backward transfer %"].tolist() == ["-10.00"]
-    pd.testing.assert_frame_equal(shown[plain.columns], plain)
+    columns = joined(MEASURED, ["backward_transfer"])
+    wider = table(over_seeds(summarise(runs, columns), columns), columns)
+    assert list(wider.columns.difference(plain.columns)) == ["backward transfer %"]
+    assert wider["backward transfer %"].tolist() == ["-10.00"]
+    pd.testing.assert_frame_equal(wider[plain.columns], plain)
 
 
 @pytest.mark.parametrize("value", ["backward_transfer", "anytime_accuracy"])
@@ -143,9 +143,9 @@ def test_a_metric_may_say_that_lower_is_better(worst: str) -> None:
 
 def test_the_command_shows_a_metric(write: Write, worst: str) -> None:
     results = str(write().path.parents[1])
-    shown = CliRunner().invoke(app, ["table", "--results", results, "--metric", f"{worst}:task", "--metric", "backward_transfer"])
-    assert "0.6" in shown.stdout
-    assert "-10.00" in shown.stdout
+    output = CliRunner().invoke(app, ["table", "--results", results, "--metric", f"{worst}:task", "--metric", "backward_transfer"])
+    assert "0.6" in output.stdout
+    assert "-10.00" in output.stdout
     answer = CliRunner().invoke(app, ["table", "--results", results, "--metric", f"{worst}:task", "--json"])
     assert json.loads(answer.stdout)[0][f"{worst}:task"] == 0.6
     cells = ["table", "--results", results, "--rows", "method", "--json", "--value", f"{worst}:spread"]
@@ -177,8 +177,8 @@ def test_a_setting_with_blanks_stays_whole(write: Write) -> None:
     assert table(averages)["ask"].tolist() == ["group=1 levels=[1, 2]"] * 2
     assert labels(averages)[0] == ["GNs hidden=[400, 400]", "GNs hidden=[400, 100]"]
     assert pivot(averages, ["hidden"], ["scenario"]).numbers["hidden"].tolist() == ["[400, 100]", "[400, 400]"]
-    found = compare(summarise(frame(runs)), "naive/gns/hidden=[400,400],levels=[1,2]", "naive/gns/hidden=[400, 100]")
-    assert found["n"].tolist() == [1]
+    comparison = compare(summarise(frame(runs)), "naive/gns/hidden=[400,400],levels=[1,2]", "naive/gns/hidden=[400, 100]")
+    assert comparison["n"].tolist() == [1]
 
 
 def test_settings_come_from_the_run_s_record_not_from_text(write: Write) -> None:
@@ -225,7 +225,7 @@ def test_a_column_is_one_edit(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
         "lowest", "lowest %", "of all", "min R", lambda answers: float(np.nanmin(answers.R)), formats.percent, interval=True
     )
     columns = (*MEASURED, lowest)
-    shown = table(over_seeds(summarise(frame([write()]), columns), columns), columns)
-    assert shown["lowest %"].tolist() == ["50.00"]
+    rows = table(over_seeds(summarise(frame([write()]), columns), columns), columns)
+    assert rows["lowest %"].tolist() == ["50.00"]
     monkeypatch.setattr(pages, "MEASURED", columns)
     assert "| lowest | `lowest` | of all | min R | higher |" in pages.with_metrics("\n".join(pages.METRICS))

@@ -23,30 +23,30 @@ def row(method: str, scenario: str, seed: int, accuracy: float, ask: str = "", s
 
 def test_a_hand_worked_case() -> None:
     # Differences 0.04, 0.03, 0.02: mean 0.03, standard deviation 0.01, d = 3, t = 0.03 / (0.01 / sqrt 3) = 5.196 with 2 degrees.
-    found = paired([0.94, 0.95, 0.93], [0.90, 0.92, 0.91])
-    assert found.n == 3
-    assert found.difference == pytest.approx(0.03)
-    assert found.effect == pytest.approx(3)
-    assert found.p_value == pytest.approx(2 * stats.t.sf(0.03 / (0.01 / math.sqrt(3)), 2))
-    assert found.half_width == pytest.approx(4.302652729911275 * 0.01 / math.sqrt(3))
+    comparison = paired([0.94, 0.95, 0.93], [0.90, 0.92, 0.91])
+    assert comparison.n == 3
+    assert comparison.difference == pytest.approx(0.03)
+    assert comparison.effect == pytest.approx(3)
+    assert comparison.p_value == pytest.approx(2 * stats.t.sf(0.03 / (0.01 / math.sqrt(3)), 2))
+    assert comparison.half_width == pytest.approx(4.302652729911275 * 0.01 / math.sqrt(3))
 
 
 @pytest.mark.parametrize(("first", "second"), [([0.5], [0.25]), ([0.5, 0.5], [0.25, 0.25])])
 def test_without_spread_only_the_mean_is_known(first: list[float], second: list[float]) -> None:
-    found = paired(first, second)
-    assert found.difference == 0.25
-    assert math.isnan(found.effect)
-    assert math.isnan(found.p_value)
+    comparison = paired(first, second)
+    assert comparison.difference == 0.25
+    assert math.isnan(comparison.effect)
+    assert math.isnan(comparison.p_value)
 
 
 def test_pairs_are_runs_of_the_same_seeds() -> None:
     first = [row("a", "GG", seed, 0.5 + seed / 10) for seed in (0, 1, 2)]
     second = [row("b", "GNu", seed, 0.1 * seed) for seed in (2, 1, 5)]  # in another order, one without its twin
-    (found,) = compare(pd.DataFrame(first + second), "a", "b").to_dict("records")
-    assert found["n"] == 2
-    assert found["difference"] == pytest.approx(0.5)
-    assert (found["first"], found["second"]) == (pytest.approx(0.65), pytest.approx(0.15))
-    assert found["stream"] == "s"
+    (comparison,) = compare(pd.DataFrame(first + second), "a", "b").to_dict("records")
+    assert comparison["n"] == 2
+    assert comparison["difference"] == pytest.approx(0.5)
+    assert (comparison["first"], comparison["second"]) == (pytest.approx(0.65), pytest.approx(0.15))
+    assert comparison["stream"] == "s"
 
 
 def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
@@ -75,8 +75,8 @@ def test_a_line_is_narrowed_by_scenario_and_settings() -> None:
 
 
 def test_what_was_asked_about_a_sample_of_images_is_another_line_only_where_it_is_the_only_one_or_named() -> None:
-    asked = [("objective=H", 0.5), ("group=1 images=128 objective=H", 0.75)]
-    first = [row("a", "GNu", seed, accuracy, ask) for seed in (0, 1) for ask, accuracy in asked]
+    asks = [("objective=H", 0.5), ("group=1 images=128 objective=H", 0.75)]
+    first = [row("a", "GNu", seed, accuracy, ask) for seed in (0, 1) for ask, accuracy in asks]
     second = [row("b", "GG", seed, 0.25, "images=128") for seed in (0, 1)]
     summary = pd.DataFrame(first + second)
     assert compare(summary, "a", "b")["difference"].tolist() == [0.25]

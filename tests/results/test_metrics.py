@@ -32,8 +32,8 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else nan
 
 
-def same(found: float, expected: float) -> bool:
-    return found == pytest.approx(expected, abs=1e-12, nan_ok=True)
+def same(actual: float, expected: float) -> bool:
+    return actual == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def loop_average(R: NDArray[np.float64], learned: list[int]) -> list[float]:
@@ -72,9 +72,9 @@ def loop_forgetting(R: NDArray[np.float64], learned: list[int]) -> float:
 def test_average_accuracy_is_the_mean_over_learned_tasks(case: tuple[NDArray[np.float64], list[int]]) -> None:
     R, learned = case
     expected = loop_average(R, learned)
-    found = metrics.average_accuracy_by_row(R, learned)
-    assert found.shape == (len(learned),)
-    assert all(map(same, found, expected))
+    averages = metrics.average_accuracy_by_row(R, learned)
+    assert averages.shape == (len(learned),)
+    assert all(map(same, averages, expected))
     assert same(metrics.average_accuracy(R, learned), expected[-1])
     assert same(metrics.task_inference_accuracy(R, learned), expected[-1])
     assert same(metrics.anytime_accuracy(R, learned), mean([a for a in expected if not math.isnan(a)]))
@@ -136,8 +136,8 @@ def test_fewer_checkpoints_than_tasks() -> None:
 
 def test_backward_transfer_ignores_what_was_measured_before_learning() -> None:
     R = [[0.9, 0.1, nan], [nan, nan, nan], [0.8, 0.7, 0.5], [0.6, 0.4, 0.5]]
-    found = metrics.backward_transfer(np.pad(R, ((0, 0), (0, 1)), constant_values=nan), learned=[1, 2, 3, 4])
-    assert same(found, ((0.6 - 0.9) + (0.4 - 0.7) + (0.5 - 0.5)) / 3)
+    transfer = metrics.backward_transfer(np.pad(R, ((0, 0), (0, 1)), constant_values=nan), learned=[1, 2, 3, 4])
+    assert same(transfer, ((0.6 - 0.9) + (0.4 - 0.7) + (0.5 - 0.5)) / 3)
 
 
 def test_one_task_has_no_past() -> None:

@@ -34,22 +34,22 @@ def averages() -> pd.DataFrame:
 
 def test_cells_are_the_lines() -> None:
     frame = averages()
-    found = pivot(frame, ["method", "rate"], ["scenario"])
+    table = pivot(frame, ["method", "rate"], ["scenario"])
     for row in frame.to_dict("records"):
-        cell = (found.numbers["method"] == row["method"]) & (found.numbers["rate"] == row["settings"].removeprefix("rate="))
-        assert found.numbers.loc[cell, row["scenario"]].item() == row["accuracy"]
-        assert found.text.loc[cell, row["scenario"]].item() == f"{100 * row['accuracy']:.2f} ± 1.00"
-    assert found.text.loc[found.text["method"] == "b", "GNu"].tolist() == ["–", "–"]
+        cell = (table.numbers["method"] == row["method"]) & (table.numbers["rate"] == row["settings"].removeprefix("rate="))
+        assert table.numbers.loc[cell, row["scenario"]].item() == row["accuracy"]
+        assert table.text.loc[cell, row["scenario"]].item() == f"{100 * row['accuracy']:.2f} ± 1.00"
+    assert table.text.loc[table.text["method"] == "b", "GNu"].tolist() == ["–", "–"]
 
 
 def test_samples_of_images_are_left_out_where_a_cell_has_a_line_about_all() -> None:
     sampled = averages().assign(ask="GNu images=8 objective=H", accuracy=0.99, method="a")
     only = averages().iloc[:1].assign(ask="GG images=8", accuracy=0.77, method="c")
     frame = pd.concat([averages(), sampled[sampled["scenario"] == "GNu"], only])
-    found = pivot(frame, ["method", "rate"], ["scenario"])
-    own = found.numbers[found.numbers["method"] != "c"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(own, pivot(averages(), ["method", "rate"], ["scenario"]).numbers)
-    assert found.numbers.loc[found.numbers["method"] == "c", "GG"].tolist() == [0.77]
+    table = pivot(frame, ["method", "rate"], ["scenario"])
+    numbers = table.numbers[table.numbers["method"] != "c"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(numbers, pivot(averages(), ["method", "rate"], ["scenario"]).numbers)
+    assert table.numbers.loc[table.numbers["method"] == "c", "GG"].tolist() == [0.77]
     assert 0.99 in pivot(frame, ["method", "rate", "images"], ["scenario"]).numbers["GNu"].tolist()
 
 

@@ -78,7 +78,7 @@ def test_lines_are_the_average_accuracies(fading: Fading) -> None:
     assert line.get_ydata().tolist() == pytest.approx([0.9, 0.895, 0.885])
     assert line_named(figure, "GG").get_ydata().tolist() == pytest.approx([0.9] * 3)
     written = text_of(figure)
-    for part in (
+    for words in (
         "mnist-5k",
         "lenet-300-100",
         "group=128, evidence=1",
@@ -88,7 +88,7 @@ def test_lines_are_the_average_accuracies(fading: Fading) -> None:
         "average accuracy (%)",
         "axis starts at 87",
     ):
-        assert part in written
+        assert words in written
 
 
 def test_seeds_give_a_band_of_the_t_interval(fading: Fading) -> None:
@@ -133,8 +133,8 @@ def test_names_at_line_ends_do_not_overlap(fading: Fading) -> None:
 
 def test_matrix_shows_R_and_leaves_out_what_was_not_asked(fading: Fading) -> None:
     figure = plots.accuracy_matrix(fading([1, 3]))
-    shown = figure.axes[0].images[0].get_array()
-    np.testing.assert_allclose(shown.filled(np.nan), [[0.9, np.nan, np.nan], [0.88, 0.89, 0.9]])
+    matrix = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(matrix.filled(np.nan), [[0.9, np.nan, np.nan], [0.88, 0.89, 0.9]])
     assert [text.get_text() for text in figure.axes[0].texts] == ["90.0", "88.0", "89.0", "90.0"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["1", "3"]
     assert "accuracy (%)" in text_of(figure)

@@ -36,23 +36,23 @@ def test_the_critical_difference_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("value", ["accuracy", "forgetting"])
 def test_ranks_are_those_of_a_double_loop(value: str) -> None:
-    found = rank(summary(VALUES, value), list(VALUES), value)
+    ranking = rank(summary(VALUES, value), list(VALUES), value)
     sign = 1 if value == "accuracy" else -1
     expected = dict.fromkeys(VALUES, 0.0)
     for block, name in itertools.product(range(4), VALUES):
         mine = sign * VALUES[name][block]
         others = [sign * VALUES[other][block] for other in VALUES if other != name]
         expected[name] += (1 + sum(other > mine for other in others) + sum(other == mine for other in others) / 2) / 4
-    assert dict(zip(found.lines, found.ranks, strict=True)) == pytest.approx(expected)
-    assert list(found.ranks) == sorted(found.ranks)
-    assert found.blocks == 4
-    own = list(zip(*[stats.rankdata(block) for block in zip(*VALUES.values(), strict=True)], strict=True))
+    assert dict(zip(ranking.lines, ranking.ranks, strict=True)) == pytest.approx(expected)
+    assert list(ranking.ranks) == sorted(ranking.ranks)
+    assert ranking.blocks == 4
+    ranks_by_line = list(zip(*[stats.rankdata(block) for block in zip(*VALUES.values(), strict=True)], strict=True))
     spreads = []
-    for permuted in itertools.product(*[itertools.permutations(block) for block in zip(*own, strict=True)]):
+    for permuted in itertools.product(*[itertools.permutations(block) for block in zip(*ranks_by_line, strict=True)]):
         sums = [sum(ranks) for ranks in zip(*permuted, strict=True)]
         spreads.append(sum(each**2 for each in sums))
-    observed = sum(sum(ranks) ** 2 for ranks in own)
-    assert found.p_value == pytest.approx(np.mean([spread >= observed - 1e-9 for spread in spreads]), abs=2e-3)  # by 9,999 draws
+    observed = sum(sum(ranks) ** 2 for ranks in ranks_by_line)
+    assert ranking.p_value == pytest.approx(np.mean([spread >= observed - 1e-9 for spread in spreads]), abs=2e-3)  # by 9,999 draws
 
 
 def test_full_agreement_of_two_blocks_is_one_way_in_six() -> None:
@@ -122,9 +122,9 @@ def test_the_command_ranks_stored_runs(tmp_path) -> None:
     for method in methods:
         assert CliRunner().invoke(app, ["run", "--method", method, *run, "--results", results]).exit_code == 0
     answer = CliRunner().invoke(app, ["compare", *methods, "--results", results, "--json"])
-    found = json.loads(answer.stdout)
-    assert sorted(found["lines"]) == sorted(methods)
-    assert found["blocks"] == 2
+    record = json.loads(answer.stdout)
+    assert sorted(record["lines"]) == sorted(methods)
+    assert record["blocks"] == 2
     answer = CliRunner().invoke(app, ["compare", *methods, "--results", results, "--out", str(tmp_path / "cd.pdf")])
     assert "Critical difference" in answer.stdout
     assert (tmp_path / "cd.pdf").exists()

@@ -89,16 +89,16 @@ def test_rich_table_fits_a_terminal_and_names_what_rows_share(averages: pd.DataF
     console = Console(width=100, file=io.StringIO())
     console.print(tables.rich_table(tables.table(averages), [line.ask for line in lines_of(averages)]))
     text = console.file.getvalue()
-    for part in ("supsup", "permuted-mnist", "mnist-5k", "lenet-300-100", "2 tasks", "n = 2", "92.50 ± 31.77", "GNu", "GG"):
-        assert part in text
+    for words in ("supsup", "permuted-mnist", "mnist-5k", "lenet-300-100", "2 tasks", "n = 2", "92.50 ± 31.77", "GNu", "GG"):
+        assert words in text
     assert text.count("permuted-mnist") == 1
 
 
 def test_csv_holds_the_numbers_unrounded(averages: pd.DataFrame, tmp_path: Path) -> None:
     file = tables.write(averages.assign(accuracy=1 / 3), tmp_path / "new" / "table.csv")
     assert pd.read_csv(file, dtype=str)["accuracy"].map(float).tolist() == [1 / 3] * 3
-    shown = tables.write(averages, tmp_path / "table.md")
-    assert shown.read_text() == renderers.markdown(tables.table(averages)) + f"\n{tables.few_decisions(averages)}\n"
+    path = tables.write(averages, tmp_path / "table.md")
+    assert path.read_text() == renderers.markdown(tables.table(averages)) + f"\n{tables.few_decisions(averages)}\n"
 
 
 def test_few_decisions_are_said_below_a_table(averages: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,23 +182,23 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(
 ) -> None:
     from rich import console
 
-    made = console.Console
+    console_class = console.Console
     monkeypatch.setattr(
         console,
         "Console",
-        lambda **how: made(**({"width": width, "force_terminal": True, "no_color": True, "highlight": False} | how)),
+        lambda **how: console_class(**({"width": width, "force_terminal": True, "no_color": True, "highlight": False} | how)),
     )
     tables.print_table(averages)
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     for accuracy in tables.table(averages)["accuracy %"]:
-        assert accuracy in shown
-    assert "…" not in shown
-    assert ("The terminal is too narrow for: " in shown) == (width < 100)
+        assert accuracy in output
+    assert "…" not in output
+    assert ("The terminal is too narrow for: " in output) == (width < 100)
 
 
 def test_latex_is_a_tabular_of_the_same_cells() -> None:
-    shown = pd.DataFrame({"method_name": ["a&b", "c"], "accuracy %": ["90.52 ± 0.21", "–"], "bytes": ["1.1 MB", "16 B"]})
-    lines = renderers.latex(shown).splitlines()
+    rows = pd.DataFrame({"method_name": ["a&b", "c"], "accuracy %": ["90.52 ± 0.21", "–"], "bytes": ["1.1 MB", "16 B"]})
+    lines = renderers.latex(rows).splitlines()
     assert lines == [
         r"\begin{tabular}{lrr}",
         r"\toprule",

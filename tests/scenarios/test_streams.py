@@ -100,9 +100,9 @@ def test_a_permutation_moves_all_pixels_of_all_images_alike(seed: int, height: i
 
 def test_all_permutations_of_all_seeds_differ() -> None:
     data = random_images()
-    drawn = [source_of(build("permuted-mnist", data, tasks=30, seed=seed), task) for seed in (0, 1, 2) for task in range(30)]
-    assert len({tuple(source.tolist()) for source in drawn}) == 90
-    assert list(range(28 * 28)) not in [source.tolist() for source in drawn]  # the first task is permuted too
+    sources = [source_of(build("permuted-mnist", data, tasks=30, seed=seed), task) for seed in (0, 1, 2) for task in range(30)]
+    assert len({tuple(source.tolist()) for source in sources}) == 90
+    assert list(range(28 * 28)) not in [source.tolist() for source in sources]  # the first task is permuted too
 
 
 def test_more_tasks_leave_the_first_ones_as_they_were() -> None:
@@ -150,27 +150,30 @@ def test_split_tasks_have_pairs_of_classes_labelled_0_and_1() -> None:
 
 def test_the_order_of_classes_can_be_drawn_or_given() -> None:
     data = random_images()
-    given = [7, 0, 3, 9, 1, 2, 8, 4, 6, 5]
-    drawn = build("split-mnist-shuffled", data, tasks=5, seed=1)
-    names = [task.name.removeprefix("classes ").split(" and ") for task in drawn]
-    orders = [(drawn, [int(name) for pair in names for name in pair]), (in_order("mine", data, given, tasks=5), given)]
+    class_order = [7, 0, 3, 9, 1, 2, 8, 4, 6, 5]
+    shuffled = build("split-mnist-shuffled", data, tasks=5, seed=1)
+    names = [task.name.removeprefix("classes ").split(" and ") for task in shuffled]
+    orders = [
+        (shuffled, [int(name) for pair in names for name in pair]),
+        (in_order("mine", data, class_order, tasks=5), class_order),
+    ]
     for stream, order in orders:
         assert sorted(order) == list(range(10))
         for i, task in enumerate(stream):
             classes_of_task = order[2 * i : 2 * i + 2]
-            for part, images, labels in (
+            for half, images, labels in (
                 (task.train, data.train_images, data.train_labels),
                 (task.test, data.test_images, data.test_labels),
             ):
                 rows = [row for row, label in enumerate(labels.tolist()) if label in classes_of_task]
-                inputs, found = part.whole()
-                assert found.tolist() == [classes_of_task.index(int(labels[row])) for row in rows]
+                inputs, truths = half.whole()
+                assert truths.tolist() == [classes_of_task.index(int(labels[row])) for row in rows]
                 assert torch.equal(inputs, data.inputs(images[rows]))
     all_names = {tuple(task.name for task in build("split-mnist-shuffled", data, tasks=5, seed=seed)) for seed in range(5)}
     assert len(all_names) == 5
-    assert [task.name for task in build("split-mnist-shuffled", data, tasks=2, seed=1)] == [task.name for task in drawn][:2]
+    assert [task.name for task in build("split-mnist-shuffled", data, tasks=2, seed=1)] == [task.name for task in shuffled][:2]
     clothes = build("split-fashion-mnist-shuffled", data, tasks=5, seed=1)
-    assert [task.name for task in clothes] == [task.name for task in drawn]
+    assert [task.name for task in clothes] == [task.name for task in shuffled]
 
 
 @pytest.mark.parametrize("order", [range(9), [0, 0, *range(2, 10)], range(1, 11)])
@@ -261,11 +264,13 @@ def test_batches_are_shuffled_passes_laid_end_to_end(images: int, updates: int, 
     split = Split(torch.arange(images).float().view(images, 1), torch.arange(images))
     batches = list(split.batches(updates, batch_size, torch.Generator().manual_seed(seed)))
     assert [(len(inputs), len(labels)) for inputs, labels in batches] == [(batch_size, batch_size)] * updates
-    drawn = [int(label) for _, labels in batches for label in labels]
-    assert drawn == [int(value) for inputs, _ in batches for value in inputs]
-    for first in range(0, len(drawn) - images + 1, images):
-        assert sorted(drawn[first : first + images]) == list(range(images))
-    assert len(set(drawn[len(drawn) // images * images :])) == len(drawn) % images  # nor does the last, cut pass repeat an image
+    labels_seen = [int(label) for _, labels in batches for label in labels]
+    assert labels_seen == [int(value) for inputs, _ in batches for value in inputs]
+    for first in range(0, len(labels_seen) - images + 1, images):
+        assert sorted(labels_seen[first : first + images]) == list(range(images))
+    assert (
+        len(set(labels_seen[len(labels_seen) // images * images :])) == len(labels_seen) % images
+    )  # nor does the last, cut pass repeat an image
     again = list(split.batches(updates, batch_size, torch.Generator().manual_seed(seed)))
     assert all(torch.equal(one[0], other[0]) for one, other in zip(batches, again, strict=True))
 

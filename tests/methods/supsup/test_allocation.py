@@ -61,8 +61,8 @@ def test_the_statistic_is_that_of_an_explicit_superposition(masks: int, hidden: 
     first, last = weights[: 6 * hidden].view(hidden, 6), weights[6 * hidden :].view(5, hidden)
     outputs = inputs.double() @ first.T
     if norm:
-        own = sum(a * statistics.double() for a, (_, statistics) in zip(alpha, candidates, strict=True))
-        outputs = (outputs - own[:hidden]) / (own[hidden:] + 1e-5).sqrt()
+        mean_statistics = sum(a * statistics.double() for a, (_, statistics) in zip(alpha, candidates, strict=True))
+        outputs = (outputs - mean_statistics[:hidden]) / (mean_statistics[hidden:] + 1e-5).sqrt()
     entropy = torch.distributions.Categorical(logits=outputs.relu() @ last.T).entropy().mean()
     nu = (-torch.autograd.grad(entropy, alpha)[0]).softmax(0)
 

@@ -25,8 +25,8 @@ def random_rows(masks: int, size: int, statistics: int, seed: int) -> tuple[Tens
 
 def filled(masks: Tensor, statistics: Tensor) -> MaskBank:
     bank = MaskBank(masks.shape[1], statistics.shape[1], CPU)
-    for mask, own in zip(masks, statistics, strict=True):
-        bank.append(mask, own)
+    for mask, row in zip(masks, statistics, strict=True):
+        bank.append(mask, row)
     return bank
 
 
@@ -36,9 +36,9 @@ def banks(draw: st.DrawFn) -> tuple[MaskBank, Tensor, Tensor]:
     masks, statistics = random_rows(draw(st.integers(1, 9)), draw(sizes), draw(st.integers(0, 4)), draw(st.integers(0, 10**6)))
     bank = filled(masks, statistics)
     for row in draw(st.lists(st.integers(0, len(masks) - 1), max_size=5)):
-        (mask,), (own,) = random_rows(1, masks.shape[1], statistics.shape[1], draw(st.integers(0, 10**6)))
-        bank.replace(row, mask, own)
-        masks[row], statistics[row] = mask, own
+        (mask,), (row_statistics,) = random_rows(1, masks.shape[1], statistics.shape[1], draw(st.integers(0, 10**6)))
+        bank.replace(row, mask, row_statistics)
+        masks[row], statistics[row] = mask, row_statistics
     return bank, masks, statistics
 
 
@@ -190,8 +190,8 @@ def test_a_working_copy_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyP
         inner = torch.allclose(bank.inner(signs, none), signs @ masks.float().T, atol=1e-5)
         return inner and torch.equal(superposed, masks[:2].float())
 
-    for mask, own in zip(masks[:10], statistics, strict=False):
-        bank.append(mask, own)
+    for mask, row in zip(masks[:10], statistics, strict=False):
+        bank.append(mask, row)
         assert agrees(bank, masks[: len(bank)])
     twin = copy.deepcopy(bank)
     bank.replace(1, ~masks[1], statistics[1])
@@ -226,8 +226,8 @@ def test_integer_products_are_those_of_sixteen_bit_gradients(monkeypatch: pytest
     monkeypatch.setattr(module, "COLUMNS", columns)
     masks, statistics = random_rows(9, 400, 2, seed=0)
     bank = MaskBank(400, 2, CPU, integers=True)
-    for mask, own in zip(masks, statistics, strict=True):
-        bank.append(mask, own)
+    for mask, row in zip(masks, statistics, strict=True):
+        bank.append(mask, row)
     gradients = torch.randn(5, 400, generator=torch.Generator().manual_seed(1)) ** 3
     parts, units = two_bytes(gradients)
     high, low = parts.double().chunk(2)

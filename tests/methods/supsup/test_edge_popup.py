@@ -24,8 +24,8 @@ LAYOUT = Layout({"conv": torch.Size((64, 3, 7, 7)), "wide": torch.Size((512, 204
 
 
 def learner(brief: Any, **parameters: Any) -> SupSup:
-    given = {"outputs": 8, "density": 0.3, "optimiser": "adam", "learning_rate": 0.01} | parameters
-    return SupSup(brief, **given)
+    settings = {"outputs": 8, "density": 0.3, "optimiser": "adam", "learning_rate": 0.01} | parameters
+    return SupSup(brief, **settings)
 
 
 def test_layers_keep_a_share_or_a_number_for_each_input_and_output_and_at_most_half() -> None:
@@ -61,8 +61,8 @@ def test_a_step_is_adam_s_on_scores_with_the_gradient_of_the_masked_network(make
     method, stream = learner(make_brief(GG), weight_decay=0.01), make_stream(1)
     method.begin_task(0, 3)
     assert method.live is not None
-    kept, base = method.kept, method.base
-    assert kept is not None
+    counts, base = method.kept, method.base
+    assert counts is not None
     scores = {name: score.clone().requires_grad_() for name, score in base.layout.split(method.live.scores).items()}
     weights = base.layout.split(base.weights)
     optimiser = torch.optim.Adam(scores.values(), 0.01, weight_decay=0.01)
@@ -70,7 +70,7 @@ def test_a_step_is_adam_s_on_scores_with_the_gradient_of_the_masked_network(make
         method.observe(inputs, labels)
         effective = {}
         for name, score in scores.items():
-            order = score.abs().flatten().argsort(descending=True)[: kept[name]]
+            order = score.abs().flatten().argsort(descending=True)[: counts[name]]
             mask = torch.zeros(score.numel()).index_fill(0, order, 1.0).view_as(score)
             effective[name] = (weights[name] * mask).detach().requires_grad_()
         cross_entropy(functional_call(base.network, effective, (inputs,)), labels).backward()
@@ -112,8 +112,8 @@ def test_the_stored_state_predicts_and_resumes_the_same(
     assert mine.keys() == its.keys() == {"seed", "codes", "ends", "statistics"}
     assert all(torch.equal(mine[name], its[name]) for name in mine)
     inputs, _ = stream[1].test.whole()
-    for given in (0, 1, 2, None):
-        one, other = whole.predict(inputs, given), again.predict(inputs, given)
+    for task_or_none in (0, 1, 2, None):
+        one, other = whole.predict(inputs, task_or_none), again.predict(inputs, task_or_none)
         assert torch.equal(one.labels, other.labels)
     earlier = fresh()
     rewound = SupSup.rewind(mine, 2)

@@ -42,17 +42,17 @@ class Case:
         for name, weight in self.base.layout.split(self.base.weights).items():
             state[name] = weight.double() * sum(a * mask[name] for a, mask in zip(alpha, self.masks, strict=True))
         for name in self.base.statistics.shapes:
-            state[name] = sum(a * own[name] for a, own in zip(alpha, self.statistics, strict=True))
+            state[name] = sum(a * statistics[name] for a, statistics in zip(alpha, self.statistics, strict=True))
         outputs = images.double()
         for number, layer in self.base.network.named_children():
-            own = {name.removeprefix(f"{number}."): value for name, value in state.items() if name.startswith(f"{number}.")}
+            tensors = {name.removeprefix(f"{number}."): value for name, value in state.items() if name.startswith(f"{number}.")}
             if isinstance(layer, nn.Linear):
-                outputs = outputs @ own["weight"].T + own.get("bias", 0)
+                outputs = outputs @ tensors["weight"].T + tensors.get("bias", 0)
             elif isinstance(layer, nn.Conv2d):
-                outputs = nn.functional.conv2d(outputs, own["weight"], own.get("bias"))
+                outputs = nn.functional.conv2d(outputs, tensors["weight"], tensors.get("bias"))
             elif isinstance(layer, nn.BatchNorm2d):
                 mean, variance, scale, shift = (
-                    own[name].view(-1, 1, 1) for name in ("running_mean", "running_var", "weight", "bias")
+                    tensors[name].view(-1, 1, 1) for name in ("running_mean", "running_var", "weight", "bias")
                 )
                 outputs = (outputs - mean) / (variance + layer.eps).sqrt() * scale + shift
             else:
@@ -101,11 +101,11 @@ def random_case(kind: str, widths: tuple[int, ...], masks: int, groups: int, evi
     for _ in range(masks):
         mask = {name: torch.rand(shape, generator=draws) < 0.6 for name, shape in base.layout.shapes.items()}
         means = {name: normal(*shape) for name, shape in base.statistics.shapes.items()}
-        own = {name: value.abs() + 0.5 if name.endswith("var") else value for name, value in means.items()}
-        flat = torch.cat([value.flatten() for value in own.values()]) if own else torch.empty(0)
+        statistics = {name: value.abs() + 0.5 if name.endswith("var") else value for name, value in means.items()}
+        flat = torch.cat([value.flatten() for value in statistics.values()]) if statistics else torch.empty(0)
         bank.append(torch.cat([value.flatten() for value in mask.values()]), flat)
         named_masks.append({name: value.double() for name, value in mask.items()})
-        named_statistics.append({name: value.double() for name, value in own.items()})
+        named_statistics.append({name: value.double() for name, value in statistics.items()})
     return Case(base, bank, named_masks, named_statistics, normal(groups, evidence, *sizes), classes)
 
 
@@ -148,8 +148,8 @@ def some_alpha(case: Case, seed: int) -> Tensor:
     return draws / draws.sum(1, keepdim=True)
 
 
-def close(found: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()) + 1e-6)
+def close(actual: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(actual.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()) + 1e-6)
 
 
 # The gradient
@@ -236,10 +236,10 @@ def naive_binary(case: Case, images: Tensor, objective: str) -> tuple[int, int, 
         alpha = [1 / len(alive) if i in alive else 0.0 for i in range(len(case.masks))]
         slope = case.gradient(torch.tensor(alpha, dtype=torch.float64), images, objective).tolist()
         ranked = sorted(alive, key=lambda i: slope[i])
-        kept = math.ceil(len(ranked) / 2)
+        half = math.ceil(len(ranked) / 2)
         scale = max(abs(slope[i]) for i in ranked) or 1
-        margin = min(margin, (slope[ranked[kept]] - slope[ranked[kept - 1]]) / scale)
-        alive, rounds = ranked[:kept], rounds + 1
+        margin = min(margin, (slope[ranked[half]] - slope[ranked[half - 1]]) / scale)
+        alive, rounds = ranked[:half], rounds + 1
     return alive[0], rounds, margin
 
 
@@ -284,7 +284,7 @@ def test_ties_do_not_stop_binary(masks: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_gradient_descent_follows_equation_3_on_the_simplex(case: Case, objective: str, steps: int, step_size: float) -> None:
     with pytest.MonkeyPatch.context() as patch:
         calls = counted(patch, "alpha_gradient")
-        found = inference.gradient_descent(
+        actual = inference.gradient_descent(
             case.base, case.bank, case.groups, objective, case.classes, steps=steps, step_size=step_size
         )
     visited = torch.stack([arguments[-1] for arguments in calls])  # [steps, q, k]
@@ -300,7 +300,7 @@ def test_gradient_descent_follows_equation_3_on_the_simplex(case: Case, objectiv
             if step + 1 < steps:
                 assume(moved.sum() == 0 or moved.sum() > 1e-2)  # else single precision may see no step
                 assert torch.allclose(alphas[step + 1], after, atol=2e-3)
-        assert after[found[group]] >= after.max() - 2e-2
+        assert after[actual[group]] >= after.max() - 2e-2
 
 
 @quick
@@ -481,13 +481,13 @@ def test_asks_together_get_the_same_answers_as_alone(make_brief: Callable[..., B
     inputs = torch.randn(12, 1, 8, 8, generator=draws)
     assert {method.shared_pass(**how) for _, how in ASKS} == {"one-shot from one image"}
     together = method.predict_together(inputs, ASKS)
-    for (count, how), found in zip(ASKS, together, strict=True):
+    for (count, how), answers in zip(ASKS, together, strict=True):
         alone = method.predict(inputs[:count], **how)
-        assert found.tasks is not None
+        assert answers.tasks is not None
         assert alone.tasks is not None
-        assert torch.equal(found.tasks, alone.tasks)
-        assert torch.equal(found.labels, alone.labels)
-    assert len({tuple(found.tasks[:7].tolist()) for found in together}) > 1  # or nothing was told apart
+        assert torch.equal(answers.tasks, alone.tasks)
+        assert torch.equal(answers.labels, alone.labels)
+    assert len({tuple(answers.tasks[:7].tolist()) for answers in together}) > 1  # or nothing was told apart
 
 
 def test_work_that_asks_share_is_done_once(make_brief: Callable[..., Brief], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ def test_tasks_at_once_are_learned_like_one_after_another(
     events = [event for event in evaluate(together, stream, [], [], SCHEDULE) if isinstance(event, Taught)]
     losses = [teach(alone, task, index, SCHEDULE).losses for index, task in enumerate(stream)]
     assert [event.learned for event in events] == [1, 2, 3, 4, 5]
-    for event, own in zip(events, losses, strict=True):
-        assert event.losses == pytest.approx(own, rel=2e-2 if precision == torch.bfloat16 else 1e-4)
+    for event, task_losses in zip(events, losses, strict=True):
+        assert event.losses == pytest.approx(task_losses, rel=2e-2 if precision == torch.bfloat16 else 1e-4)
     mine, its = together.learned(), alone.learned()
     assert mine.keys() == its.keys()
     assert (mine["masks"] != its["masks"]).double().mean() < 0.01  # bits of a packed byte may turn by rounding

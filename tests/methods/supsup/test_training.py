@@ -243,17 +243,17 @@ def test_transfer_starts_at_the_mean_of_all_earlier_scores(
 
 
 def test_bfloat16_trains(make_brief: Callable[..., Brief], make_stream: Callable[..., Stream]) -> None:
-    stream, found = make_stream(1), {}
+    stream, losses_by_way = make_stream(1), {}
     for precision in (torch.float32, torch.bfloat16):
         method = SupSup(make_brief(GG, precision=precision), learning_rate=RATE)
         losses = teach(method, stream[0], 0, Schedule(60, 16)).losses
         assert method.bank.mask(0).dtype == torch.bool
         inputs, labels = stream[0].test.whole()
-        found[precision] = losses
+        losses_by_way[precision] = losses
         assert losses[-1] < losses[0] / 2
         assert (method.predict(inputs, 0).labels == labels).float().mean() > 0.9
-    assert found[torch.float32] != found[torch.bfloat16]
-    assert found[torch.float32][0] == pytest.approx(found[torch.bfloat16][0], rel=0.05)
+    assert losses_by_way[torch.float32] != losses_by_way[torch.bfloat16]
+    assert losses_by_way[torch.float32][0] == pytest.approx(losses_by_way[torch.bfloat16][0], rel=0.05)
 
 
 def test_a_vector_that_is_no_bias_keeps_its_initial_value() -> None:
