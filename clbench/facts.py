@@ -29,9 +29,11 @@ def method_facts(method: type[Method]) -> Record:
         "notes on asking": _notes(method.predict),
         "recipes": [
             {
+                "name": recipe.name,
                 "stream": recipe.stream,
                 "network": recipe.network,
                 "scenario": recipe.scenario,
+                "run": ", ".join(f"{key}={value}" for key, value in recipe.run.items()),
                 "learning": ", ".join(f"{key}={value}" for key, value in recipe.learn.items()),
                 "asking": ", ".join(f"{key}={value}" for key, value in recipe.ask.items()),
                 "source": recipe.source,

@@ -41,7 +41,11 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Published parameters of a method for streams, networks and scenarios whose names match the patterns (``*`` is any text)."""
+    """Published parameters of a method for streams, networks and scenarios whose names match the patterns (``*`` is any text).
+
+    A recipe with a ``name`` can be asked for (``--recipe``): its ``run`` has the other settings of the publication, by the names of
+    ``clbench.engine.settings.Request``: network, tasks, updates, batch_size, data.
+    """
 
     stream: str
     network: str
@@ -49,6 +53,8 @@ class Recipe:
     ask: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     scenario: str = "*"
+    name: str = ""
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(abc.ABC):

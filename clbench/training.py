@@ -110,8 +110,13 @@ def constant(done: float) -> float:
     return 1.0
 
 
+def linear(done: float) -> float:
+    """The factor of a learning rate that falls to 0 along a line; ``done`` is the share of the task's updates so far, 0 to 1."""
+    return 1 - done
+
+
 def cosine(done: float) -> float:
-    """The factor of a learning rate that falls to 0 along half a cosine; ``done`` is the share of the task's updates so far, 0 to 1."""
+    """The factor of a learning rate that falls to 0 along half a cosine."""
     return (1 + math.cos(math.pi * done)) / 2
 
 
@@ -120,8 +125,13 @@ def warm_cosine(done: float) -> float:
     return done / WARM_UP if done < WARM_UP else cosine((done - WARM_UP) / (1 - WARM_UP))
 
 
-LearningRateSchedule = Literal["constant", "cosine", "warm-up-cosine"]
-SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine, "warm-up-cosine": warm_cosine}
+LearningRateSchedule = Literal["constant", "linear", "cosine", "warm-up-cosine"]
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "warm-up-cosine": warm_cosine,
+}
 
 
 class LearningRate:

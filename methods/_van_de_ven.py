@@ -17,12 +17,16 @@ from ._check import for_check
 
 SOURCE = "van de Ven & Tolias 2019 (arXiv 1904.07734) and the authors' code"
 
+PERMUTED: Mapping[str, Any] = {"data": "mnist", "network": "mlp-1000x1000", "tasks": 10, "updates": 5000, "batch_size": 128}
+SPLIT: Mapping[str, Any] = {"data": "mnist", "network": "mlp-400x400", "tasks": 5, "updates": 2000, "batch_size": 128}
+"""The other settings of the two streams."""
+
 OfScenario = Mapping[str, Mapping[str, Any]]
 
 
 def recipes(*, permuted: OfScenario, split: OfScenario, always: Mapping[str, Any] | None = None) -> tuple[Recipe, ...]:
     """A recipe for each of their streams and scenarios (``always`` is added to each), and one for ``clbench check``."""
-    streams = (("permuted-mnist-32", 1e-4, permuted), ("split-mnist-raw", 1e-3, split))
+    streams = (("permuted-mnist-32", PERMUTED, 1e-4, permuted), ("split-mnist-raw", SPLIT, 1e-3, split))
     adam = {"optimiser": "adam", "restart": False, **(always or {})}
     published = (
         Recipe(
@@ -32,8 +36,10 @@ def recipes(*, permuted: OfScenario, split: OfScenario, always: Mapping[str, Any
             {},
             SOURCE,
             scenario,
+            "van-de-ven-permuted" if stream.startswith("permuted") else "van-de-ven-split",
+            run,
         )
-        for stream, rate, by_scenario in streams
+        for stream, run, rate, by_scenario in streams
         for scenario, strengths in by_scenario.items()
     )
     return (*published, for_check({"restart": True}))  # without it, naive fine-tuning forgets too little in so short a stream

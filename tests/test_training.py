@@ -132,6 +132,11 @@ def test_compiling_pays_for_much_work_only(monkeypatch: pytest.MonkeyPatch) -> N
     assert not training.compiling_pays(50_000, lenet, 128)
 
 
+def test_a_linear_learning_rate_falls_by_the_same_amount_at_each_update() -> None:
+    rate = training.LearningRate("linear", 4)
+    assert [rate() for _ in range(4)] == [0.875, 0.625, 0.375, 0.125]
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "warm-up-cosine"])
 def test_learning_rates_follow_their_schedules(schedule: str) -> None:
     """Against torch's own cosine and, for the rise, a straight line."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from clbench.engine.learn import MOST_UPDATES, Job, Learn, Seeds
 from clbench.engine.schedule import USUAL_FLOW, Flow, flow
 from clbench.engine.settings import BUDGETS, Budget, Request, checked
 from clbench.errors import UserError, unknown
-from clbench.method import parameters
+from clbench.method import Method, Recipe, parameters
 from clbench.stream import StreamBuilder
 
 
@@ -49,6 +50,9 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     from clbench.engine import probe
 
     method = registry.method(request.method)
+    named = None if request.recipe is None else _recipe(method, request)
+    if named is not None:
+        request = with_settings_of(named, request)
     scenario = registry.scenario(request.scenario)
     check_serves(method, scenario)
     builder = registry.stream(request.stream)
@@ -66,7 +70,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
             "ask for fewer."
         )
     networks.resolve(request.network, (1, 1, 1))  # so that a wrong name is refused before any data are read
-    recipe = method.recipe(request.stream, request.network, scenario.name)
+    recipe = named or method.recipe(request.stream, request.network, scenario.name)
     learning = typed(method.__init__, dict(recipe.learn) | request.set, f"learning parameter of {method.name}")
     known = parameters(method.__init__)
     learning = {name: value for name, value in learning.items() if name not in method.added or value != known[name].default}
@@ -110,6 +114,25 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
     check_same_learning(method, jobs[0].learn, scenario, asks)
     return probe.in_usable_precision(jobs, data_root) if request.precision == "auto" else jobs
+
+
+def _recipe(method: type[Method], request: Request) -> Recipe:
+    """The recipe with the name that is asked for; if there is one for each scenario, that of the scenario that is asked for."""
+    named = [recipe for recipe in method.recipes if recipe.name == request.recipe]
+    if not named:
+        names = dict.fromkeys(recipe.name for recipe in method.recipes if recipe.name)
+        raise unknown(f"recipe of {method.name}", str(request.recipe), names)
+    if "scenario" not in request.model_fields_set:
+        return named[0]
+    asked = registry.scenario(request.scenario).name
+    return next((recipe for recipe in named if fnmatch(asked, recipe.scenario)), named[0])
+
+
+def with_settings_of(recipe: Recipe, request: Request) -> Request:
+    """The request with a recipe's settings, unless it states its own."""
+    settings = {"stream": recipe.stream, **({} if recipe.scenario == "*" else {"scenario": recipe.scenario}), **recipe.run}
+    stated = request.model_fields_set
+    return checked(Request, request.model_dump(include=stated) | {key: v for key, v in settings.items() if key not in stated})
 
 
 def _tasks(request: Request, builder: StreamBuilder, budget: Budget, follow: Flow) -> int:

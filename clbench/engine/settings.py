@@ -70,6 +70,11 @@ class Request(Strict):
 
     method: str = Field(default="supsup", description="A method's name, or ./file.py:Class.")
     scenario: str = Field(default="gnu", description="gg, gns, gnu or nns.")
+    recipe: str | None = Field(
+        default=None,
+        description="A published setting of the method, by name (clbench show METHOD): stream, scenario, network, tasks, updates and "
+        "parameters. Settings that you give replace its own.",
+    )
     stream: str = Field(default="permuted-mnist", description="A stream's name, or ./file.py:function.")
     network: str = Field(default="lenet-300-100", description="A network's name, or package.module:factory.")
     tasks: int | None = unset("the budget's or the stream's", "The number of tasks.")

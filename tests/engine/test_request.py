@@ -58,6 +58,31 @@ class GivenOnly(Method):
         pass
 
 
+NAMED = {"method": "ewc", "recipe": "van-de-ven-split"}
+
+
+def test_a_recipe_by_name_fills_in_the_whole_published_setting() -> None:
+    made = job(**NAMED, scenario="gg").learn
+    assert (made.stream, made.network, made.data) == ("split-mnist-raw", "mlp-400x400", "mnist")
+    assert (made.tasks, made.updates, made.batch_size) == (5, 2000, 128)
+    assert (made.parameters["strength"], made.parameters["optimiser"]) == (1e7, "adam")
+    assert job(**NAMED, scenario="gnu").learn.parameters["strength"] == 1e8
+
+
+def test_what_is_stated_replaces_what_the_recipe_says() -> None:
+    made = job(**NAMED, scenario="gg", updates=7, data="mnist-5k", set={"strength": 3.0}).learn
+    assert (made.updates, made.data, made.parameters["strength"], made.tasks) == (7, "mnist-5k", 3.0, 5)
+
+
+def test_a_recipe_of_one_scenario_chooses_it() -> None:
+    (made,) = resolve(request({"method": "slda", "recipe": "van-de-ven-split"}))
+    assert made.scenario is GNU
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    assert "van-de-ven-split" in refusal(method="ewc", recipe="van-de-ven-splt")
+
+
 @pytest.fixture
 def given_only(monkeypatch: pytest.MonkeyPatch) -> str:
     methods = registry.methods() | {"given-only": GivenOnly}
