@@ -3,7 +3,9 @@
 A random network is never trained. Each task finds a supermask M_i on it, and outputs are p = f(x, W * M_i) (equation 1). If the task is
 not given, it is inferred from the superposition of all masks: p(alpha) = f(x, W * sum_i alpha_i M_i) (equation 2), by the gradient of the
 entropy H or of the superfluous outputs' logsumexp G with respect to alpha (equations 3 and 4, section 3.6). If it is not even given in
-training, a mask is allocated when the inference is uncertain (section 3.4).
+training, a mask is allocated when the inference is uncertain (section 3.4). Where tasks are not alike, confidences do not say which mask
+fits. ``algorithm=statistics``, which the paper does not have, infers the task from densities of the random network's hidden units
+(``statistics.py``; ``--set statistics=hidden``).
 
 Masks cover the weights that layers multiply by: those of linear, convolutional, recurrent and attention layers, and in layers of your own
 the parameters of two or more dimensions that have ``weight`` in their names. Biases are 0. Everything else (gains of normalisation,
@@ -14,8 +16,9 @@ include one untrained spare, and a new mask is allocated also if the spare wins 
 are made among the task's own labels, never a superfluous output; "Transfer" averages earlier scores, not masks.
 
 Stored to predict: a packed bit per maskable weight and task (edge-popup's masks, which are sparser, as the coded gaps between selected
-weights: ``coding.py``), batch-norm statistics per task, and the seed of the random weights. Needed to resume: nothing else between given
-tasks (with Transfer the running mean of scores); if no task is given, the live scores, the optimiser's state and counters.
+weights: ``coding.py``), batch-norm statistics per task, and the seed of the random weights; with ``statistics``, for each class of each
+task, two bytes for each feature and eight more. Needed to resume: nothing else between given tasks (with Transfer the running mean of
+scores; with ``statistics`` the class means, and their covariance once); if no task is given, the live scores, the optimiser's state and counters.
 """
 
 from .._objectives import entropy

@@ -122,14 +122,18 @@ class TaskStatistics:
             self._discriminants = self.gathered.discriminants()
         return self._discriminants
 
-    def infer(self, groups: Tensor) -> Tensor:
-        """The task of each of q groups of images [q, e, *input_shape], int64 [q]."""
+    def densities(self, groups: Tensor) -> Tensor:
+        """log p(images | task), up to what all tasks share, for q groups of images [q, e, *input_shape]: [q, k]."""
         with torch.no_grad():
             features = torch.cat([self.features(part) for part in in_parts(groups.flatten(0, 1))])
             scores = self.discriminants.scores(features).unflatten(1, (-1, self.brief.classes))
             classes = self.discriminants.present.unflatten(0, (-1, self.brief.classes)).sum(1)
-            of_task = scores.logsumexp(2) - classes.log()
-        return of_task.unflatten(0, groups.shape[:2]).sum(1).argmax(1)
+            of_image = scores.logsumexp(2) - classes.log()
+        return of_image.unflatten(0, groups.shape[:2]).sum(1)
+
+    def infer(self, groups: Tensor) -> Tensor:
+        """The task of each of q groups of images [q, e, *input_shape], int64 [q]."""
+        return self.densities(groups).argmax(1)
 
     # State
 
