@@ -16,10 +16,10 @@ from clbench.engine.divergence import Diverged
 from clbench.engine.environment import environment
 from clbench.engine.evaluator import Ask, Score, Taught, evaluate, examine, passes, tasks_at_once
 from clbench.engine.learn import Job, Learn
-from clbench.engine.run_files import SavingClock, Tables, write_schedule
+from clbench.engine.run_files import SavingClock, Tables, save_state
 from clbench.engine.schedule import USUAL_FLOW, Schedule
 from clbench.engine.settings import Execution, checked
-from clbench.engine.store import Run, add_notes, alone, ask_record, create, now, run_at, save_state, update, writable
+from clbench.engine.store import Run, add_notes, alone, ask_record, create, now, run_at, update, writable
 from clbench.errors import UserError, tell
 from clbench.method import Method
 from clbench.seeding import derive
@@ -43,9 +43,12 @@ def carry_out(job: Job, execution: Execution, device: torch.device, watch: Watch
     ``device`` is the one chosen for ``execution.device``; ``watch`` is called with each event as it happens. Training that diverges ends
     with a ``Diverged``, and what was learned before is kept, unless ``execution`` says to mark it: ``clbench.frame`` marks the rows then.
     """
-    run = run_at(writable(execution.results), job.learn)
-    if execution.overwrite == "never" and not run.exists:
-        raise UserError(f"There is no run {run.path} to read: use --overwrite missing to compute it.")
+    run = run_at(execution.results, job.learn)
+    if execution.overwrite == "never":  # only reads: it needs neither the lock nor permission to write
+        if not run.exists:
+            raise UserError(f"There is no run {run.path} to read: use --overwrite missing to compute it.")
+        return _execute(run, job, execution, device, watch)
+    writable(execution.results)
     with alone(run):
         return _execute(run, job, execution, device, watch)
 
@@ -55,6 +58,8 @@ def _execute(run: Run, job: Job, execution: Execution, device: torch.device, wat
     new = overwrite == "always" or not run.exists
     if not new:
         provenance.check_record(run.learn, job.learn.hash)
+        if overwrite == "missing":
+            Tables(run)  # mends what a crash or another program damaged
         tell(run.notes)
         done = run.complete and not run.unanswered(job.asks, job.checkpoints)
         # A stream from outside clbench is built in any case: what it loads may have changed.
@@ -77,8 +82,6 @@ def _execute(run: Run, job: Job, execution: Execution, device: torch.device, wat
         if new:
             # Only after every check: a request that cannot be met must not remove earlier results.
             create(run, _first_record(job, method, stream))
-            if job.learn.flow != USUAL_FLOW:
-                write_schedule(run, job.learn.schedule().timetable(job.learn.tasks))
         add_notes(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
         if not run.complete:
             # Methods draw from their own generators, but a network (its dropout, say) may draw from the caller's global one.
@@ -95,12 +98,10 @@ def answer(
 
     Raises a ``UserError`` for a checkpoint before the last if the saved state does not hold the earlier states (``Method.rewind``).
     """
-    saved = run.saved()
-    assert saved is not None
-    last, _ = saved
+    last, _ = run.last_state()
+    tables = Tables(run)
     missing = run.unanswered(asks, checkpoints)
     last_state = run.state("learned") if missing else {}
-    tables = Tables(run)
     tables.forget_answers([(ask.label, learned) for ask, learned in missing])
     for learned in sorted({learned for _, learned in missing}):
         state: dict[str, torch.Tensor] | None = last_state
@@ -118,8 +119,7 @@ def answer(
             for score in examine(method, stream, asks_of_pass, learned):
                 tables.add_score(score)
                 watch(score)
-            tables.flush()
-            update(run, asks=asks_of_pass, checkpoints=(learned,))
+            tables.commit(asks=asks_of_pass, checkpoints=(learned,))
     update(run, asks=asks, checkpoints=checkpoints)
 
 
@@ -169,8 +169,11 @@ def rewinds(run: Run) -> bool:
 def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execution, watch: Watch) -> None:
     """Teach from the last saved state to the end, ask at the checkpoints, and save from time to time."""
     learn, tables = job.learn, Tables(run)
+    if learn.flow != USUAL_FLOW and "schedule" not in run.table_names():
+        for row in learn.schedule().timetable(learn.tasks).rows():
+            tables.add("schedule", **row)
+        tables.commit()
     start = learned = _resume(run, method)
-    tables.forget_after(start)
     # Earlier asks of an interrupted run are asked at the remaining checkpoints too, if the method still answers them in the same way.
     earlier = [ask for ask in run.asks if ask.version == method.ask_version(**ask.parameters)]
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())
@@ -193,7 +196,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
             # State and tables agree only between groups of tasks, and after all scores of a checkpoint.
             between_groups = learned % tasks_at_once(method, schedule) == 0
             if unscored == 0 and (learned == learn.tasks or (between_groups and clock.due())):
-                clock.time(partial(_save, run, method, learned, tables))
+                clock.time(partial(save_state, method, learned, tables))
     except Diverged as error:
         before = learned - learned % tasks_at_once(method, schedule)
         _save_before_divergence(run, job, stream, before, schedule, tables, method.brief.device)
@@ -218,7 +221,6 @@ def _save_before_divergence(
     run: Run, job: Job, stream: Stream, learned: int, schedule: Schedule, tables: Tables, device: torch.device
 ) -> None:
     """Save the tables and the state after ``learned`` tasks, before training diverged; it is learned again from the last saved state."""
-    tables.flush()
     tables.forget_after(learned)
     if learned == 0:
         return
@@ -227,7 +229,7 @@ def _save_before_divergence(
     for event in evaluate(method, stream, (), (), schedule, start=start) if start < learned else ():
         if event.learned == learned:
             break
-    _save(run, method, learned, tables)
+    save_state(method, learned, tables)
 
 
 def _mark(run: Run, event: Taught) -> None:
@@ -260,12 +262,6 @@ def _add_task(tables: Tables, event: Taught, method: Method) -> None:
     for table, rows in method.tables().items():
         for row in rows:
             tables.add(table, learned=event.learned, **row)
-
-
-def _save(run: Run, method: Method, learned: int, tables: Tables) -> None:
-    """Save tables and state. Rows come first: those beyond the saved state are dropped when the run resumes."""
-    tables.flush()
-    save_state(run, method, learned)
 
 
 def _threads(learn: Learn, stream: Stream, run: Run | None) -> int:

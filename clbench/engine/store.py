@@ -1,20 +1,21 @@
 """Runs on disk: one folder for each learn half, named by its hash. This module alone knows the names of the files in it.
 
-- ``run.json``, the record: learn half, scenario, asks, versions, machine, status, notes;
-- CSV tables that only grow: ``scores`` (one row for each ask, number of tasks learned, and task), ``confusion`` (true and inferred tasks),
-  ``tasks`` (seconds, masks and bytes after each task), ``losses``, and the tables that the method writes; ``schedule`` (which tasks are
-  in which batches, if not all tasks have the same whole batches);
+- ``run.json``, the record (``record``): learn half, scenario, asks, versions, machine, status, notes, and what of the other files counts;
+- CSV tables that only grow (``table_files``): ``scores`` (one row for each ask, number of tasks learned, and task), ``confusion`` (true and
+  inferred tasks), ``tasks`` (seconds, masks and bytes after each task), ``losses``, and the tables that the method writes;
+  ``schedule`` (which tasks are in which batches, if not all tasks have the same whole batches);
+- ``copies/``, the record and the tables again;
 - ``state/<tasks learned>/``: the last saved state, what was learned and what is needed to resume (``saved_state``).
+
+What a run adds begins to count when the record is replaced, which names it. So at any instant the folder holds one whole run.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ import pandas as pd
 import torch
 
 from clbench import registry
-from clbench.engine import saved_state
+from clbench.engine import durable, record, saved_state, table_files
 from clbench.engine.divergence import Divergence
 from clbench.engine.evaluator import Ask
 from clbench.engine.learn import Learn
+from clbench.engine.record import REMEDY, Damaged, Extent
 from clbench.errors import UserError, tell
 from clbench.method import Method
 from clbench.scenario import Scenario
 
-RECORD = "run.json"
 STATES = "state"
 RUNS = "runs"
 
@@ -45,14 +46,12 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.path / RECORD).is_file()
+        return record.exists(self.path)
 
     @property
     def record(self) -> dict[str, Any]:
-        """The contents of ``run.json``, not to be changed. The file is parsed once, and again only after it was written."""
-        file = self.path / RECORD
-        status = file.stat()
-        return _parsed(file, (status.st_ino, status.st_mtime_ns, status.st_size))
+        """The contents of ``run.json``, not to be changed; a ``UserError`` if they are damaged."""
+        return record.read(self.path)
 
     @property
     def learn(self) -> Learn:
@@ -90,48 +89,66 @@ class Run:
         divergence = self.record.get("diverged")
         return None if divergence is None else Divergence(**divergence)
 
+    @property
+    def extents(self) -> dict[str, Extent] | None:
+        """How much of each table counts. None if the run is older than their recording (schema 1)."""
+        recorded = self.record.get("tables")
+        return None if recorded is None else {name: Extent(**extent) for name, extent in recorded.items()}
+
     def table_file(self, name: str) -> Path:
         """The file of the table of that name."""
-        return self.path / f"{name}.csv"
+        return table_files.places(self.path, name)[0]
 
-    def table_files(self) -> list[Path]:
-        """The files of all tables that were written."""
-        return sorted(self.path.glob("*.csv"))
+    def table_names(self) -> list[str]:
+        """The names of all tables that were written."""
+        extents = self.extents
+        return sorted(table_files.unrecorded(self.path) if extents is None else extents)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's tables, empty if it was never written. ``UserError`` if it cannot be read."""
-        file = self.table_file(name)
-        try:
-            return pd.read_csv(file) if file.exists() else pd.DataFrame()
-        except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
-            raise UserError(f"{file} cannot be read ({error}): repeat the run with --overwrite always.") from None
+        """One of the run's tables, empty if it was never written. ``UserError`` if it is damaged."""
+        extents, file = self.extents, self.table_file(name)
+        if extents is not None:
+            return table_files.parsed(file, table_files.read(self.path, name, extents[name])) if name in extents else pd.DataFrame()
+        return table_files.parsed(file, table_files.read_unrecorded(self.path, name)) if file.exists() else pd.DataFrame()
 
     def saved(self) -> tuple[int, Path] | None:
-        """The last saved state: the number of tasks learned, and its folder. None before the first."""
-        folders = [folder for folder in (self.path / STATES).glob("*") if folder.name.isdigit()]
-        last = max(folders, key=lambda folder: int(folder.name), default=None)
-        return None if last is None else (int(last.name), last)
+        """The last saved state: the number of tasks learned, and its folder. None before the first; a ``UserError`` if it is gone."""
+        recorded = self.record.get("state")
+        if self.extents is None or recorded is None:  # the folders themselves tell
+            names = [folder.name for folder in (self.path / STATES).glob("*") if folder.name.isdigit()]
+        else:
+            names = list(recorded)
+        last = max(names, key=int, default=None)
+        if last is None:
+            return None
+        folder = self.path / STATES / last
+        if not folder.is_dir():
+            raise Damaged(f"The run {self.path} has lost its saved state, the folder {folder}: put it back, or {REMEDY}.")
+        return int(last), folder
+
+    def last_state(self) -> tuple[int, Path]:
+        """As ``saved``; a ``UserError`` if there is none."""
+        saved = self.saved()
+        if saved is None:
+            raise Damaged(f"The run {self.path} has lost its saved state, all of {self.path / STATES}: put it back, or {REMEDY}.")
+        return saved
 
     @property
     def digests(self) -> dict[str, str] | None:
         """The digests of the files of the last saved state. None if the run is older than their recording."""
-        saved, recorded = self.saved(), self.record.get("state")
-        assert saved is not None
-        return None if recorded is None else recorded.get(str(saved[0]), {})
+        recorded = self.record.get("state")
+        return None if recorded is None else recorded.get(self.last_state()[1].name, {})
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """A file of the last saved state, ``learned``, ``progress`` or ``generator``; a ``UserError`` if it is not this run's."""
-        saved, sizes = self.saved(), {"learned": "stored_bytes", "progress": "progress_bytes"}
-        assert saved is not None
+        (learned, folder), sizes = self.last_state(), {"learned": "stored_bytes", "progress": "progress_bytes"}
         tasks = self.table("tasks")
-        known = tasks.loc[tasks["learned"] == saved[0], sizes[name]].tolist() if name in sizes and not tasks.empty else []
-        return saved_state.read(saved[1], name, self.digests, int(known[-1]) if known else None)
+        known = tasks.loc[tasks["learned"] == learned, sizes[name]].tolist() if name in sizes and not tasks.empty else []
+        return saved_state.read(folder, name, self.digests, int(known[-1]) if known else None)
 
     def restore(self, method: Method, learned: dict[str, torch.Tensor], progress: dict[str, torch.Tensor] | None = None) -> None:
         """Put a state of this run into a fresh method; a ``UserError`` if it does not fit."""
-        saved = self.saved()
-        assert saved is not None
-        saved_state.restore(method, saved[1], self.digests, learned, progress)
+        saved_state.restore(method, self.last_state()[1], self.digests, learned, progress)
 
     def unanswered(self, asks: tuple[Ask, ...], checkpoints: tuple[int, ...]) -> list[tuple[Ask, int]]:
         """The pairs of an ask and a checkpoint that have no scores yet, or not of every task."""
@@ -146,15 +163,6 @@ class Run:
         """The number of different tasks among the first ``learned``."""
         identities = self.record.get("identities")
         return learned if identities is None else len(set(identities[:learned]))
-
-
-@lru_cache(maxsize=4096)
-def _parsed(file: Path, version: tuple[int, int, int]) -> dict[str, Any]:
-    """The contents of a ``run.json``; ``version`` is in the key of the cache: a file that was written since is parsed again."""
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError:
-        raise UserError(f"The file {file} is damaged: remove its folder and repeat the run.") from None
 
 
 @contextmanager
@@ -182,7 +190,8 @@ def run_at(results: Path, learn: Learn) -> Run:
 
 def runs_in(results: Path) -> list[Run]:
     """All runs in a results folder, by hash."""
-    return [Run(file.parent) for file in sorted((results / RUNS).glob(f"*/{RECORD}"))]
+    folders = sorted(folder for folder in (results / RUNS).glob("*") if not folder.name.startswith("."))
+    return [Run(folder) for folder in folders if record.exists(folder)]
 
 
 def find(name: str, results: Path) -> Run:
@@ -213,23 +222,28 @@ def writable(results: Path) -> Path:
     return results
 
 
-def create(run: Run, record: dict[str, Any]) -> None:
-    """Begin a run: an earlier one in its folder is removed with all its results."""
-    if run.path.exists():
-        shutil.rmtree(run.path)
-    run.path.mkdir(parents=True, exist_ok=True)
-    _write_record(run, record)
+def create(run: Run, first: dict[str, Any]) -> None:
+    """Begin a run with its first record: an earlier one in its folder is removed with all its results."""
+    earlier = run.path.with_name(f".{run.path.name}.removed")  # renamed first: half of it must not be taken for a run
+    with durable.writing(run.path):
+        if earlier.exists():
+            shutil.rmtree(earlier)
+        if run.path.exists():
+            os.replace(run.path, earlier)
+            shutil.rmtree(earlier)
+        run.path.mkdir(parents=True)
+    record.write(run.path, first | {"schema": record.SCHEMA, "tables": {}, "state": {}})
 
 
 def update(run: Run, *, asks: tuple[Ask, ...] = (), checkpoints: tuple[int, ...] = (), **values: Any) -> None:
     """Add asks and checkpoints to the record, and set other values."""
-    record = run.record
+    present = run.record
     known = {ask.label for ask in run.asks}
     added = {
-        "asks": [*record["asks"], *(ask_record(ask) for ask in asks if ask.label not in known)],
-        "checkpoints": sorted({*record["checkpoints"], *checkpoints}),
+        "asks": [*present["asks"], *(ask_record(ask) for ask in asks if ask.label not in known)],
+        "checkpoints": sorted({*present["checkpoints"], *checkpoints}),
     }
-    _write_record(run, record | added | values)
+    record.write(run.path, present | added | values)
 
 
 def add_notes(run: Run, sentences: Iterable[str]) -> None:
@@ -239,32 +253,6 @@ def add_notes(run: Run, sentences: Iterable[str]) -> None:
     if new:
         update(run, notes=[*known, *new])
         tell(new)
-
-
-def save_state(run: Run, method: Method, learned: int) -> None:
-    """Replace the saved state by that after ``learned`` tasks: a crash leaves one of them whole.
-
-    The new digests are recorded before the new state is in its place, and the earlier ones are kept until it is there.
-    """
-    earlier = list((run.path / STATES).glob("*"))
-    folder, partial = run.path / STATES / str(learned), run.path / STATES / f"{learned}.part"
-    if folder.exists():
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    digests = saved_state.write(method, partial)
-    recorded = run.record.get("state", {})
-    update(run, state={old.name: recorded.get(old.name) for old in earlier if old.name.isdigit()} | {folder.name: digests})
-    partial.rename(folder)
-    for old in earlier:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_record(run: Run, record: dict[str, Any]) -> None:
-    """Replace ``run.json``: an interruption leaves the old one or the new one."""
-    partial = run.path / f"{RECORD}.part"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    partial.rename(run.path / RECORD)
 
 
 def ask_record(ask: Ask) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs on disk: interrupted runs resume with the same result, new questions need no training, nothing is computed twice."""
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -187,15 +188,15 @@ def test_tasks_that_are_taught_at_a_time_are_taught_again_if_they_did_not_all_en
     assert len(observed) == (5 + 4 + 2 + 3 + 1) * 15
 
 
-@pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "Path.rename", "pd.DataFrame.to_csv"])
+@pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "os.replace", "pd.DataFrame.to_csv"])
 def test_a_run_stopped_while_saving_resumes(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the tables were written and before the state, between old and new state, and so on: at every call of each."""
     monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
     wanted = job(checkpoints=(2, 3))
     whole = execute(wanted, tmp_path / "whole")
-    holder: Any = {"storage.save": storage, "shutil.rmtree": shutil, "Path.rename": Path, "pd.DataFrame.to_csv": pd.DataFrame}[what]
+    holder: Any = {"storage.save": storage, "shutil.rmtree": shutil, "os.replace": os, "pd.DataFrame.to_csv": pd.DataFrame}[what]
     original = getattr(holder, what.rpartition(".")[2])
-    for stop in range(30):
+    for stop in range(200):
         left = [stop]
 
         def call(*arguments: Any, left: list[int] = left, **keywords: Any) -> Any:
@@ -480,8 +481,11 @@ def test_two_processes_do_not_write_to_one_run(tmp_path: Path, tiny: None) -> No
     assert execute(job(), tmp_path).complete
 
 
-def test_answers_that_were_cut_off_as_they_were_written_are_asked_again(tmp_path: Path, tiny: None) -> None:
+def test_answers_that_were_cut_off_as_they_were_written_are_asked_again(
+    tmp_path: Path, tiny: None, as_schema_1: Callable[[Run], None]
+) -> None:
     run = execute(job(), tmp_path)
+    as_schema_1(run)
     scores = run.table("scores")
     last = scores.index[-1]
     scores.drop(index=last).to_csv(run.path / "scores.csv", index=False)
@@ -509,8 +513,9 @@ def test_decisions_are_counted_where_the_task_is_inferred(tmp_path: Path) -> Non
     assert results.summarise(frame).set_index("scenario")["decisions"].isna()["GG"]
 
 
-def test_a_run_of_a_version_without_the_column_takes_new_answers(tmp_path: Path) -> None:
+def test_a_run_of_a_version_without_the_column_takes_new_answers(tmp_path: Path, as_schema_1: Callable[[Run], None]) -> None:
     run = execute(job(checkpoints=(3,)), tmp_path)
+    as_schema_1(run)
     file = run.path / "scores.csv"
     old = pd.read_csv(file, dtype=str).drop(columns="decisions")
     old.to_csv(file, index=False)
@@ -521,8 +526,9 @@ def test_a_run_of_a_version_without_the_column_takes_new_answers(tmp_path: Path)
     assert both["decisions"].tolist() == [""] * 3 + ["7"] * 3
 
 
-def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:
+def test_damaged_files_of_an_earlier_version_are_named(tmp_path: Path, tiny: None, as_schema_1: Callable[[Run], None]) -> None:
     run = execute(job(), tmp_path)
+    as_schema_1(run)
     scores, record = run.path / "scores.csv", run.path / "run.json"
     whole = scores.read_text()
     scores.write_text(whole + whole.partition("\n")[2])
@@ -532,7 +538,9 @@ def test_damaged_files_are_named(tmp_path: Path, tiny: None) -> None:
     no_number = run.table("scores").assign(accuracy="much").to_csv(index=False)
     for text in ("", no_number):
         scores.write_text(text)
-        with pytest.raises(UserError, match=r"scores\.csv cannot be read|\(scores\.csv, tasks\.csv\) are damaged"):
+        with pytest.raises(
+            UserError, match=r"scores\.csv is cut off|scores\.csv is damaged .the column accuracy does not hold numbers"
+        ):
             results.frame([run])
     scores.unlink()
     with pytest.raises(UserError, match=r"has no scores: its scores\.csv is gone"):

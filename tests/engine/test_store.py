@@ -1,34 +1,52 @@
 """A run's folder: what is read from it and written to it."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clbench.engine import store
+from clbench.engine.learn import Learn, Seeds
+from clbench.engine.run_files import Tables
 from clbench.engine.store import Run
+from clbench.errors import UserError
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run that has learned nothing yet."""
     run = Run(tmp_path / "runs" / "0123456789ab")
-    store.create(run, {"scenario": "GNu", "status": "incomplete", "asks": [], "checkpoints": [2], "state": {}})
+    learn = Learn(
+        method="naive",
+        version=1,
+        parameters={},
+        scenario={},
+        stream="permuted-mnist",
+        data="mnist-5k",
+        tasks=2,
+        network="mlp-8",
+        seeds=Seeds(stream=0, initialisation=0, training=0),
+        updates=1,
+        batch_size=1,
+        precision="float32",
+    )
+    about = {"scenario": "GNu", "transductive": False, "started": store.now(), "environment": {}}
+    first = {"learn": learn.model_dump(mode="json"), **about, "status": "incomplete", "asks": [], "checkpoints": [2]}
+    store.create(run, first)
     return run
 
 
 @pytest.fixture
 def files_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are read as text."""
+    """The files that are read whole."""
     files: list[Path] = []
-    read_text = Path.read_text
+    read_bytes = Path.read_bytes
 
-    def counted(self: Path, *arguments: Any, **keywords: Any) -> str:
+    def counted(self: Path) -> bytes:
         files.append(self)
-        return read_text(self, *arguments, **keywords)
+        return read_bytes(self)
 
-    monkeypatch.setattr(Path, "read_text", counted)
+    monkeypatch.setattr(Path, "read_bytes", counted)
     return files
 
 
@@ -43,7 +61,7 @@ def test_a_record_that_was_written_is_read_again(run: Run, files_read: list[Path
     store.update(run, status="complete", checkpoints=(1, 2))
     assert run.complete
     assert run.checkpoints == (1, 2)
-    (run.path / "run.json").write_text(json.dumps(run.record | {"notes": ["From another process."]}))
+    store.update(Run(run.path), notes=["From another process."])
     assert run.notes == ("From another process.",)
     assert len(files_read) == 3
 
@@ -55,11 +73,15 @@ def test_an_update_changes_no_record_in_memory(run: Run) -> None:
 
 
 def test_a_run_that_is_created_again_loses_its_earlier_results(run: Run) -> None:
-    run.table_file("scores").write_text("learned\n1\n")
-    assert run.table_files() == [run.path / "scores.csv"]
+    tables = Tables(run)
+    tables.add("allocation", learned=1, mask=0)
+    tables.commit()
+    assert run.table_names() == ["allocation"]
+    assert run.table("allocation").to_dict("records") == [{"learned": 1, "mask": 0}]
     store.create(run, run.record)
-    assert run.table_files() == []
-    assert run.table("scores").empty
+    assert run.table_names() == []
+    assert run.table("allocation").empty
+    assert not run.table_file("allocation").exists()
 
 
 def test_the_runs_of_a_results_folder(run: Run, tmp_path: Path) -> None:
@@ -69,8 +91,22 @@ def test_the_runs_of_a_results_folder(run: Run, tmp_path: Path) -> None:
     assert store.runs_in(tmp_path / "elsewhere") == []
 
 
-def test_the_last_saved_state_is_the_one_after_most_tasks(run: Run) -> None:
+def test_the_last_saved_state_is_the_one_in_the_record(run: Run) -> None:
     assert run.saved() is None
+    for name in ("9", "10"):
+        (run.path / "state" / name).mkdir(parents=True)
+    assert run.saved() is None
+    store.update(run, state={"9": {}})
+    assert run.saved() == (9, run.path / "state" / "9")
+    (run.path / "state" / "9").rmdir()
+    with pytest.raises(UserError, match="has lost its saved state"):
+        run.saved()
+
+
+def test_the_last_saved_state_of_an_earlier_version_is_the_one_after_most_tasks(
+    run: Run, as_schema_1: Callable[[Run], None]
+) -> None:
+    as_schema_1(run)
     for name in ("9", "10", "11.part"):
         (run.path / "state" / name).mkdir(parents=True)
     assert run.saved() == (10, run.path / "state" / "10")
