@@ -18,7 +18,8 @@ are made among the task's own labels, never a superfluous output; "Transfer" ave
 Stored to predict: a packed bit per maskable weight and task (edge-popup's masks, which are sparser, as the coded gaps between selected
 weights: ``coding.py``), batch-norm statistics per task, and the seed of the random weights; with ``statistics``, for each class of each
 task, two bytes for each feature and eight more. Needed to resume: nothing else between given tasks (with Transfer the running mean of
-scores; with ``statistics`` the class means, and their covariance once); if no task is given, the live scores, the optimiser's state and counters.
+scores; with ``statistics`` the class means, and their covariance once); if no task is given, the live scores, the optimiser's state and
+counters.
 """
 
 from .._objectives import entropy
