@@ -64,7 +64,7 @@ def traced(choices: pd.DataFrame, parts: Sequence[Sequence[tuple[int, int]]], ta
         choice = by_batch.get(batch)
         if choice is not None:
             mask = -1 if pd.isna(choice["mask"]) else int(choice["mask"])
-        learning.append(mask if choice is None or getattr(choice, "trained", True) else -1)
+        learning.append(mask if choice is None or choice.get("trained", True) else -1)
     masks = max(learning) + 1
     images = np.zeros((masks, len(tasks)), dtype=np.int64)
     for learner, batch_parts in zip(learning, parts, strict=True):
