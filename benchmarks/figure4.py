@@ -94,12 +94,12 @@ def peak_resident_bytes() -> float:
 
 def trained(scenario: str, data: str, root: str | None) -> tuple[SupSup, Stream, float]:
     """A learner of a few tasks, its stream of 2,500, and the seconds of an update of one of them."""
-    made, stream = learner("supsup", scenario, "lenet-300-100", {"outputs": 500}, data, root, tasks=2500)
-    assert isinstance(made, SupSup)
-    many = made.tasks_at_once
-    list(teach_together(made, stream, range(many), Schedule(100, BATCH, 0)))  # compiles
-    taught = list(teach_together(made, stream, range(many, 2 * many), Schedule(1000, BATCH, 0)))
-    return made, stream, sum(task.seconds for task in taught) / many / 1000
+    method, stream = learner("supsup", scenario, "lenet-300-100", {"outputs": 500}, data, root, tasks=2500)
+    assert isinstance(method, SupSup)
+    many = method.tasks_at_once
+    list(teach_together(method, stream, range(many), Schedule(100, BATCH, 0)))  # compiles
+    taught = list(teach_together(method, stream, range(many, 2 * many), Schedule(1000, BATCH, 0)))
+    return method, stream, sum(task.seconds for task in taught) / many / 1000
 
 
 if __name__ == "__main__":

@@ -35,11 +35,11 @@ def rows(
     cpu = torch.device("cpu")
     stream = build_stream(job.learn, None, cpu)
     method: Any = build_method(job.learn, registry.scenario("gnu"), stream, cpu)
-    kept = []
+    names = []
     for index, task in enumerate(stream):
         teach(method, task, index, Schedule(updates, job.learn.batch_size, seed))
-        kept.append(torch.where(method.scores >= 0, 1.0, -1.0))
-    strings = torch.stack(kept)
+        names.append(torch.where(method.scores >= 0, 1.0, -1.0))
+    strings = torch.stack(names)
     for index, task in enumerate(stream):
         inputs, _ = next(task.train.batches(1, groups * SIZE, generator(seed, "search", index)))
         yield {"masked": masked, "seed": seed, "task": index + 1} | of_groups(
@@ -53,8 +53,8 @@ def of_groups(method: Any, strings: Tensor, task: int, images: Tensor) -> dict[s
     start = (method.sum / method.tasks).expand(len(images), -1).clone().requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(method.doubt(images, (start + 1) / 2).sum(), start)
-    found = torch.where(method.recover(images)[-1].z >= 0, 1.0, -1.0)
-    overlap = found @ strings.T / strings.shape[1]
+    string = torch.where(method.recover(images)[-1].z >= 0, 1.0, -1.0)
+    overlap = string @ strings.T / strings.shape[1]
     right = {
         "entropy_lowest": doubts.argmin(1) == task,
         "first_step": (-slope @ strings.T).argmax(1) == task,
@@ -62,7 +62,7 @@ def of_groups(method: Any, strings: Tensor, task: int, images: Tensor) -> dict[s
         "exact": overlap[:, task] == 1,
     }
     shares = {name: each.double().mean().item() for name, each in right.items()}
-    of_found = method.doubt(images, (found + 1) / 2)
+    of_found = method.doubt(images, (string + 1) / 2)
     return shares | {"entropy_of_true": doubts[:, task].mean().item(), "entropy_of_found": of_found.mean().item()}
 
 

@@ -42,8 +42,8 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
         full = method.bank.inner(gradients[0], statistics[0]).argmin(1)
         right += int((full == task).sum())
         for fraction in FRACTIONS:
-            found = method.bank.inner(largest_alone(gradients[0], fraction), statistics[0]).argmin(1)
-            same[fraction] += int((found == full).sum())
+            sparse = method.bank.inner(largest_alone(gradients[0], fraction), statistics[0]).argmin(1)
+            same[fraction] += int((sparse == full).sum())
     yield f"sparse_{TRAINED}_all_weights_right", right / (TRAINED * IMAGES), "ratio"
     for fraction, number in same.items():
         yield f"sparse_{TRAINED}_agreement_at_{fraction:g}", number / (TRAINED * IMAGES), "ratio"
@@ -91,30 +91,30 @@ def random_masks(count: int, size: int) -> tuple[MaskBank, Tensor]:
 
 def largest_alone(gradients: Tensor, fraction: float) -> Tensor:
     """Gradients [q, D] with all but the largest by amount at 0."""
-    kept = gradients.abs().topk(int(fraction * gradients.shape[1]), dim=1).indices
-    return torch.zeros_like(gradients).scatter_(1, kept, gradients.gather(1, kept))
+    largest = gradients.abs().topk(int(fraction * gradients.shape[1]), dim=1).indices
+    return torch.zeros_like(gradients).scatter_(1, largest, gradients.gather(1, largest))
 
 
 def sparse_inner(by_weight: Tensor, gradients: Tensor) -> Tensor:
     """Products [q, k] on the largest gradients of each query alone."""
-    found = []
+    products = []
     for gradient in gradients:
-        kept = gradient.abs().topk(int(SPEED_FRACTION * len(gradient))).indices.sort().values
-        parts, unit = two_bytes(gradient[kept][None])
-        high, low = torch._int_mm(parts, by_weight.index_select(0, kept)).double()
-        found.append((256 * high + low) * unit[0])
-    return torch.stack(found)
+        largest = gradient.abs().topk(int(SPEED_FRACTION * len(gradient))).indices.sort().values
+        parts, unit = two_bytes(gradient[largest][None])
+        high, low = torch._int_mm(parts, by_weight.index_select(0, largest)).double()
+        products.append((256 * high + low) * unit[0])
+    return torch.stack(products)
 
 
 def sparse_inner_of_bits(bits: np.ndarray, gradients: Tensor) -> Tensor:
     """The same for masks in bits, uint8 [D, k / 8]."""
-    found = []
+    products = []
     for gradient in gradients:
-        kept = gradient.abs().topk(int(SPEED_FRACTION * len(gradient))).indices.sort().values
-        parts, unit = two_bytes(gradient[kept][None])
+        largest = gradient.abs().topk(int(SPEED_FRACTION * len(gradient))).indices.sort().values
+        parts, unit = two_bytes(gradient[largest][None])
         total = torch.zeros(2, bits.shape[1] * 8, dtype=torch.float64)
-        for some, part in zip(kept.split(2000), parts.split(2000, dim=1), strict=True):
+        for some, part in zip(largest.split(2000), parts.split(2000, dim=1), strict=True):
             masks = torch.from_numpy(np.unpackbits(bits[some.numpy()], axis=1)).view(torch.int8)
             total += torch._int_mm(part.contiguous(), masks)
-        found.append((256 * total[0] + total[1]) * unit[0])
-    return torch.stack(found)
+        products.append((256 * total[0] + total[1]) * unit[0])
+    return torch.stack(products)

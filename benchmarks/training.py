@@ -42,12 +42,12 @@ def rows(data: str, root: str | None) -> Iterator[Row]:
     for name, network, outputs in (("lenet", "lenet-300-100", 100), ("fc", "fc-1024-1024", 500)):
         widths = [784, *map(int, network.partition("-")[2].split("-")), outputs]
         seconds = update_seconds("supsup", "gnu", network, {"outputs": outputs}, data, root)
-        made, stream = learner("supsup", "gnu", network, {"outputs": outputs}, data, root)
-        step, alone = step_seconds(made, stream, made.tasks_at_once), step_seconds(made, stream, 1)
-        products, products_alone = product_seconds(widths, made.tasks_at_once), product_seconds(widths)
+        instance, stream = learner("supsup", "gnu", network, {"outputs": outputs}, data, root)
+        step, alone = step_seconds(instance, stream, instance.tasks_at_once), step_seconds(instance, stream, 1)
+        products, products_alone = product_seconds(widths, instance.tasks_at_once), product_seconds(widths)
         weights = sum(a * b for a, b in pairwise(widths))
-        traffic = weights * LEAST_BYTES / bandwidth(weights * made.tasks_at_once)
-        yield f"train_{name}_tasks_at_once", made.tasks_at_once, "count"
+        traffic = weights * LEAST_BYTES / bandwidth(weights * instance.tasks_at_once)
+        yield f"train_{name}_tasks_at_once", instance.tasks_at_once, "count"
         yield f"train_{name}_milliseconds", seconds * 1e3, "ms"
         yield f"train_{name}_step_milliseconds", step * 1e3, "ms"
         yield f"train_{name}_step_alone_milliseconds", alone * 1e3, "ms"
@@ -70,33 +70,33 @@ def learner(
     return build.build_method(job.learn, job.scenario, stream, torch.device("cpu")), stream
 
 
-def step_seconds(made: Method, stream: Stream, tasks: int) -> float:
+def step_seconds(instance: Method, stream: Stream, tasks: int) -> float:
     """Seconds of one task's supermask step on a batch at hand, with so many tasks trained at a time."""
-    return best_seconds(supermask_step(made, stream, tasks), times=200 if made.tasks_at_once > 1 else 60, repeats=8) / tasks
+    return best_seconds(supermask_step(instance, stream, tasks), times=200 if instance.tasks_at_once > 1 else 60, repeats=8) / tasks
 
 
-def supermask_step(made: Method, stream: Stream, tasks: int) -> Callable[[], object]:
+def supermask_step(instance: Method, stream: Stream, tasks: int) -> Callable[[], object]:
     """One step of so many tasks at a time, on batches at hand."""
     batches = [next(stream[task].train.batches(1, BATCH, torch.Generator().manual_seed(0))) for task in range(tasks)]
     if tasks == 1:
-        made.begin_task(0, 1000)
-        return lambda: made.observe(*batches[0])
-    made.begin_tasks(range(tasks), 1000)
+        instance.begin_task(0, 1000)
+        return lambda: instance.observe(*batches[0])
+    instance.begin_tasks(range(tasks), 1000)
     inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
-    return lambda: made.observe_tasks(inputs, labels)
+    return lambda: instance.observe_tasks(inputs, labels)
 
 
 def update_seconds(method: str, scenario: str, network: str, parameters: dict[str, Any], data: str, root: str | None) -> float:
     """Seconds of one update of one task, taught as in a run, with the data path: the best of some hundreds in a row."""
-    made, stream = learner(method, scenario, network, parameters, data, root)
+    instance, stream = learner(method, scenario, network, parameters, data, root)
     updates = 300 if network.startswith("lenet") else 100
-    first = iter(range(0, len(stream), made.tasks_at_once))
+    first = iter(range(0, len(stream), instance.tasks_at_once))
 
     def some() -> None:
         begin = next(first)
-        list(teach_together(made, stream, range(begin, begin + made.tasks_at_once), Schedule(updates, BATCH, 0)))
+        list(teach_together(instance, stream, range(begin, begin + instance.tasks_at_once), Schedule(updates, BATCH, 0)))
 
-    return best_seconds(some, repeats=6) / updates / made.tasks_at_once
+    return best_seconds(some, repeats=6) / updates / instance.tasks_at_once
 
 
 def step_flops(widths: list[int]) -> float:
@@ -154,8 +154,8 @@ class Images(torch.utils.data.Dataset):
     """One of clbench's data sets in the form of torchvision's MNIST: pairs of a picture and a label, and ``targets``."""
 
     def __init__(self, data: str, root: str | None, train: bool) -> None:
-        found = load(data, root)
-        self.images, labels = (found.train_images, found.train_labels) if train else (found.test_images, found.test_labels)
+        dataset = load(data, root)
+        self.images, labels = (dataset.train_images, dataset.train_labels) if train else (dataset.test_images, dataset.test_labels)
         self.targets = labels.tolist()
 
     def __len__(self) -> int:

@@ -66,11 +66,11 @@ def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_fi
     above, below = figure.beside(drawn.frame, figure.heading).axes
     lines = [sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in above.get_lines()]
     inferred = drawn.frame.dropna(subset="task_accuracy")
-    wanted = [
+    expected = [
         sorted(zip(part[across], part["task_accuracy"], strict=True))
         for _, part in inferred.groupby(["line", "protocol"], sort=False)
     ]
-    assert sorted(lines) == sorted(wanted)
+    assert sorted(lines) == sorted(expected)
     assert base.SINGLE in [line.get_label() for line in below.get_lines()]
 
 
@@ -136,9 +136,9 @@ def test_as_many_single_images_are_asked_about_as_time_allows(tasks, images):
     curves = [
         comparison.inferring(name, {"tasks": tasks}, "supsup", {}, **ask) for name, ask in {"told": {}, "own": BINARY}.items()
     ]
-    (asked,) = base.singly(curves)
-    assert asked.name == "own, each image by itself"
-    assert asked.settings["ask"] == {**BINARY, "scenario": "GNu", "group": 1, "evidence": 1, "images": images}
+    (single_curve,) = base.singly(curves)
+    assert single_curve.name == "own, each image by itself"
+    assert single_curve.settings["ask"] == {**BINARY, "scenario": "GNu", "group": 1, "evidence": 1, "images": images}
 
 
 def test_one_training_serves_all_asks_of_supsup():

@@ -114,8 +114,8 @@ def test_drawing_from_results_names_what_is_missing(reproduction, figure):
     job = request.resolve(request.request({**figure.curves("smoke")[3].settings, "seeds": (7,)}))[0]
     assert f"NNs H aligned, NNs H aligned, {base.SINGLE} (run {job.learn.hash} is not there)" in str(refused.value)
     assert f"--results {folder} --seeds 0,7`" in str(refused.value)
-    told, asked, *_ = figure.curves("smoke")
-    more = dataclasses.replace(figure, curves=lambda budget: [told, with_ask(asked, objective=["G"], group=1)])
+    with_task, without_task, *_ = figure.curves("smoke")
+    more = dataclasses.replace(figure, curves=lambda budget: [with_task, with_ask(without_task, objective=["G"], group=1)])
     with pytest.raises(UserError, match=r"GNu H \(run \w+ was not asked after 1, 2 tasks\)"):
         base.reproduce(more, "smoke", folder, seeds=(0,), from_results=True)
 
