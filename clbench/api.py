@@ -16,7 +16,7 @@ from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
 from clbench.engine.settings import USUAL, Execution, Request, checked, described, given, parameters, signed
 from clbench.engine.store import Run, alone, find
-from clbench.errors import UserError, shortened
+from clbench.errors import UserError
 from clbench.networks import oneline
 from clbench.results.frames import frame
 
@@ -68,7 +68,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"Unknown device {shortened(name)!r}: give auto, cpu or cuda.") from None
+        raise UserError(f"Unknown device {name!r}: give auto, cpu or cuda.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"This machine has no GPU for --device {name}: use --device cpu.")
     try:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from clbench.errors import UserError, shortened, unknown
+from clbench.errors import UserError, unknown
 
 BudgetName = Literal["smoke", "laptop", "paper"]
 Overwrite = Literal["missing", "always", "never"]
@@ -117,7 +117,7 @@ def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
 def invalid(name: str, value: Any, error: ValidationError) -> UserError:
     """The error for a value that pydantic refuses, with its reason."""
     message = error.errors()[0]["msg"]
-    return UserError(f"Invalid value {name}={shortened(str(value))}: {message[0].lower()}{message[1:]}.")
+    return UserError(f"Invalid value {name}={value}: {message[0].lower()}{message[1:]}.")
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class Run:
 def _parsed(file: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     """The contents of a ``run.json``; ``version`` is in the key of the cache: a file that was written since is parsed again."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         raise UserError(f"The file {file} is damaged: remove its folder and repeat the run.") from None
 
@@ -254,7 +254,7 @@ def save_state(run: Run, method: Method, learned: int) -> None:
 def _write_record(run: Run, record: dict[str, Any]) -> None:
     """Replace ``run.json``: an interruption leaves the old one or the new one."""
     partial = run.path / f"{RECORD}.part"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
+    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     partial.rename(run.path / RECORD)
 
 
