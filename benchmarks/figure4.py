@@ -87,7 +87,7 @@ def peak_resident_bytes() -> float:
     """The peak of this process's own resident memory: getrusage's would be that of the process that started it, if that was larger."""
     status = Path("/proc/self/status")
     if status.exists():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        (line,) = [line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
         return 1024.0 * int(line.split()[1])
     return float(psutil.Process().memory_info().rss)
 

@@ -75,5 +75,5 @@ if __name__ == "__main__":
     texts = means.assign(**{f"{name} %": (100 * means[name]).map("{:.1f}".format) for name in shares}).drop(columns=shares)
     folder = Path("results")
     table.to_csv(folder / "hopsupsup-search.csv", index=False)
-    (folder / "hopsupsup-search.md").write_text(renderers.markdown(texts.round(2).astype(str)))
+    (folder / "hopsupsup-search.md").write_text(renderers.markdown(texts.round(2).astype(str)), encoding="utf-8")
     print(texts.round(2).to_string(index=False))

@@ -69,5 +69,5 @@ if __name__ == "__main__":
     table = compared(data, seeds, folder)
     table.to_csv(folder / "hopsupsup-searches.csv", index=False)
     text = renderers.markdown(summary(table).astype(str))
-    (folder / "hopsupsup-searches.md").write_text(text)
+    (folder / "hopsupsup-searches.md").write_text(text, encoding="utf-8")
     print(text)

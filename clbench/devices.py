@@ -7,7 +7,7 @@ Imports PyTorch only when it is needed, so that ``clbench --help`` answers at on
 import shutil
 from typing import TYPE_CHECKING
 
-from clbench.errors import UserError, shortened
+from clbench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -41,9 +41,9 @@ def chosen(name: str) -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"Unknown device {shortened(name)!r}: give {NAMES}.") from None
+        raise UserError(f"Unknown device {name!r}: give {NAMES}.") from None
     if device.type not in ("cpu", *ACCELERATORS):
-        raise UserError(f"clbench cannot use the device {shortened(name)!r}: give {NAMES}.")
+        raise UserError(f"clbench cannot use the device {name!r}: give {NAMES}.")
     if device.type != "cpu" and not torch.get_device_module(device.type).is_available():
         raise UserError(f"This machine has no GPU for --device {name}: use --device cpu.")
     return device

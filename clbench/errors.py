@@ -4,9 +4,6 @@ import difflib
 import warnings
 from collections.abc import Iterable
 
-LONGEST = 200
-"""Number of letters of a text from outside that a message shows."""
-
 
 class UserError(ValueError):
     """Bad input: one sentence that says what is wrong and what to do.
@@ -23,11 +20,6 @@ class Notice(UserWarning):
     """
 
 
-def shortened(text: str) -> str:
-    """The beginning of a long text, with the number of its letters."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} letters)"
-
-
 def tell(sentences: Iterable[str]) -> None:
     """Give each sentence as a warning, a ``Notice``."""
     for sentence in sentences:
@@ -38,6 +30,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not one of ``known``: it suggests the nearest of them, and lists all."""
     names = sorted(known)
     # Names are compared in lower case, so that SupSup and NNS find supsup and NNs.
-    close = difflib.get_close_matches(name[:LONGEST].lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
     hint = f" Did you mean {next(n for n in names if n.lower() == close[0])}?" if close else ""
-    return UserError(f"Unknown {kind} {shortened(name)!r}.{hint} Known: {', '.join(names)}.")
+    return UserError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -123,10 +123,10 @@ def write(folder: Path) -> None:
             if f"{kind}/{old.name}" not in written:
                 old.unlink()
     for name, text in written.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     glossary = folder / GLOSSARY
     if glossary.exists():
-        glossary.write_text(with_metrics(glossary.read_text()))
+        glossary.write_text(with_metrics(glossary.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_metrics(glossary: str) -> str:

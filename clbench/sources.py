@@ -25,7 +25,8 @@ from pathlib import Path
 
 import psutil
 
-from clbench.errors import UserError, shortened
+from clbench.errors import UserError
+from clbench.terminal import shortened
 
 _HERE = Path(__file__).parent
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))

@@ -16,8 +16,21 @@ from rich.text import Text
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Characters that act on a terminal, or turn the direction of the text after them. Tabs and newlines are none of them."""
 
+LONGEST = 200
+"""Number of letters of a text from outside that a message shows."""
+
 ALIKE = {"–": "-", "—": "-", "−": "-", "±": "~", "×": "x", "·": "-", "…": ".", "→": ">", "‘": "'", "’": "'", "“": '"', "”": '"'}
 """What stands for a sign where it does not exist: one letter each, so that columns stay aligned."""
+
+
+def shortened(text: str) -> str:
+    """The beginning of a long text, with the number of its letters."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} letters)"
+
+
+def sentence(text: str) -> str:
+    """A sentence to print: its control characters as escapes, and no more than the beginning of a name of thousands of letters."""
+    return re.sub(r"\S+", lambda word: shortened(word[0]), printable(text))
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from clbench import terminal
 from clbench.cli import check, data, draw, look, run
-from clbench.errors import Notice, UserError, shortened
+from clbench.errors import Notice, UserError
 
 app = typer.Typer(
     help="Continual learning under one evaluator: scenarios GG, GNs, GNu and NNs, SupSup and its rivals.",
@@ -49,7 +49,7 @@ def main() -> None:
                 show_other(message, category, *where, **more)
             elif str(message) not in shown:
                 shown.add(str(message))
-                print(f"clbench: note: {terminal.printable(str(message))}", file=sys.stderr)
+                print(f"clbench: note: {terminal.sentence(str(message))}", file=sys.stderr)
 
         warnings.showwarning = show
         try:
@@ -67,7 +67,7 @@ def main() -> None:
                 raise
             if isinstance(error, OSError):
                 _abandon(sys.stdout)
-            _say(f"clbench: {terminal.printable(sentence)}")
+            _say(f"clbench: {terminal.sentence(sentence)}")
             sys.exit(2)
 
 
@@ -76,7 +76,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
-        what = f"{shortened(str(error.filename))} cannot be read or written" if error.filename else "The output cannot be written"
+        what = f"{error.filename} cannot be read or written" if error.filename else "The output cannot be written"
         return f"{what} ({error.strerror or error}): check the place and the space there, and try again."
     from clbench import sources
 

@@ -8,6 +8,7 @@ out; for training, a random part is scaled, and mirrored at random (torchvision'
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from clbench._torchvision import import_torchvision
 from clbench.data.source import DamagedData, MissingData
-from clbench.errors import UserError
+from clbench.errors import UserError, tell
 from clbench.stream import Split
+from clbench.terminal import shortened
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 HALVES = ("train", "val")
@@ -29,7 +31,9 @@ LIST = "val_annotations.txt"
 """Tiny-ImageNet's list. Each line is for one image: file name, class and bounding box, separated by tabs."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORKERS = 4
-"""The maximal number of processes that read images; never more than there are processors."""
+"""The number of processes that read images, but no more than there are processors. The variable CLBENCH_WORKERS sets another number."""
+MOST_PIXELS = 50_000_000
+"""The limit for an image: 150 MB when it is decoded, in each process."""
 AT_A_TIME = 64
 """Number of test images that a process reads as one batch."""
 
@@ -55,15 +59,30 @@ def _by_class(half: Path) -> dict[str, list[Path]]:
     """The image files of each class of a half, in order: by its list if it has one, else by folders."""
     files: dict[str, list[Path]] = {}
     if (half / LIST).exists():
-        for line in (half / LIST).read_text().splitlines():
-            file, _, rest = line.partition("\t")
-            files.setdefault(rest.partition("\t")[0], []).append(half / "images" / file)
+        for file, name in _listed(half / LIST):
+            files.setdefault(name, []).append(half / "images" / file)
         return {name: sorted(files[name]) for name in sorted(files)}
     for folder in sorted(path for path in half.iterdir() if path.is_dir() and not _hidden(path, half)):
         images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, half))
         if images:
             files[folder.name] = images
     return files
+
+
+def _listed(file: Path) -> Iterator[tuple[str, str]]:
+    """The file name and the class of each image in Tiny-ImageNet's list. ``DamagedData`` if it is no such list."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedData(f"The list {file} cannot be read ({error}): replace it.") from None
+    for number, line in enumerate(lines, start=1):
+        image, tab, rest = line.partition("\t")
+        if not tab or image != os.path.basename(image) or image in ("", ".", ".."):
+            raise DamagedData(
+                f"Line {number} of the list {file} does not begin with the name of a file, a tab and a class "
+                f"({shortened(line)!r}): replace the list."
+            )
+        yield image, rest.partition("\t")[0]
 
 
 def _hidden(path: Path, half: Path) -> bool:
@@ -155,10 +174,14 @@ class _Decoded(Dataset):
 
         row, seed = request
         try:
-            with Image.open(self.files.paths[row]) as picture:
-                image = as_rgb(picture)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is stricter
+                with Image.open(self.files.paths[row]) as picture:
+                    image = as_rgb(picture)
         except UserError as error:
             return f"The image {self.files.paths[row]} {error}."
+        except Image.DecompressionBombError:
+            return f"The image {self.files.paths[row]} has far more than {MOST_PIXELS:,} pixels: make it smaller."
         except Exception as error:  # a damaged file raises anything
             return f"The image {self.files.paths[row]} is damaged ({error}): replace or remove it."
         if seed is None:
@@ -169,12 +192,15 @@ class _Decoded(Dataset):
 
 
 def as_rgb(picture: Any) -> Any:
-    """A picture of Pillow with three channels of 8 bits; a ``UserError`` if the range of its values is unknown.
+    """A picture of Pillow with three channels of 8 bits; a ``UserError`` if it is too large, or the range of its values is unknown.
 
     Grey values of 16 bits are scaled to 8 bits (Pillow would cut them off at 255). Transparency is dropped, as in torchvision.
     """
     from PIL import Image
 
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise UserError(f"has {width:,} x {height:,} pixels, and at most {MOST_PIXELS:,} are read: make it smaller")
     # Older releases of Pillow give the 16 bits of a PNG the mode of 32.
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
         return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8)).convert("RGB")
@@ -185,15 +211,41 @@ def as_rgb(picture: Any) -> Any:
 
 def _read(files: Any, batches: list[list[tuple[int, int | None]]]) -> Iterator[Tensor]:
     """The inputs [n, 3, side, side] of each batch of rows and seeds, read ahead by other processes."""
-    total = sum(map(len, batches))
-    workers = min(WORKERS, os.cpu_count() or 1, len(batches)) if total > AT_A_TIME else 0
+    count, done = workers(), 0
+    if sum(map(len, batches)) > AT_A_TIME and count:
+        try:
+            for inputs in _loaded(files, batches, min(count, len(batches))):
+                yield inputs
+                done += 1
+        except (RuntimeError, OSError) as error:  # a process was killed, or has no shared memory to put its images into
+            tell(
+                [
+                    f"A process that reads images ended ({shortened(' '.join(str(error).split()))}): this process reads the others itself, "
+                    "with the same result but more slowly. Give more shared memory (/dev/shm), or set CLBENCH_WORKERS=0."
+                ]
+            )
+    yield from _loaded(files, batches[done:], 0)
+
+
+def _loaded(files: Any, batches: list[list[tuple[int, int | None]]], processes: int) -> Iterator[Tensor]:
+    """The inputs of each batch, read by so many other processes, or by this one."""
     loader = DataLoader(
-        _Decoded(files), batch_sampler=batches, num_workers=workers, collate_fn=_gathered, generator=torch.Generator()
+        _Decoded(files), batch_sampler=batches, num_workers=processes, collate_fn=_gathered, generator=torch.Generator()
     )
     for inputs in loader:
         if isinstance(inputs, str):
             raise DamagedData(inputs)
         yield inputs.to(files.device, non_blocking=True)
+
+
+def workers() -> int:
+    """The number of processes that read images: CLBENCH_WORKERS, or else ``WORKERS``, but no more than there are processors."""
+    given = os.environ.get("CLBENCH_WORKERS")
+    if given is None:
+        return min(WORKERS, os.cpu_count() or 1)
+    if not given.isascii() or not given.isdigit() or len(given) > 3:
+        raise UserError(f"CLBENCH_WORKERS must be a number of processes from 0 to 999, not {shortened(given)!r}.")
+    return int(given)
 
 
 def _gathered(samples: list[Tensor | str]) -> Tensor | str:

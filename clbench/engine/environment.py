@@ -37,7 +37,9 @@ def _git(*arguments: str) -> str | None:
     """The output of git in the checkout of clbench; None if there is none."""
     try:
         folder = Path(__file__).parent
-        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=True
+        )
         return result.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

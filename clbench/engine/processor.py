@@ -50,7 +50,7 @@ def cgroup_cores(table: Path = Path("/proc/self/cgroup"), root: Path = Path("/sy
     """The limit that control groups (version 1 or 2) set, in cores; infinity if they set none."""
     limits = [math.inf]
     try:
-        lines = [line.split(":", 2) for line in table.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in table.read_text(encoding="utf-8").splitlines()]
     except OSError:  # not Linux
         return math.inf
     for _, controllers, group in lines:
@@ -68,10 +68,10 @@ def cgroup_cores(table: Path = Path("/proc/self/cgroup"), root: Path = Path("/sy
 def _limit(folder: Path) -> float:
     """The limit of one control group, in cores."""
     with contextlib.suppress(OSError, ValueError):
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         return math.inf if quota == "max" else int(quota) / int(period)
     with contextlib.suppress(OSError, ValueError):
-        quota_us, period_us = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        quota_us, period_us = (int((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8")) for name in ("quota", "period"))
         return math.inf if quota_us < 0 else quota_us / period_us
     return math.inf
 

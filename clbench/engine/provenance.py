@@ -33,8 +33,8 @@ def code(method: str, stream: str, network: str) -> dict[str, str]:
 def check_trusted(learn: "Learn", trusted: Iterable[str | Path]) -> None:
     """Raise a ``UserError`` if ``learn``, which another person may have written, names code that is neither clbench's nor ``trusted``.
 
-    ``trusted`` are files (``my_method.py``), and modules or packages of networks (``my_project.networks``). Nothing is imported. Whether
-    the code is still the one that the run was made with, ``check_code`` says next.
+    ``trusted`` are files (``my_method.py``), and modules or packages of networks (``my_project.networks``). Nothing is imported. Then
+    ``check_code`` says whether the code is still what the run was made with.
     """
     files = {os.path.realpath(str(each).partition(".py:")[0].removesuffix(".py") + ".py") for each in trusted}
     modules = {str(each) for each in trusted}
@@ -59,7 +59,9 @@ def _untrusted(learn: "Learn", code: str) -> UserError:
 def check_record(learn: "Learn", name: str) -> None:
     """Raise a ``UserError`` if ``learn`` is not what the run folder called ``name`` must hold: then another run was put there."""
     if learn.hash != name:
-        raise UserError(f"The record in the run folder {name} is that of another run, {learn.hash}: remove the folder, and run again.")
+        raise UserError(
+            f"The record in the run folder {name} is that of another run, {learn.hash}: remove the folder, and run again."
+        )
 
 
 def data_version(names: str) -> int:

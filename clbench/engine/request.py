@@ -18,6 +18,9 @@ from clbench.errors import UserError, unknown
 from clbench.method import Method, Recipe, parameters
 from clbench.stream import StreamBuilder
 
+LONGEST_SPEC = 1_000_000
+"""The limit for a spec file, in letters."""
+
 
 def request(values: Mapping[str, Any]) -> Request:
     """A ``Request`` from keywords or a spec file's contents; a ``UserError`` names the first wrong key or value."""
@@ -27,13 +30,19 @@ def request(values: Mapping[str, Any]) -> Request:
 def read_spec(path: Path) -> dict[str, Any]:
     """The settings in a spec file: a JSON object whose keys are those of ``Request``."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST_SPEC + 1)  # not all: a device such as /dev/zero never ends
+        if len(text) > LONGEST_SPEC:
+            raise UserError(f"The spec file {path} has more than {LONGEST_SPEC:,} letters: name the JSON file of a spec.")
+        values = json.loads(text)
     except FileNotFoundError:
         raise UserError(f"There is no spec file {path}: name an existing JSON file.") from None
     except OSError as error:
         raise UserError(f"The spec file {path} cannot be read ({error.strerror or error}): name a JSON file.") from None
     except RecursionError:
         raise UserError(f"The spec file {path} is nested too deeply: a spec has two levels.") from None
+    except UserError:
+        raise
     except ValueError as error:  # of JSON, of UTF-8, or a number with thousands of digits
         raise UserError(f"The spec file {path} is not valid JSON: {error}.") from None
     if not isinstance(values, dict):

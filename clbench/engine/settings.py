@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from clbench import devices
-from clbench.errors import UserError, shortened, unknown
+from clbench.errors import UserError, unknown
 
 Overwrite = Literal["missing", "always", "never"]
 OnDivergence = Literal["stop", "mark"]
@@ -150,7 +150,7 @@ def checked(model: type[Model], values: Mapping[str, Any], of: str = "a run") ->
 def invalid(name: str, value: Any, error: ValidationError) -> UserError:
     """The error for a value that pydantic refuses, with its reason."""
     message = error.errors()[0]["msg"]
-    return UserError(f"Invalid value {name}={shortened(str(value))}: {message[0].lower()}{message[1:]}.")
+    return UserError(f"Invalid value {name}={value}: {message[0].lower()}{message[1:]}.")
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -1,23 +1,29 @@
 """Folders of image files: what is read, and the errors for folders without the layout."""
 
+import os
+import signal
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from clbench import registry
 from clbench._torchvision import import_torchvision
-from clbench.data import DamagedData, MissingData
+from clbench.data import DamagedData, MissingData, image_files
 from clbench.data.image_files import MEAN, STD, as_rgb, file_split, tree
-from clbench.errors import UserError
+from clbench.errors import Notice, UserError
 from clbench.scenarios._classes import dealt
 from clbench.stream import Stream
 
 TRAIN, TEST = 9, 3
+DECODE = image_files._Decoded.__getitem__
 
 
 @pytest.fixture
@@ -247,3 +253,67 @@ def test_trees_that_are_none_are_refused(folder: Path, tmp_path_factory: pytest.
         file.unlink()
     with pytest.raises(UserError, match=r"The class n05 of .* has no images in val/"):
         tree(folder)
+
+
+def header(side: int) -> bytes:
+    """The beginning of a PNG of so many pixels a side, which is all that Pillow reads before it decodes one."""
+    size = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in ((b"IHDR", size), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "says"),
+    [(13_000, "has 13,000 x 13,000 pixels, and at most 50,000,000 are read"), (20_000, "has far more than 50,000,000")],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(folder: Path, side: int, says: str) -> None:
+    stream = build(folder)
+    path = stream[0].test.images.paths[0]  # type: ignore[attr-defined]
+    path.write_bytes(header(side))
+    with pytest.raises(DamagedData, match=f"^The image {path} {says}.*: make it smaller\\.$"):
+        stream[0].test.whole()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe\x00binary\x9f" * 9, "cannot be read"),
+        (b"a line without a tab\n", "Line 1 of the list .* does not begin with the name of a file, a tab and a class"),
+        (b"0.png\tn00\n../../../secret.png\tn00\n", "Line 2 of the list .*secret.png"),
+        (b"..\tn00\n", "Line 1 of the list"),
+    ],
+)
+def test_a_list_of_images_that_is_none_is_refused(folder: Path, content: bytes, says: str) -> None:
+    (folder / "val" / "val_annotations.txt").write_bytes(content)
+    with pytest.raises(DamagedData, match=says):
+        tree(folder)
+
+
+def killed_in_a_worker(self: Any, request: tuple[int, int | None]) -> Tensor | str:
+    if get_worker_info() is not None and request[0] > 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return DECODE(self, request)
+
+
+def test_a_killed_reader_is_replaced_by_this_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = build(folder)[0].train
+    expected, _ = split.whole()  # 90 images: more than one process reads at a time
+    monkeypatch.setenv("CLBENCH_WORKERS", "2")
+    monkeypatch.setattr(image_files._Decoded, "__getitem__", killed_in_a_worker)
+    with pytest.warns(Notice, match="A process that reads images ended .*set CLBENCH_WORKERS=0"):
+        inputs, _ = split.whole()
+    assert torch.equal(inputs, expected)
+
+
+def test_the_number_of_readers_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= image_files.workers() <= image_files.WORKERS
+    for given, workers in (("0", 0), ("3", 3)):
+        monkeypatch.setenv("CLBENCH_WORKERS", given)
+        assert image_files.workers() == workers
+    for given in ("many", "-1", "", "1e3", "٣", "99999"):
+        monkeypatch.setenv("CLBENCH_WORKERS", given)
+        with pytest.raises(UserError, match="CLBENCH_WORKERS must be a number of processes from 0 to 999, not"):
+            image_files.workers()
