@@ -144,17 +144,21 @@ class FisherPenalty(WeightMethod):
     def information(self, data: Split) -> Tensors:
         """The Fisher information of the task in ``data``, at the present parameters. Changes nothing."""
         draws = generator(self.brief.seed, "fisher", self.task)
+        inputs, labels = self.sample_of(data, draws)
+        return diagonal_fisher(self.logits_of, self.lasting_parameters(), inputs, labels + self.first_output, self.fisher, draws)
+
+    def sample_of(self, data: Split, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``samples`` images of the task in ``data``, drawn at random, with their labels."""
         rows = torch.randperm(len(data), generator=draws)[: self.samples].to(data.labels.device)
-        inputs, labels = replace(data, images=data.images[rows], labels=data.labels[rows]).whole()
-        fixed = {name: tensor for name, tensor in self.trained.items() if name not in self.lasting}
-        return diagonal_fisher(
-            lambda parameters, images: self.evaluated(fixed | parameters, images),
-            {name: self.trained[name] for name in self.lasting},
-            inputs,
-            labels + self.first_output,
-            self.fisher,
-            draws,
-        )
+        return replace(data, images=data.images[rows], labels=data.labels[rows]).whole()
+
+    def lasting_parameters(self) -> Tensors:
+        """The parameters that later tasks train too."""
+        return {name: self.trained[name] for name in self.lasting}
+
+    def logits_of(self, parameters: Tensors, images: Tensor) -> Tensor:
+        """The outputs in evaluation mode with these parameters in place of the lasting ones. A pure function."""
+        return self.evaluated(self.trained | parameters, images)
 
     # State
 

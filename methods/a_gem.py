@@ -28,6 +28,7 @@ from clbench.seeding import generator
 from clbench.stream import Split
 from clbench.training import OPTIMISERS, Tensors
 
+from ._a_gem_table import recipe
 from ._check import for_check
 from ._one_layer import OneLayerMethod
 
@@ -47,7 +48,10 @@ class AGem(OneLayerMethod):
     name = "a-gem"
     scenarios = frozenset({GG, GNS, GNU})
     citation = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning with A-GEM. ICLR 2019"
-    recipes = (for_check({"restart": True}),)
+    recipes = (
+        recipe({"learning_rate": 0.1, "memory_per_task": 250, "sample": 256}),
+        for_check({"restart": True}),
+    )
 
     def __init__(
         self,

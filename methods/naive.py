@@ -12,6 +12,7 @@ from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.training import OPTIMISERS
 
+from ._a_gem_table import recipe
 from ._van_de_ven import recipes
 from ._weights import WeightMethod
 
@@ -22,7 +23,7 @@ class Naive(WeightMethod):
     name = "naive"
     scenarios = frozenset({GG, GNS, GNU, NNS})
     acts_against_forgetting = False
-    recipes = recipes(permuted={"*": {}}, split={"*": {}})
+    recipes = (*recipes(permuted={"*": {}}, split={"*": {}}), recipe({"learning_rate": 0.03}))
 
     def __init__(
         self,
