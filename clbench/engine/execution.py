@@ -78,7 +78,7 @@ def _execute(run: Run, job: Job, execution: Execution, device: torch.device, wat
             # Only after every check: a request that cannot be met must not remove earlier results.
             create(run, _first_record(job, method, stream))
             if job.learn.flow != USUAL_FLOW:
-                write_schedule(run, job.learn.schedule().timetable(job.learn.tasks))
+                write_schedule(run, job.learn.schedule().timetable(len(stream), stream.shares()))
         add_notes(run, (*job.notes, *stream.notes, *method.notes(job.learn.tasks, job.learn.updates)))
         if not run.complete:
             # Methods draw from their own generators, but a network (its dropout, say) may draw from the caller's global one.
