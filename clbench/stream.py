@@ -1,5 +1,6 @@
 """Streams: the tasks that a learner meets, one after another."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -128,6 +129,11 @@ class Stream:
     def seen(self, learned: int) -> list[int]:
         """The numbers of the different tasks among the first ``learned``."""
         return [index for index in range(learned) if self.identity(index) == index]
+
+    def shares(self) -> list[int]:
+        """For each task, the number of training images that make one pass over its data, shared equally by its visits."""
+        visits = Counter(map(self.identity, range(len(self))))
+        return [len(task.train) // visits[self.identity(index)] for index, task in enumerate(self)]
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -70,7 +70,7 @@ def estimate(job: Job, data_root: str | None, device: torch.device) -> Estimate:
         answers.append([_answer_seconds(method, stream, ask, taught.learned - 1) for ask in job.asks])
         stored.append(taught.stored_bytes)
         progress.append(storage.file_bytes(method.progress()))
-    updates = learn.schedule().timetable(learn.tasks).first(learn.tasks)
+    updates = learn.schedule().timetable(len(stream), stream.shares()).first(learn.tasks)
     stored_at_end = _extrapolated(stored, learn.tasks)
     return Estimate(
         run=learn.hash,

@@ -114,7 +114,7 @@ def evaluate(
     """
     stream = checked(stream)
     at_once = tasks_at_once(method, schedule)
-    timetable = schedule.timetable(len(stream))
+    timetable = schedule.timetable(len(stream), stream.shares())
     learned = start
     drawn = batches(timetable, stream, schedule.seed, timetable.first(start))
     while learned < len(stream):

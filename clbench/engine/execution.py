@@ -170,7 +170,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
     """Teach from the last saved state to the end, ask at the checkpoints, and save from time to time."""
     learn, tables = job.learn, Tables(run)
     if learn.flow != USUAL_FLOW and "schedule" not in run.table_names():
-        for row in learn.schedule().timetable(learn.tasks).rows():
+        for row in learn.schedule().timetable(len(stream), stream.shares()).rows():
             tables.add("schedule", **row)
         tables.commit()
     start = learned = _resume(run, method)

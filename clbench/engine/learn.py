@@ -55,10 +55,12 @@ class Learn(Strict):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits, equal for equal learn halves only."""
-        # Later fields are left out at their default, so that earlier runs keep their names.
-        later_fields = {"data_version": 1, "data_source": None, "network_source": None, "flow": USUAL_FLOW}
+        # Later fields are left out at their default, so that earlier runs keep their names; those of the flow too.
+        later_fields = {"data_version": 1, "data_source": None, "network_source": None}
         at_default = {name for name, default in later_fields.items() if getattr(self, name) == default}
-        text = json.dumps(self.model_dump(mode="json", exclude={"code", *at_default}), sort_keys=True)
+        named = self.model_dump(mode="json", exclude={"code", "flow", *at_default})
+        flow = self.flow.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(named | ({"flow": flow} if flow else {}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def agrees_with(self, scenario: Scenario) -> bool:

@@ -117,7 +117,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
 
     # A seed given twice makes no second run, nor do seeds that differ in nothing because the three were fixed by name.
     learns = {each.hash: each for each in map(learn, request.seeds)}
-    if follow != USUAL_FLOW:
+    if follow != USUAL_FLOW and not follow.online:
         for each in learns.values():
             each.schedule().timetable(tasks)  # so that what cannot be drawn is refused before anything is built
     jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
@@ -154,12 +154,14 @@ def _tasks(request: Request, builder: StreamBuilder, budget: Budget, follow: Flo
         if request.tasks is None:
             raise UserError("Tasks recur: say how many visits there are, as in --tasks 30 --flow different=20.")
         return request.tasks
-    if request.tasks is not None:
-        return builder.check_tasks(request.tasks)
     usual = builder.usual_tasks or builder.most_tasks
-    if usual is None:
-        return budget.tasks
-    return min(usual, budget.tasks) if request.budget == "smoke" else usual
+    if request.tasks is not None:
+        tasks = builder.check_tasks(request.tasks)
+    elif usual is None:
+        tasks = budget.tasks
+    else:
+        tasks = min(usual, budget.tasks) if request.budget == "smoke" else usual
+    return tasks if follow.fuzzy is None else tasks + 1  # the first task comes again at the end
 
 
 def _data(request: Request, builder: StreamBuilder, budget: Budget) -> str:

@@ -1,7 +1,8 @@
 """The schedule of a run: which images of which task are in which batch. The evaluator reads it, and no learner sees it.
 
 Usually each task has the same number of whole batches, one task after another. A ``Flow`` says how it is otherwise: tasks of random
-lengths, boundaries inside a batch, tasks that recur. A ``Timetable`` is what comes of it, an object to inspect and to draw.
+lengths, boundaries inside a batch, tasks that recur, gradual transitions, images of other tasks in every batch, one pass over the data. A
+``Timetable`` is what comes of it, an object to inspect and to draw.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from clbench.engine.settings import OnDivergence, Strict, checked
@@ -26,20 +27,46 @@ Integers = npt.NDArray[np.int64]
 MOST_IMAGES = 2**29
 """The limit for images in a timetable whose batches are not all of one task: it is made from one number for each image (2 GB)."""
 
+BATCHES_AT_A_TIME = 4096
+"""Number of batches for which random places are drawn together."""
+
 
 class Flow(Strict):
     """How the tasks of a stream follow each other. The defaults are the paper's: equal lengths, boundaries between batches.
 
     ``lengths``: the updates of each task are drawn from this range (both ends are possible). ``boundaries``: ``inside`` moves each
     boundary into the last batch of the earlier task. ``visits``: the number of the task at each visit, such as 0, 1, 0, 2, 1.
-    ``different``: instead, the number of different tasks; all other visits are to a task already seen, never to the present one. All draws
-    come from the stream seed.
+    ``different``: instead, the number of different tasks; all other visits are to a task already seen, never to the present one.
+    ``online``: a task has as many updates as make one pass over its training images, of which its visits have equal shares.
+
+    In a gradual transition the share of images of the next task grows linearly. ``linear``: it takes so many updates, half of them before
+    the boundary. ``beta``: it takes 2 / beta of a task's updates (Zeno et al. 2018, continuous permuted MNIST). ``fuzzy``: it takes so many
+    updates on each side, and the first task has half of its updates at the beginning and half at the end (``FuzzyBoundaryStream`` of van de
+    Ven's repository continual-learning).
+    ``blurry``: this share of every batch is of other tasks, each equally likely (as in Si-Blurry, Moon et al. 2023).
+
+    All draws come from the stream seed.
     """
 
     lengths: tuple[int, int] | None = None
     boundaries: Literal["between", "inside"] = "between"
     visits: tuple[int, ...] | None = None
     different: int | None = None
+    online: bool = False
+    linear: int | None = Field(default=None, ge=1)
+    beta: float | None = Field(default=None, ge=2)
+    fuzzy: int | None = Field(default=None, ge=1)
+    blurry: float = Field(default=0, ge=0, lt=1)
+
+    @property
+    def recurs(self) -> bool:
+        """Whether a task comes more than once."""
+        return self.visits is not None or self.different is not None or self.fuzzy is not None
+
+    @property
+    def pure(self) -> bool:
+        """Whether every batch is of one task."""
+        return self.boundaries == "between" and not (self.linear or self.beta or self.fuzzy or self.blurry)
 
     @field_validator("lengths", mode="before")
     @classmethod
@@ -64,6 +91,8 @@ class Flow(Strict):
         """The task of each of ``visits`` visits: numbers from 0, new ones in order."""
         if self.visits is not None:
             return self.visits
+        if self.fuzzy is not None:
+            return (*range(visits - 1), 0)
         if self.different is None:
             return tuple(range(visits))
         draws = generator(seed, "visits")
@@ -79,7 +108,7 @@ class Flow(Strict):
 
     def expanded(self, stream: Stream, visits: int, seed: int) -> Stream:
         """``stream`` with a task for each visit, and their identities."""
-        if self.visits is None and self.different is None:
+        if not self.recurs:
             return stream
         tasks = self.tasks_of(visits, seed)
         return Stream(
@@ -96,13 +125,22 @@ USUAL_FLOW = Flow()
 """The paper's."""
 
 
+EXCLUSIVE = {
+    ("lengths", "online", "fuzzy"): "decide how many updates a task has",
+    ("visits", "different", "fuzzy"): "decide which tasks recur",
+    ("linear", "beta", "fuzzy"): "decide how a task begins",
+}
+"""Settings of a flow that exclude each other, and what they decide."""
+
+
 def flow(values: Mapping[str, Any], tasks: int | None = None) -> Flow:
     """A ``Flow`` from settings, which may be text; a ``UserError`` for the first wrong one. ``tasks``: the number of visits asked for."""
     made = checked(Flow, values, "a flow")
     if made.lengths and not 1 <= made.lengths[0] <= made.lengths[1]:
         raise UserError(f"The lengths {made.lengths[0]}..{made.lengths[1]} are no range of updates: write one such as 200..1500.")
-    if made.visits is not None and made.different is not None:
-        raise UserError("Visits and different say the same thing: give the visits, or the number of different tasks.")
+    for group, what in EXCLUSIVE.items():
+        if len(both := [name for name in group if name in made.model_fields_set]) > 1:
+            raise UserError(f"The settings {' and '.join(both)} of a flow {what}: leave out all but one.")
     if made.visits is not None:
         new = list(dict.fromkeys(made.visits))
         if new != list(range(len(new))) or any(one == next_ for one, next_ in pairwise(made.visits)):
@@ -134,24 +172,91 @@ class Schedule:
     flow: Flow = USUAL_FLOW
     stream_seed: int = 0
 
-    def timetable(self, tasks: int) -> "Timetable":
-        """What is taught when, if there are so many tasks (or visits)."""
-        if self.flow.lengths is None:
-            updates = np.full(tasks, self.updates)
-        else:
-            least, most = self.flow.lengths
-            updates = torch.randint(least, most + 1, (tasks,), generator=generator(self.stream_seed, "lengths")).numpy()
+    def timetable(self, tasks: int, images: Sequence[int] | None = None) -> "Timetable":
+        """What is taught when, if there are so many tasks (or visits). ``images``: of each, how many make one pass (``Stream.shares``)."""
+        follows, size = self.flow, self.batch_size
+        updates = self._updates(tasks, images)
         ends = np.cumsum(updates)
-        if self.flow.boundaries == "between":
-            firsts = ends - updates
-            return Timetable(self.batch_size, ends, np.stack([firsts, ends, np.arange(tasks), np.full(tasks, self.batch_size)], 1))
-        if self.batch_size < 2 or min(updates) < 2:
-            raise UserError(
-                "A boundary inside a batch needs batches of 2 images or more, and tasks of 2 updates or more: ask for more."
-            )
-        shifts = torch.randint(1, self.batch_size, (tasks,), generator=generator(self.stream_seed, "boundaries")).numpy()
-        shifts[-1] = 0
-        return _of_images(_visits_of_images(ends * self.batch_size - shifts), ends * self.batch_size - shifts, self.batch_size)
+        if follows.pure:
+            spans = np.stack([ends - updates, ends, np.arange(tasks), np.full(tasks, size)], 1)
+            return Timetable(size, ends, ends - updates, spans)
+        shifts = np.zeros(tasks, dtype=np.int64)
+        if follows.boundaries == "inside":
+            if size < 2 or min(updates) < 2:
+                raise UserError(
+                    "A boundary inside a batch needs batches of 2 images or more and tasks of 2 updates or more: ask for more."
+                )
+            shifts = torch.randint(1, size, (tasks,), generator=generator(self.stream_seed, "boundaries")).numpy()
+            shifts[-1] = 0
+        if ends[-1] * size > MOST_IMAGES:
+            raise UserError(f"{ends[-1] * size:,} images are too many for such a flow: ask for at most {MOST_IMAGES:,}.")
+        image_ends = ends * size - shifts
+        visits = np.repeat(np.arange(tasks, dtype=np.int32), np.diff(image_ends, prepend=0))
+        _blend(visits, image_ends, self._windows(updates), size, generator(self.stream_seed, "transitions"))
+        if follows.blurry:
+            same = follows.tasks_of(tasks, self.stream_seed)
+            _blur(visits.reshape(-1, size), np.array(same), round(follows.blurry * size), generator(self.stream_seed, "blurry"))
+        return _of_images(visits, image_ends, size)
+
+    def _updates(self, tasks: int, images: Sequence[int] | None) -> Integers:
+        """The updates of each task."""
+        if self.flow.lengths is not None:
+            least, most = self.flow.lengths
+            return torch.randint(least, most + 1, (tasks,), generator=generator(self.stream_seed, "lengths")).numpy()
+        updates = np.full(tasks, self.updates)
+        if self.flow.online:
+            if images is None:
+                raise ValueError("the timetable of an online flow needs the number of images of each task")
+            updates = np.array(images) // self.batch_size
+            if min(updates) < 1:
+                raise UserError(
+                    f"Task {updates.argmin()} has {min(images)} images for one pass, fewer than a batch: ask for a smaller batch size."
+                )
+        if self.flow.fuzzy is not None:
+            updates[0] = self.updates // 2
+            updates[-1] = self.updates - updates[0]
+            if 2 * self.flow.fuzzy > self.updates:
+                raise UserError(
+                    f"The flow fuzzy={self.flow.fuzzy} needs at least {2 * self.flow.fuzzy} updates, not {self.updates}."
+                )
+        return updates
+
+    def _windows(self, updates: Integers) -> Integers:
+        """The number of batches of each transition, at most those of the shorter task: int64 [tasks - 1]."""
+        follows = self.flow
+        if follows.linear is None and follows.beta is None and follows.fuzzy is None:
+            return np.zeros(len(updates) - 1, dtype=np.int64)
+        if follows.beta is not None:
+            wanted = np.round((updates[1:] + updates[:-1]) / follows.beta).astype(np.int64)
+        else:
+            wanted = np.full(len(updates) - 1, follows.linear or 2 * (follows.fuzzy or 0))
+        room = updates.copy()
+        room[[0, -1]] *= 2  # of the first and the last task only one side is a transition
+        return np.minimum(wanted, np.minimum(room[1:], room[:-1]))
+
+
+def _blend(visits: npt.NDArray[np.int32], image_ends: Integers, windows: Integers, batch_size: int, draws: torch.Generator) -> None:
+    """Draw, in place, the visits of the images in transitions: in batch i of n the next one has the probability (i + 1/2) / n."""
+    for visit, (end, window) in enumerate(zip(image_ends[:-1].tolist(), windows.tolist(), strict=True)):
+        if window:
+            first = max(0, end - window * batch_size // 2)
+            of_window = visits[first : first + window * batch_size]
+            share = (np.arange(len(of_window)) // batch_size + 0.5) / window
+            of_window[:] = visit + (torch.rand(len(of_window), generator=draws).numpy() < share)
+
+
+def _blur(visits: npt.NDArray[np.int32], tasks: Integers, others: int, draws: torch.Generator) -> None:
+    """Replace, in place, ``others`` images of each batch [batches, batch_size] by images of other tasks; ``tasks``: of each visit."""
+    different = int(tasks.max()) + 1
+    if different < 2:
+        return
+    first_visit = np.array([int(np.flatnonzero(tasks == task)[0]) for task in range(different)])
+    for low in range(0, len(visits), BATCHES_AT_A_TIME):
+        some = visits[low : low + BATCHES_AT_A_TIME]
+        places = torch.rand(some.shape, generator=draws).argsort(1)[:, :others].numpy()
+        drawn = torch.randint(different - 1, places.shape, generator=draws).numpy()
+        own = tasks[np.take_along_axis(some, places, 1)]
+        np.put_along_axis(some, places, first_visit[drawn + (drawn >= own)].astype(np.int32), 1)
 
 
 class Part(NamedTuple):
@@ -163,16 +268,18 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Timetable:
-    """Which tasks are in which batches: ``spans`` and, for each task (or visit), the batch before which it ends.
+    """Which tasks are in which batches: ``spans`` and, for each task (or visit), the batch before which it ends and that of its boundary.
 
     ``spans``: int64 [n, 4]. A row (first, end, visit, images) says that each batch from ``first`` to ``end`` - 1 has that many images of
     the visit. Rows that share batches have the same first and end, and rows are ordered by first batch, then by visit. ``ends``: int64
-    [visits]. The batches of a visit, between the previous end and its own, are those in which it has most images: there, a learner that is
-    told tasks is told this one.
+    [visits]. The batches of a visit, between the previous end and its own, are those in which it has most images (in a gradual transition,
+    those on its side of the boundary): there, a learner that is told tasks is told this one. ``changes``: int64 [visits], the first batch
+    of each visit, with the boundary inside or before it.
     """
 
     batch_size: int
     ends: Integers
+    changes: Integers
     spans: Integers
 
     def batches_of(self, visit: int) -> range:
@@ -207,15 +314,8 @@ class Timetable:
         return [dict(zip(names, (a, b - a, visit, images), strict=True)) for a, b, visit, images in self.spans.tolist()]
 
 
-def _visits_of_images(ends: Integers) -> npt.NDArray[np.int32]:
-    """The visit of each image of a stream whose visits end before these images: int32 [images]."""
-    if ends[-1] > MOST_IMAGES:
-        raise UserError(f"{ends[-1]:,} images are too many for a stream without tidy boundaries: ask for at most {MOST_IMAGES:,}.")
-    return np.repeat(np.arange(len(ends), dtype=np.int32), np.diff(ends, prepend=0))
-
-
-def _of_images(visits: npt.NDArray[np.int32], ends: Integers, batch_size: int) -> Timetable:
-    """The timetable of a stream, from the visit of each image [images], and the number of images before the end of each visit."""
+def _of_images(visits: npt.NDArray[np.int32], image_ends: Integers, batch_size: int) -> Timetable:
+    """The timetable of a stream, from the visit of each image [images], and the number of images before each boundary (and the end)."""
     by_batch = np.sort(visits.reshape(-1, batch_size), axis=1)
     # Where another run of equal images begins: at the first image of a batch that differs from the batch before, and at other visits.
     another_batch = np.r_[True, (by_batch[1:] != by_batch[:-1]).any(1)]
@@ -226,7 +326,8 @@ def _of_images(visits: npt.NDArray[np.int32], ends: Integers, batch_size: int) -
     row, column = np.nonzero(begins)
     images = np.diff(np.r_[row * batch_size + column, len(kept) * batch_size])
     spans = np.stack([kept[row], afterwards[row], batches[row, column], images], 1).astype(np.int64)
-    return Timetable(batch_size, (2 * ends + batch_size) // (2 * batch_size), spans)
+    changes = np.r_[0, image_ends[:-1]] // batch_size
+    return Timetable(batch_size, (2 * image_ends + batch_size) // (2 * batch_size), changes, spans)
 
 
 def batches(timetable: Timetable, stream: Stream, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -270,8 +371,9 @@ def _sizes(timetable: Timetable, stream: Stream, task: int, start: int) -> tuple
     count = int((ends - firsts).sum())
     if (images == images[0]).all():
         return before, Sizes(count, [int(images[0])])
-    # Visits of one task never share a batch, so that the order of rows is that of batches.
-    return before, Sizes(count, np.repeat(images, ends - firsts).tolist())
+    batches = np.concatenate([np.arange(first, end) for first, end in zip(firsts, ends, strict=True)])
+    in_order = np.argsort(batches, kind="stable")  # visits of one task may share a batch
+    return before, Sizes(count, np.repeat(images, ends - firsts)[in_order].tolist())
 
 
 def source(task: Task, index: int, seed: int, sizes: Sizes, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from clbench.engine.build import usual_precision
 from clbench.engine.evaluator import Ask
 from clbench.engine.learn import Job
 from clbench.engine.request import read_spec, request, resolve
+from clbench.engine.schedule import USUAL_FLOW
 from clbench.engine.settings import BUDGETS
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe
@@ -242,6 +243,7 @@ def test_a_bare_request_is_supsup_in_gnu() -> None:
         "updates": 1000,
         "batch_size": 128,
         "precision": usual_precision(registry.method("supsup"), GNU),
+        "flow": USUAL_FLOW.model_dump(),
         "code": {},
     }
     assert bare.checkpoints == tuple(range(1, 21))

@@ -73,8 +73,7 @@ def test_lengths_are_drawn_from_their_range_by_the_stream_seed(boundaries: Any) 
         assert sum(parts.values()) == 4
         counts.update(parts)
     # A boundary inside a batch moves up to 3 images from one task to the next.
-    lengths = [round(counts[visit] / 4) for visit in range(60)]
-    assert set(range(5, 10)) <= set(lengths)
+    assert set(range(5, 10)) <= {round(counts[visit] / 4) for visit in range(60)}
     assert all(5 * 4 - 3 <= images <= 9 * 4 + 3 for images in counts.values())
 
 
@@ -95,6 +94,81 @@ def test_runs_begin_anywhere() -> None:
     for start in range(len(whole)):
         assert [dict(parts) for run, parts in timetable.runs(start) for _ in run] == whole[start:]
         assert dict(timetable.parts(start)) == whole[start]
+
+
+# Gradual transitions, blurry batches, one pass
+
+
+def shares(timetable: Timetable, visit: int) -> list[float]:
+    """The share of a visit in each batch."""
+    return [parts.get(visit, 0) / timetable.batch_size for parts in composition(timetable)]
+
+
+@pytest.mark.parametrize(
+    ("follows", "window"), [(Flow(linear=40), 40), (Flow(beta=4), 50), (Flow(beta=2.5), 80), (Flow(linear=999), 100)]
+)
+def test_the_next_task_grows_linearly_in_a_transition(follows: Flow, window: int) -> None:
+    """BGD's continuous permuted MNIST has transitions of 2 / beta of a task; none is longer than a task."""
+    timetable = Schedule(updates=100, batch_size=2000, flow=follows).timetable(3)
+    expected = np.zeros(300)
+    for batch in range(300):
+        grown, gone = ((batch + 0.5 - (boundary - window / 2)) / window for boundary in (100, 200))
+        expected[batch] = np.clip(grown, 0, 1) - np.clip(gone, 0, 1)
+    assert shares(timetable, 1) == pytest.approx(expected, abs=0.06)  # five deviations of a share of 2000 images
+    assert {len(parts) for parts in composition(timetable)} <= {1, 2}
+    assert timetable.ends.tolist() == [100, 200, 300]
+
+
+def test_fuzzy_boundaries_are_those_of_van_de_ven() -> None:
+    """Probabilities as in his repository: each task in turn, the first one half at the beginning and half at the end."""
+    tasks, updates, fuzziness = 3, 100, 20
+    expected = np.zeros((tasks, tasks * updates))
+    for batch in range(tasks * updates):
+        place = (batch + 0.5 - updates / 2) / updates  # 0 at the first boundary, 1 at the second ...
+        nearest = round(place)
+        share = float(np.clip((place - nearest) * updates / (2 * fuzziness) + 0.5, 0, 1))
+        if nearest in range(tasks):
+            expected[nearest % tasks, batch] += 1 - share
+            expected[(nearest + 1) % tasks, batch] += share
+        else:
+            expected[0, batch] = 1
+    follows = Flow(fuzzy=fuzziness)
+    timetable = Schedule(updates=updates, batch_size=2000, flow=follows).timetable(tasks + 1)
+    assert follows.tasks_of(tasks + 1, 0) == (0, 1, 2, 0)
+    got = [shares(timetable, visit) for visit in range(tasks + 1)]
+    assert np.add(got[0], got[3]) == pytest.approx(expected[0], abs=0.06)
+    assert got[1] == pytest.approx(expected[1], abs=0.06)
+    assert got[2] == pytest.approx(expected[2], abs=0.06)
+
+
+def test_in_a_blurry_stream_a_share_of_every_batch_is_of_other_tasks() -> None:
+    timetable = Schedule(updates=50, batch_size=40, flow=Flow(blurry=0.3)).timetable(4)
+    counts: Counter[int] = Counter()
+    for batch, parts in enumerate(composition(timetable)):
+        assert parts[batch // 50] == 28
+        assert sum(parts.values()) == 40
+        counts.update({visit: images for visit, images in parts.items() if visit != batch // 50})
+    assert all(500 < counts[visit] < 700 for visit in range(4))  # 2,400 images, each of one of three tasks
+    assert all(timetable.parts(batch) for batch in (0, 199))
+
+
+def test_in_a_blurry_stream_other_tasks_are_not_other_visits_of_the_same() -> None:
+    timetable = Schedule(updates=5, batch_size=10, flow=Flow(blurry=0.5, visits=(0, 1, 0, 1))).timetable(4)
+    for batch, parts in enumerate(composition(timetable)):
+        assert parts == {batch // 5: 5, (batch // 5 + 1) % 2: 5}
+
+
+def test_an_online_stream_is_one_pass_over_the_data_of_each_task() -> None:
+    """50 images make 6 batches of 8, which the two visits of a task share equally."""
+    visits = Flow(online=True, visits=(0, 1, 2, 1))
+    stream = visits.expanded(numbered(3), 4, 0)
+    assert stream.shares() == [50, 25, 50, 25]
+    timetable = Schedule(updates=999, batch_size=8, flow=visits).timetable(4, stream.shares())
+    assert [len(timetable.batches_of(visit)) for visit in range(4)] == [6, 3, 6, 3]
+    drawn = torch.cat([inputs for inputs, _ in batches(timetable, stream, 0)])
+    assert len(drawn.unique(dim=0)) == len(drawn) == 18 * 8
+    with pytest.raises(UserError, match="Task 1 has 25 images for one pass, fewer than a batch"):
+        Schedule(999, 30, flow=visits).timetable(4, stream.shares())
 
 
 # Tasks that recur
@@ -165,6 +239,7 @@ def test_usual_results_are_those_of_a_plain_loop_over_tasks(
 
 
 FLOWS = [Flow(), Flow(lengths=(3, 6), boundaries="inside"), Flow(visits=(0, 1, 0, 2), boundaries="inside")]
+FLOWS += [Flow(linear=3), Flow(blurry=0.4, visits=(0, 1, 0, 1), linear=4), Flow(online=True), Flow(fuzzy=2)]
 
 
 @pytest.mark.parametrize("follows", FLOWS)
@@ -174,7 +249,7 @@ def test_batches_from_any_number_on_are_the_same(follows: Flow, augment: bool) -
         return images + torch.rand(len(images), 1, generator=draws)
 
     stream = follows.expanded(numbered(4, augment=moved if augment else None), 4, 0)
-    timetable = Schedule(5, 8, flow=follows).timetable(4)
+    timetable = Schedule(5, 8, flow=follows).timetable(4, stream.shares())
     whole = list(batches(timetable, stream, 0))
     assert len(whole) == timetable.ends[-1]
     for parts, (inputs, _) in zip(composition(timetable), whole, strict=True):
@@ -297,7 +372,18 @@ def test_teaching_resumes_after_any_task(make_brief: Make, make_stream: Make) ->
         ({"flow": {"visits": "0,1"}, "tasks": 3}, "There are 2 visits and 3 tasks"),
         ({"flow": {"different": 4}, "tasks": 3}, "There cannot be 4 different tasks in 3 visits"),
         ({"flow": {"different": 4}}, "Tasks recur: say how many visits there are"),
-        ({"flow": {"visits": "0,1", "different": 2}}, "Visits and different say the same thing"),
+        (
+            {"flow": {"visits": "0,1", "different": 2}},
+            "The settings visits and different of a flow decide which tasks recur: leave out",
+        ),
+        (
+            {"flow": {"lengths": 9, "online": "true"}},
+            "The settings lengths and online of a flow decide how many updates a task has",
+        ),
+        ({"flow": {"linear": 9, "beta": 4}}, "The settings linear and beta of a flow decide how a task begins"),
+        ({"flow": {"fuzzy": 9}}, "The flow fuzzy=9 needs at least 18 updates, not 5"),
+        ({"flow": {"blurry": 1}}, "Invalid value blurry=1: input should be less than 1"),
+        ({"flow": {"beta": 1}}, "Invalid value beta=1: input should be greater than or equal to 2"),
         ({"flow": {"boundaries": "inside"}, "batch_size": 1}, "A boundary inside a batch needs batches of 2 images or more"),
         ({"flow": {"bounds": "inside"}}, "Unknown setting of a flow 'bounds'"),
         ({"flow": {"visits": "0,1,2,3,4,5"}, "stream": "split-mnist"}, "The stream split-mnist has 5 tasks"),
@@ -315,7 +401,8 @@ def test_a_flow_is_in_the_name_of_a_run_unless_it_is_the_usual_one() -> None:
         return job.learn.hash
 
     flows: list[dict[str, Any]] = [{"lengths": "3..6"}, {"boundaries": "inside"}, {"visits": "0,1,0"}, {"different": 2}]
-    assert len({hash_of(flow=each) for each in [{}, *flows]}) == 5
+    flows += [{"linear": 3}, {"beta": 3}, {"fuzzy": 2}, {"blurry": 0.1}, {"online": True}]
+    assert len({hash_of(flow=each) for each in [{}, *flows]}) == 10
     assert hash_of(flow={"boundaries": "between"}) == hash_of()
     assert hash_of(flow={"lengths": 4}) == hash_of(flow={"lengths": "4..4"})
     assert hash_of(flow={"lengths": "3..6"}) == hash_of(flow={"lengths": (3, 6)})
