@@ -23,7 +23,7 @@ def test_a_page_says_where_a_method_serves_and_what_can_be_set() -> None:
     page = pages.pages()["methods/supsup.md"]
     assert "Scenarios: GG, GNs, GNu, NNs." in page
     assert "| epsilon | float | 0.125 |" in page
-    assert "| algorithm | Literal['one-shot', 'binary', 'gradient', 'exhaustive'] | one-shot |" in page
+    assert "| algorithm | Literal['one-shot', 'binary', 'gradient', 'exhaustive', 'statistics'] | one-shot |" in page
     assert "| steps | int \\| None | None |" in page
     assert "| rotated-* | fc-* | * | outputs=200 | algorithm=binary, group=128, evidence=128 |" in page
     assert "Does nothing against forgetting." in pages.pages()["methods/naive.md"]
