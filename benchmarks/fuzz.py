@@ -30,9 +30,10 @@ import typer
 
 from clbench import data
 from clbench.cli.main import app, main
-from clbench.data import catalogue
-from clbench.engine import environment, execution
+from clbench.data import catalogue, mnist_5k
+from clbench.engine import execution
 from clbench.errors import UserError
+from clbench.paper import sizes
 
 SECONDS, LONGEST_WAIT = 5, 60
 """The limits for a command line: processor time, and time on the clock."""
@@ -40,131 +41,24 @@ MEMORY = 4 * 10**9
 MOST_TASKS = 5
 """Jobs with more tasks or parameters than these are checked and not carried out."""
 
+RARE = {"plot": 0.1, "report": 0.2, "figure": 0.5, "doctor": 0.1, "bytes": 0.1, "claims": 0.3}
+"""How often, against the others, a command is drawn that takes a second and has few options."""
+
 TINY = ("--tasks", "1", "--updates", "1", "--batch-size", "8", "--network", "mlp-4", "--data", "mnist-5k", "--ask", "images=4")
 
 HOSTILE = (
-    *(
-        "",
-        " ",
-        "-",
-        "--",
-        "0",
-        "-1",
-        "1e999",
-        "nan",
-        "inf",
-        "-0",
-        "0x10",
-        "٣",
-        "1_000",
-        "1.5",
-        "true",
-        "null",
-        "None",
-        "[]",
-        "{}",
-        "[" * 3000,
-    ),
-    *(
-        str(2**63),
-        str(2**64),
-        str(-(2**63) - 1),
-        "9" * 5000,
-        "1," * 2000,
-        ",",
-        ",,",
-        "0,0",
-        "a,b",
-        "0,1,2",
-        "=",
-        "a=",
-        "=b",
-        "a=b=c",
-        "a=b,c",
-    ),
-    *(
-        "[/red]",
-        "[bold]",
-        "[red",
-        ":smile:",
-        "=cmd|'/C calc'!A0",
-        "<script>",
-        "$x$",
-        "$\\frac$",
-        "\\",
-        "%s",
-        "{0}",
-        "{x}",
-        "'",
-        '"',
-        "`",
-    ),
-    *("\x1b[2J", "\r\n", "a\nb", "\t", "\u202e", "\udcff", "é", "数", "🙂", "a" * 300, "a" * 5000, "/" * 5000, "é" * 2000),
-    *(
-        "..",
-        "../..",
-        "/dev/null",
-        "/dev/full",
-        "/dev/zero",
-        "/proc/self/mem",
-        "/proc/nowhere/x",
-        "~",
-        "~nobody-of-this-name",
-        "./",
-        "results",
-    ),
-    *(
-        "/dev/full.csv",
-        "x.md",
-        "x.tex",
-        "x.csv",
-        "x.png",
-        "x.gif",
-        "folder",
-        "folder/x.md",
-        "empty",
-        "binary",
-        "fifo-less",
-        "deep.json",
-    ),
-    *(
-        "m.py",
-        "m.py:",
-        "m.py:X",
-        ":X",
-        "fails.py:X",
-        "exits.py:X",
-        "syntax.py:X",
-        "binary.py:X",
-        "own.py:Mine",
-        "own.py:nothing",
-        "./own.py:Mine",
-    ),
-    *(
-        "os:system",
-        "os.system",
-        "json:JSONDecoder",
-        "no.such:thing",
-        "a.b.c",
-        "a..b",
-        ".",
-        ":",
-        "builtins:print",
-        "torch.nn:Linear",
-        "math.pi",
-    ),
-    *(
-        "mlp-",
-        "mlp-0",
-        "mlp-99999999",
-        "mlp-4x",
-        "mlp-4x4x4",
-        f"mlp-{'9' * 400}",
-        f"mlp-{'4x' * 900}4",
-        "swish-4",
-        "resnet-18-999999999",
-    ),
-    *("avalanche:", "avalanche:Nothing", "avalanche:Naive", "nnu", "ggs", "meta", "cuda", "cuda:9", "cpu:5", "mps", "xla"),
+    *("", " ", "-", "--", "0", "-1", "1e999", "nan", "inf", "-0", "0x10", "٣", "1_000", "1.5", "true", "null", "None", "[]", "{}"),
+    *(str(2**63), str(2**64), str(-(2**63) - 1), "9" * 5000, "1," * 2000, "[" * 3000, ",", ",,", "0,0", "a,b", "0,1,2"),
+    *("=", "a=", "=b", "a=b=c", "a=b,c", "[/red]", "[bold]", "[red", ":smile:", "=cmd|'/C calc'!A0", "<script>", "$x$"),
+    *("$\\frac$", "\\", "%s", "{0}", "{x}", "'", '"', "`", "\x1b[2J", "\r\n", "a\nb", "\t", "\u202e", "\udcff", "é", "数", "🙂"),
+    *("a" * 300, "a" * 5000, "/" * 5000, "é" * 2000, "..", "../..", "/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem"),
+    *("/proc/nowhere/x", "~", "~nobody-of-this-name", "./", "results", "/dev/full.csv", "x.md", "x.tex", "x.csv", "x.png", "x.gif"),
+    *("folder", "folder/x.md", "empty", "binary", "deep.json", "m.py", "m.py:", "m.py:X", ":X", "fails.py:X", "exits.py:X"),
+    *("syntax.py:X", "binary.py:X", "own.py:Mine", "own.py:nothing", "./own.py:Mine", "os:system", "os.system"),
+    *("json:JSONDecoder", "no.such:thing", "a.b.c", "a..b", ".", ":", "builtins:print", "torch.nn:Linear", "math.pi"),
+    *("mlp-", "mlp-0", "mlp-99999999", "mlp-4x", "mlp-4x4x4", f"mlp-{'9' * 400}", f"mlp-{'4x' * 900}4", "swish-4"),
+    *("resnet-18-999999999", "avalanche:", "avalanche:Nothing", "avalanche:Naive", "nnu", "ggs", "meta", "cuda", "cuda:9"),
+    *("cpu:5", "mps", "xla"),
 )
 
 VALID = {
@@ -238,7 +132,10 @@ def line(draw: random.Random) -> list[str]:
     while hasattr(command, "commands"):
         if words and draw.random() < 0.4:
             break
-        name = draw.choice(list(command.commands)) if draw.random() < 0.98 else draw.choice(HOSTILE)
+        names = list(command.commands)
+        (name,) = draw.choices(names, [RARE.get(each, 1) for each in names])
+        if draw.random() < 0.02:
+            name = draw.choice(HOSTILE)
         words.append(name)
         command = command.commands.get(name)
     for parameter in getattr(command, "params", ()):
@@ -269,12 +166,12 @@ def slipped(word: str, draw: random.Random) -> str:
     return word[:place] + draw.choice(("", word[place : place + 1] * 2, draw.choice("-=,./x0\u00e9"))) + word[place + 1 :]
 
 
-def fault_of(words: Sequence[str]) -> tuple[str, str]:
+def fault_of(words: Sequence[str], seconds: int = SECONDS) -> tuple[str, str]:
     """Run a command line: its outcome, and what is wrong with that (empty if nothing is)."""
     out, err = io.StringIO(), io.StringIO()
     outcome, fault = "0", ""
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_WAIT)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, LONGEST_WAIT))
     try:
         with mock.patch("sys.argv", ["clbench", *words]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main()
@@ -314,6 +211,11 @@ def carried_out(job: Any, run_options: Any, *rest: Any) -> Any:
     return CARRY_OUT(job, run_options, *rest)
 
 
+def refuse_unless_short(*_: Any, **__: Any) -> Any:
+    """A figure's run."""
+    raise UserError("Not carried out: too long for this.")
+
+
 CARRY_OUT = execution.carry_out
 
 
@@ -326,12 +228,14 @@ def short_actions() -> Iterator[None]:
 
     with (
         mock.patch("clbench.api.carry_out", carried_out),
+        mock.patch("clbench.paper.base.execution.execute", refuse_unless_short),
         mock.patch.object(data, "load", cache(data.load)),
+        mock.patch("clbench.data.mnist_5k._packaged_rows", cache(mnist_5k._packaged_rows)),
         mock.patch.object(catalogue, "_download", refuse),
         mock.patch("clbench.engine.estimate.estimate", refuse),
         mock.patch("clbench.check.check", refuse),
         mock.patch("clbench.cli.check._of_all", refuse),
-        mock.patch("clbench.engine.execution.environment", cache(environment.environment)),
+        mock.patch("clbench.paper.sizes.sizes", cache(sizes.sizes)),  # ResNet-50's masks, five seconds
     ):
         yield
 
@@ -350,7 +254,7 @@ def workplace() -> Iterator[None]:
         try:
             with mock.patch.dict(os.environ, variables):
                 for more in (("--method", "naive", "--scenario", "gg"), ("--scenario", "gnu", "--set", "outputs=12")):
-                    outcome, fault = fault_of(["run", *TINY, *more])
+                    outcome, fault = fault_of(["run", *TINY, *more], seconds=600)
                     if outcome != "0":
                         raise RuntimeError(f"the small runs cannot be made: {outcome} {fault}")
                 yield
@@ -361,14 +265,19 @@ def workplace() -> Iterator[None]:
 def fuzz(lines: int, seed: int) -> tuple[Counter[str], list[tuple[list[str], str]]]:
     """How often each outcome came, and the command lines with a fault. A line follows from the seed and its number."""
     outcomes: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
     faults = []
     for number in range(lines):
         words = line(random.Random(f"{seed} {number}"))
+        start = time.perf_counter()
         outcome, fault = fault_of(words)
+        seconds[" ".join(words[:1])[:10]] += time.perf_counter() - start
         outcomes[outcome] += 1
         if fault:
             faults.append((words, fault))
             print(f"{number}: {json.dumps([word[:80] for word in words])}\n{fault[-1500:]}\n", flush=True)
+    if os.environ.get("FUZZ_SECONDS"):
+        print({k: round(v, 1) for k, v in seconds.most_common(12)})
     return outcomes, faults
 
 
@@ -382,9 +291,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGALRM, too_long)
     start = time.perf_counter()
     with short_actions(), workplace():
-        for warm_up in (["doctor"], ["report"], ["plot"], ["show", "resnet-50"]):  # imports take seconds, once
-            with contextlib.suppress(BaseException):
-                fault_of(warm_up)
+        for warm_up in (["doctor"], ["report"], ["plot"], ["bytes"], ["show", "resnet-50"]):  # imports take seconds, once
+            fault_of(warm_up, seconds=600)
         found, wrong = fuzz(count, first_seed)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     codes = ", ".join(f"{times:,} with {code}" for code, times in sorted(found.items()))
