@@ -57,14 +57,14 @@ class Traced(NamedTuple):
 
 def traced(choices: pd.DataFrame, parts: Sequence[Sequence[tuple[int, int]]], tasks: Sequence[int]) -> Traced:
     """``choices``: the run's table ``allocation``; ``parts``: (visit, images) of every batch; ``tasks``: the task of each visit."""
-    by_batch: dict[int, Any] = {int(row.first_batch): row for row in choices.itertuples()}
+    by_batch = {int(row["first_batch"]): row for row in choices.to_dict("records")}
     learning: list[int] = []  # the mask that learned each batch, -1 for none
     mask = -1
     for batch in range(len(parts)):
         choice = by_batch.get(batch)
         if choice is not None:
-            mask = -1 if pd.isna(choice.mask) else int(choice.mask)
-        learning.append(mask if choice is None or getattr(choice, "trained", True) else -1)
+            mask = -1 if pd.isna(choice["mask"]) else int(choice["mask"])
+        learning.append(mask if choice is None or choice.get("trained", True) else -1)
     masks = max(learning) + 1
     images = np.zeros((masks, len(tasks)), dtype=np.int64)
     for learner, batch_parts in zip(learning, parts, strict=True):
