@@ -164,8 +164,8 @@ if __name__ == "__main__":
     cost = pd.concat([costs(permuted, name) for name in STEPS])
     text = (
         f"Constants: SPAN = {SPAN} batches, DEVIATIONS = {DEVIATIONS:g}, SHARE = {SHARE:g} of the loss of a guess. Data {data}, LeNet, "
-        f"seeds {', '.join(map(str, SEEDS))}; other tasks are looked at every {EVERY} batches. The first table is of masks of {OLD} batches "
-        f"or more.\n\n{renderers.markdown(summary(rows).astype(str))}\n{renderers.markdown(cost.astype(str))}"
+        f"seeds {', '.join(map(str, SEEDS))}; other tasks are looked at every {EVERY} batches. The first table is of masks of {OLD} "
+        f"batches or more.\n\n{renderers.markdown(summary(rows).astype(str))}\n{renderers.markdown(cost.astype(str))}"
     )
     (folder / "nns-surprise-constants.md").write_text(text)
     print(text)
