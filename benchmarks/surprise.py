@@ -57,7 +57,7 @@ class Traced(NamedTuple):
 
 def traced(choices: pd.DataFrame, parts: Sequence[Sequence[tuple[int, int]]], tasks: Sequence[int]) -> Traced:
     """``choices``: the run's table ``allocation``; ``parts``: (visit, images) of every batch; ``tasks``: the task of each visit."""
-    by_batch: dict[int, Any] = {int(row["first_batch"]): row for row in choices.to_dict("records")}
+    by_batch = {int(row["first_batch"]): row for row in choices.to_dict("records")}
     learning: list[int] = []  # the mask that learned each batch, -1 for none
     mask = -1
     for batch in range(len(parts)):

@@ -7,13 +7,13 @@ processor time of a step.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clbench import networks, registry
 from clbench.data import load
@@ -33,22 +33,25 @@ BATCHES, AGAIN, EVERY, BATCH_SIZE = 600, 100, 10, 128
 OWN, RESUMED = "its own task", "its own task, trained again"
 PARTS = {"a tenth of another task": 0.1, "half of another task": 0.5, "another task": 1.0}
 OLD = 50
-"""The age in batches from which a mask has to notice other tasks."""
+"""The age in batches from which a mask should notice other tasks; from ``SPAN`` on they are looked at."""
+
+STEPS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "compiled": {"compiled": True},
+    "compiled, bfloat16": {"compiled": True, "precision": torch.bfloat16},
+}
 
 Batch = tuple[Tensor, Tensor]
 
 
-def learner(stream: Stream, seed: int, scenario: Scenario = NNS, *, compiled: bool = False, **settings: Any) -> SupSup:
-    """SupSup with the paper's LeNet and 100 outputs."""
+def learner(stream: Stream, seed: int, scenario: Scenario = NNS, step: Mapping[str, Any] | None = None, **settings: Any) -> SupSup:
+    """SupSup with the paper's LeNet and 100 outputs. ``step``: the brief's ``compiled`` and ``precision``."""
     factory = networks.resolve("lenet-300-100", stream.input_shape)
-    brief = Brief(
-        scenario,
-        lambda outputs: networks.seeded(factory, outputs, seed),
-        stream.input_shape,
-        stream.classes,
-        seed,
-        compiled=compiled,
-    )
+
+    def network(outputs: int) -> nn.Module:
+        return networks.seeded(factory, outputs, seed)
+
+    brief = Brief(scenario, network, stream.input_shape, stream.classes, seed, **step or {})
     return SupSup(brief, outputs=100, **settings)
 
 
@@ -65,7 +68,7 @@ def margins(stream: Stream, seed: int) -> Iterator[dict[str, Any]]:
     def row(kind: str, batch: int, loss: float) -> dict[str, Any]:
         above, deviation = loss - usual.mean, usual.variance**0.5
         surprising = loss > usual.limit(rule.guessing)
-        distance = {"of a guess": above / rule.guessing, "deviations": above / deviation if deviation else float("inf")}
+        distance = {"of a guess": above / rule.guessing, "deviations": above / deviation if deviation else float("nan")}
         return {
             "stream": stream.name,
             "seed": seed,
@@ -82,7 +85,7 @@ def margins(stream: Stream, seed: int) -> Iterator[dict[str, Any]]:
         look = live.look(*own)
         if number >= SPAN:
             yield row(RESUMED if number >= BATCHES else OWN, number, float(look.loss))
-        if OLD <= number < BATCHES and number % EVERY == 0:
+        if SPAN <= number < BATCHES and number % EVERY == 0:
             for other in (batches[number // EVERY] for batches in others):
                 for kind, part in PARTS.items():
                     yield row(kind, number, float(live.look(*mixed(own, other, part)).loss))
@@ -98,24 +101,30 @@ def mixed(own: Batch, other: Batch, part: float) -> Batch:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each stream and kind of batch."""
-    return pd.DataFrame(
-        {
-            "stream": stream,
-            "batches of": kind,
-            "n": len(part),
-            "surprising (%)": f"{100 * part['surprising'].mean():.2f}",
-            "above the mean, of a guess": f"{part['of a guess'].min():.2f} to {part['of a guess'].max():.2f}",
-            "above the mean, in deviations": f"{part['deviations'].min():.1f} to {part['deviations'].max():.1f}",
-        }
-        for (stream, kind), part in rows.groupby(["stream", "kind"], sort=False)
-    )
+    """A row for each stream and kind of batch, of masks of ``OLD`` batches or more; and the age from which every batch is surprising."""
+    found = []
+    for (stream, kind), part in rows.groupby(["stream", "kind"], sort=False):
+        last = part.loc[~part["surprising"], "batch"].max()
+        always = SPAN if pd.isna(last) else last + EVERY
+        old = part[part["batch"] >= OLD]
+        found.append(
+            {
+                "stream": stream,
+                "batches of": kind,
+                "n": len(old),
+                "surprising (%)": f"{100 * old['surprising'].mean():.2f}",
+                "all from batch": f"{always}" if always < BATCHES else "",
+                "above the mean, of a guess": f"{old['of a guess'].min():.2f} to {old['of a guess'].max():.2f}",
+                "above the mean, in deviations": f"{old['deviations'].min():.1f} to {old['deviations'].max():.1f}",
+            }
+        )
+    return pd.DataFrame(found)
 
 
-def costs(stream: Stream, compiled: bool, blocks: int = 8, block: int = 40) -> pd.DataFrame:
+def costs(stream: Stream, name: str, blocks: int = 8, block: int = 40) -> pd.DataFrame:
     """The processor time of a batch in milliseconds, the ways in turn: a median over blocks of batches. One thread."""
     batches = list(stream[0].train.batches(block, BATCH_SIZE, generator(SEEDS[0], "cost")))
-    told, untold = learner(stream, 0, GNU, compiled=compiled), learner(stream, 0, allocation="surprise", compiled=compiled)
+    told, untold = learner(stream, 0, GNU, STEPS[name]), learner(stream, 0, NNS, STEPS[name], allocation="surprise")
     told.begin_task(0, block)
 
     def step_and_look(inputs: Tensor, labels: Tensor) -> None:
@@ -129,19 +138,18 @@ def costs(stream: Stream, compiled: bool, blocks: int = 8, block: int = 40) -> p
         "NNs by surprise": untold.observe,
         "GNu and a forward pass before each step": step_and_look,
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(blocks + 1):
-        for name, observe in ways.items():
+        for way, observe in ways.items():
             began = time.process_time()
             for batch in batches:
                 observe(*batch)
             if number:  # the first block compiles
-                times[name].append((time.process_time() - began) / block * 1000)
-    medians = {name: float(pd.Series(taken).median()) for name, taken in times.items()}
+                times[way].append((time.process_time() - began) / block * 1000)
+    medians = {way: float(pd.Series(taken).median()) for way, taken in times.items()}
     first = medians["GNu: the task is given"]
     return pd.DataFrame(
-        {"step": "compiled" if compiled else "plain", "way": n, "ms a batch": f"{ms:.2f}", "times GNu's": f"{ms / first:.2f}"}
-        for n, ms in medians.items()
+        {"step": name, "way": way, "ms a batch": f"{ms:.2f}", "times GNu's": f"{ms / first:.2f}"} for way, ms in medians.items()
     )
 
 
@@ -153,11 +161,11 @@ if __name__ == "__main__":
     rows = pd.DataFrame(row for (_, seed), stream in built.items() for row in margins(stream, seed))
     rows.to_csv(folder / "nns-surprise-constants.csv", index=False, float_format="%.4f")
     permuted = built["permuted-mnist", SEEDS[0]]
-    cost = pd.concat([costs(permuted, compiled=False), costs(permuted, compiled=True)])
+    cost = pd.concat([costs(permuted, name) for name in STEPS])
     text = (
         f"Constants: SPAN = {SPAN} batches, DEVIATIONS = {DEVIATIONS:g}, SHARE = {SHARE:g} of the loss of a guess. Data {data}, LeNet, "
-        f"seeds {', '.join(map(str, SEEDS))}; other tasks are looked at every {EVERY} batches, from batch {OLD} on.\n\n"
-        f"{renderers.markdown(summary(rows).astype(str))}\n{renderers.markdown(cost.astype(str))}"
+        f"seeds {', '.join(map(str, SEEDS))}; other tasks are looked at every {EVERY} batches. The first table is of masks of {OLD} "
+        f"batches or more.\n\n{renderers.markdown(summary(rows).astype(str))}\n{renderers.markdown(cost.astype(str))}"
     )
     (folder / "nns-surprise-constants.md").write_text(text)
     print(text)

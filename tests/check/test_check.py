@@ -42,6 +42,10 @@ def test_methods_that_keep_the_contract_pass(method: type[Method], scenario: Sce
     assert failures(method, scenario) == {}
 
 
+def test_supsup_by_surprise_keeps_the_contract() -> None:
+    assert failures(SupSup, NNS, allocation="surprise") == {}
+
+
 class StochasticReplay(Replay):
     """Right, by plain stochastic gradient descent at a rate that suits it, and ten times too high for naive fine-tuning's RMSprop."""
 
