@@ -40,8 +40,11 @@ class Reservoir:
     def __len__(self) -> int:
         return min(self.shown, len(self.labels))
 
-    def add(self, inputs: Tensor, labels: Tensor) -> None:
-        """Show a batch: image number n replaces a random one with probability size / n (Vitter's algorithm R)."""
+    def add(self, inputs: Tensor, labels: Tensor) -> tuple[list[int], list[int]]:
+        """Show a batch: image number n replaces a random one with probability size / n (Vitter's algorithm R).
+
+        Returns the places that changed, and the rows of the batch that are now there.
+        """
         size = len(self.labels)
         numbers = torch.arange(self.shown, self.shown + len(labels), dtype=torch.float64)
         uniform = torch.rand(len(labels), generator=generator(self.seed, "reservoir", self.shown), dtype=torch.float64)
@@ -52,10 +55,16 @@ class Reservoir:
         places, rows = list(placed), list(placed.values())
         self.inputs[places] = inputs[rows]
         self.labels[places] = labels[rows]
+        return places, rows
+
+    def rows(self, images: int, purpose: str = "replay") -> Tensor:
+        """Draw that many places, int64 [images], uniformly with replacement."""
+        draws = generator(self.seed, purpose, self.shown)
+        return torch.randint(len(self), (images,), generator=draws).to(self.labels.device)
 
     def draw(self, images: int) -> tuple[Tensor, Tensor]:
         """Draw that many images, with their labels, uniformly with replacement."""
-        rows = torch.randint(len(self), (images,), generator=generator(self.seed, "replay", self.shown)).to(self.labels.device)
+        rows = self.rows(images)
         return self.inputs[rows], self.labels[rows]
 
     def tensors(self) -> Tensors:
