@@ -13,7 +13,7 @@ from torch.func import functional_call
 from clbench.checks import above_zero
 from clbench.engine.probe import batch_use
 from clbench.errors import UserError
-from clbench.method import Brief, Method, Prediction, Recipe
+from clbench.method import Brief, Method, Prediction
 from clbench.networks import in_parts
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
@@ -21,7 +21,6 @@ from clbench.stream import Split
 from clbench.training import OPTIMISERS, LearningRate, LearningRateSchedule
 
 from .._bits import unpack
-from .._check import for_check
 from .._inference import ONE_SHOT, Inference, decide
 from .._objectives import ObjectiveName
 from .allocation import Allocation, uncertainty
@@ -30,6 +29,7 @@ from .coding import Bytes, decoded, encoded, joined, parted
 from .inference import infer_from_one_image, infer_tasks
 from .layout import random_base, random_scores
 from .masking import kept_weights
+from .recipes import RECIPES
 from .statistics import IMAGES, PREFIX, TaskStatistics
 from .surprise import Surprise, WhenFull, shortlist
 from .training import LiveMask, MaskTraining
@@ -39,12 +39,6 @@ SMALL = 2**19
 STATISTICS = "statistics"
 AT_ONCE = 2
 """Tasks trained at once: a step of two tasks takes three quarters of the time of two steps. More tasks save hardly more."""
-
-EDGE_POPUP = {"edges": 16.0, "optimiser": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
-FULL_BATCH = {"algorithm": "binary", "group": 128, "evidence": 128}
-RESNET_50 = {"weight_decay": 0.0, "schedule": "warm-up-cosine"}
-FIGURE_2 = "Wortsman et al. 2020, section 4.1 (Figure 2), and the authors' scripts"
-PAPER = "Wortsman et al. 2020, sections 4.2 and 4.3, and the authors' scripts"
 
 
 class SupSup(Method):
@@ -56,15 +50,7 @@ class SupSup(Method):
     citation = "Wortsman, Ramanujan, Liu, Kembhavi, Rastegari, Yosinski, Farhadi: Supermasks in Superposition. NeurIPS 2020"
     learning_depends_on = frozenset({"task_given_in_training"})
     added = frozenset({"statistics", "allocation", "when_full"})
-    recipes = (
-        Recipe("split-*", "resnet-18-*", {"outputs": 5, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GG"),
-        Recipe("split-*", "resnet-18-*", {"outputs": 100, "schedule": "cosine"} | EDGE_POPUP, source=FIGURE_2, scenario="GN*"),
-        Recipe("split-*", "resnet-50", {"outputs": 10} | EDGE_POPUP | RESNET_50, source=FIGURE_2, scenario="GG"),
-        Recipe("rotated-*", "fc-*", {"outputs": 200}, FULL_BATCH, f"{PAPER} (Figure 5 left)"),
-        for_check({"outputs": 100}),
-        Recipe("*", "fc-*", {"outputs": 500}, source=f"{PAPER} (Figure 3 right)"),
-        Recipe("*", "*", {"outputs": 100}, source=f"{PAPER} (Figure 3 left)"),
-    )
+    recipes = RECIPES
 
     def __init__(
         self,
