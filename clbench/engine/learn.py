@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from clbench.engine.evaluator import Ask
 from clbench.engine.schedule import USUAL_FLOW, Flow, Schedule
-from clbench.engine.settings import OnDivergence, Strict
+from clbench.engine.settings import USUAL, OnDivergence, Strict
 from clbench.scenario import Scenario
 
 MOST_UPDATES = 10**9
@@ -67,7 +67,7 @@ class Learn(Strict):
         """Whether the method would have learned the same in ``scenario``, so that it can be asked under it."""
         return all(getattr(scenario, question) == answer for question, answer in self.scenario.items())
 
-    def schedule(self, on_divergence: OnDivergence = "stop") -> Schedule:
+    def schedule(self, on_divergence: OnDivergence = USUAL.on_divergence) -> Schedule:
         """How its tasks are taught."""
         return Schedule(self.updates, self.batch_size, self.seeds.training, on_divergence, self.flow, self.seeds.stream)
 

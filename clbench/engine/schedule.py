@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from clbench.engine.settings import OnDivergence, Strict, checked
+from clbench.engine.settings import USUAL, OnDivergence, Strict, checked
 from clbench.errors import UserError
 from clbench.seeding import generator
 from clbench.stream import Stream, Task
@@ -168,7 +168,7 @@ class Schedule:
     updates: int
     batch_size: int = 128
     seed: int = 0
-    on_divergence: OnDivergence = "stop"
+    on_divergence: OnDivergence = USUAL.on_divergence
     flow: Flow = USUAL_FLOW
     stream_seed: int = 0
 
