@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The folder of the file is made if it is missing. An error of the file system becomes a ``UserError``.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    partial = path.parent / (f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -54,15 +54,14 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def locale_dependent(source: str) -> Iterator[int]:
     """The lines that read or write text in whatever encoding the locale names."""
     for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Call(func=ast.Attribute(attr="read_text" | "write_text") | ast.Name(id="open"), keywords=keywords):
-                if "encoding" not in {each.arg for each in keywords} and not any(
-                    isinstance(each, ast.Constant) and "b" in str(each.value) for each in node.args
-                ):
-                    yield node.lineno
-            case ast.Call(keywords=keywords) if {"text", "universal_newlines"} & {each.arg for each in keywords}:
-                if "encoding" not in {each.arg for each in keywords}:
-                    yield node.lineno
+        if not isinstance(node, ast.Call):
+            continue
+        function, keywords = ast.unparse(node.func), {each.arg for each in node.keywords}
+        modes = {each.value for each in node.args if isinstance(each, ast.Constant)}
+        opens = function == "open" or (function.endswith(".open") and not function.startswith(("gzip.", "Image.", "os.")))
+        opens_text = function.endswith((".read_text", ".write_text")) or (opens and not modes & {"rb", "wb"})
+        if (opens_text or keywords & {"text", "universal_newlines"}) and "encoding" not in keywords:
+            yield node.lineno
 
 
 def test_no_text_file_depends_on_the_locale() -> None:

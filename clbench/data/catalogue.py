@@ -109,13 +109,13 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
     folder, root = _expanded(folder), data_root(root)
     if not folder.exists():
         raise UserError(f"cannot add data from {folder}: there is no such folder")
-    known: dict[str, tuple[Source, File]] = {}  # by md5
+    known: dict[str, tuple[Source, File]] = {}  # by sha256
     expected: dict[str, list[str]] = {}  # by the name of the file
     for source in SOURCES.values():
         for file in source.files:
-            known[file.md5] = (source, file)
+            known[file.sha256] = (source, file)
             for place in file.places():
-                expected.setdefault(Path(place).name, []).append(f"{file.md5} ({source.name})")
+                expected.setdefault(Path(place).name, []).append(f"{file.sha256} ({source.name})")
 
     added: dict[File, Added] = {}
     refused = []
@@ -123,15 +123,15 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
         if origin.name not in expected or not origin.is_file():
             continue
         try:
-            md5 = _md5(origin)
+            sha256 = _sha256(origin)
         except DamagedData as error:
             refused.append(str(error))
             continue
-        if md5 not in known:
-            refused.append(f"the content of {origin} has md5 {md5}, expected {' or '.join(expected[origin.name])}")
+        if sha256 not in known:
+            refused.append(f"the content of {origin} has sha256 {sha256}, expected {' or '.join(expected[origin.name])}")
             continue
-        source, file = known[md5]
-        _place(origin, root / file.path, file.md5)
+        source, file = known[sha256]
+        _place(origin, root / file.path, file.sha256)
         added.setdefault(file, Added(source.name, origin, root / file.path))
     if refused:
         others = f"; {len(added)} other files were added" if added else ""
@@ -184,18 +184,18 @@ def _download(source: Source, folder: str) -> None:
         ) from error
 
 
-def _md5(path: Path) -> str:
-    """The md5 of a file's uncompressed content, in hexadecimal digits; ``DamagedData`` if it cannot be uncompressed."""
+def _sha256(path: Path) -> str:
+    """The SHA-256 of a file's uncompressed content, in hexadecimal digits; ``DamagedData`` if it cannot be uncompressed."""
     try:
         with opened(path) as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _place(origin: Path, path: Path, md5: str) -> None:
+def _place(origin: Path, path: Path, sha256: str) -> None:
     """Copy a file to its place, uncompressed, completely or not at all, unless it is there."""
-    if path.is_file() and _md5(path) == md5:
+    if path.is_file() and _sha256(path) == sha256:
         return
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

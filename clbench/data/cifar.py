@@ -2,7 +2,8 @@
 
 A pickle can call any function when it is read. clbench reads these files with an unpickler that makes arrays, strings and containers and
 nothing else, so that it never executes anything in a file. (torchvision, which downloads the files, reads them with an ordinary unpickler
-after their checksums agree.) The checksums are those of torchvision's own tables; a test compares them.
+after their checksums agree.) The md5 are those of torchvision's own tables; a test compares them. The SHA-256 of CIFAR-100 were computed
+from files that have these md5; those of CIFAR-10 are the ones that several public programs agree on, one of which names the md5 too.
 """
 
 import _codecs
@@ -94,12 +95,36 @@ CIFAR_10 = Source(
     std=(0.2470, 0.2435, 0.2616),
     read=read,
     files=(
-        File("cifar-10-batches-py/data_batch_1", md5="c99cafc152244af753f735de768cd75f"),
-        File("cifar-10-batches-py/data_batch_2", md5="d4bba439e000b95fd0a9bffe97cbabec"),
-        File("cifar-10-batches-py/data_batch_3", md5="54ebc095f3ab1f0389bbae665268c751"),
-        File("cifar-10-batches-py/data_batch_4", md5="634d18415352ddfa80567beed471001a"),
-        File("cifar-10-batches-py/data_batch_5", md5="482c414d41f54cd18b22e5b47cb7c3cb"),
-        File("cifar-10-batches-py/test_batch", md5="40351d587109b95175f43aff81a1287e"),
+        File(
+            "cifar-10-batches-py/data_batch_1",
+            md5="c99cafc152244af753f735de768cd75f",
+            sha256="54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+        ),
+        File(
+            "cifar-10-batches-py/data_batch_2",
+            md5="d4bba439e000b95fd0a9bffe97cbabec",
+            sha256="766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+        ),
+        File(
+            "cifar-10-batches-py/data_batch_3",
+            md5="54ebc095f3ab1f0389bbae665268c751",
+            sha256="0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+        ),
+        File(
+            "cifar-10-batches-py/data_batch_4",
+            md5="634d18415352ddfa80567beed471001a",
+            sha256="3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+        ),
+        File(
+            "cifar-10-batches-py/data_batch_5",
+            md5="482c414d41f54cd18b22e5b47cb7c3cb",
+            sha256="d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+        ),
+        File(
+            "cifar-10-batches-py/test_batch",
+            md5="40351d587109b95175f43aff81a1287e",
+            sha256="f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+        ),
     ),
     torchvision="CIFAR10",
 )
@@ -117,8 +142,16 @@ CIFAR_100 = Source(
     std=(0.2673, 0.2564, 0.2762),
     read=read,
     files=(
-        File("cifar-100-python/train", md5="16019d7e3df5f24257cddd939b257f8d"),
-        File("cifar-100-python/test", md5="f0ef6b0ae62326f3e7ffdfab6717acfc"),
+        File(
+            "cifar-100-python/train",
+            md5="16019d7e3df5f24257cddd939b257f8d",
+            sha256="735e79b04f092ca3d2e6d07f368c0a7d70d48c48d28865950cc24454cf45129b",
+        ),
+        File(
+            "cifar-100-python/test",
+            md5="f0ef6b0ae62326f3e7ffdfab6717acfc",
+            sha256="4b67687d9933c4db8f0831104447f15b93774f4f464bd0516f0f0f2ac83b7864",
+        ),
     ),
     torchvision="CIFAR100",
 )

@@ -23,14 +23,16 @@ class DamagedData(UserError):
 
 @dataclass(frozen=True)
 class File:
-    """A file of a data set: ``path`` is its place below the data root in torchvision's layout, ``md5`` the checksum of its content.
+    """A file of a data set: ``path`` is its place below the data root in torchvision's layout, ``sha256`` the checksum of its content.
 
     It may also be compressed with gzip, as ``path + ".gz"``. The checksum is always that of the uncompressed content, because compressed
-    files differ by program and date.
+    files differ by program and date. ``md5`` is the one that torchvision or Debian published: it says where ``sha256`` comes from, and
+    nothing is verified by it, because files with the same md5 can be made at will.
     """
 
     path: str
     md5: str
+    sha256: str
 
     def places(self) -> tuple[str, str]:
         """The possible paths; the uncompressed one comes first because it is faster to read."""
@@ -93,16 +95,16 @@ class Source:
 
     def contents(self, root: Path) -> list[bytes]:
         """The contents of ``files`` in their order, verified and uncompressed; raises ``MissingData`` or ``DamagedData``."""
-        return [self._checked(path, md5) for path, md5 in self._find(root)]
+        return [self._checked(path, sha256) for path, sha256 in self._find(root)]
 
     def _find(self, root: Path) -> list[tuple[Path, str]]:
-        """The path of each file (of its first form that exists), and the md5 of its content."""
+        """The path of each file (of its first form that exists), and the checksum of its content."""
         paths = []
         missing = []
         for file in self.files:
             path = next((root / place for place in file.places() if (root / place).is_file()), None)
             if path:
-                paths.append((path, file.md5))
+                paths.append((path, file.sha256))
             else:
                 missing.append(Path(file.path).name)
         if missing:
@@ -112,8 +114,8 @@ class Source:
             )
         return paths
 
-    def _checked(self, path: Path, md5: str) -> bytes:
-        """The uncompressed content of a file; ``DamagedData`` if it does not have that md5."""
+    def _checked(self, path: Path, sha256: str) -> bytes:
+        """The uncompressed content of a file; ``DamagedData`` if it does not have that checksum."""
         try:
             with opened(path) as file:
                 content = file.read()
@@ -121,10 +123,10 @@ class Source:
             raise DamagedData(f"data set {self.name} is damaged: {error}; replace it with {self.how()}") from error
         except OSError as error:
             raise DamagedData(f"data set {self.name} cannot be read: {path}: {error.strerror}") from error
-        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if digest != md5:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != sha256:
             raise DamagedData(
-                f"data set {self.name} is damaged: the content of {path} ({len(content):,} bytes) has md5 {digest}, expected {md5}; "
+                f"data set {self.name} is damaged: the content of {path} ({len(content):,} bytes) has sha256 {digest}, expected {sha256}; "
                 f"replace it with {self.how()}"
             )
         return content

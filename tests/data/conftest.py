@@ -49,7 +49,9 @@ def publish(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Published:
     ]
     source = SOURCES[name]
     contents = {file.path: idx(array) for file, array in zip(source.files, arrays, strict=True)}
-    files = tuple(File(path, hashlib.md5(content).hexdigest()) for path, content in contents.items())
+    files = tuple(
+        File(path, hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()) for path, content in contents.items()
+    )
     monkeypatch.setitem(SOURCES, name, replace(source, files=files))
     return Published(contents, arrays)
 

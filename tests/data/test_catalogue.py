@@ -18,8 +18,8 @@ TRAIN_IMAGES = "train-images-idx3-ubyte"
 TEST_LABELS = "t10k-labels-idx1-ubyte"
 
 
-def md5(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def states(root: Path) -> dict[str, str]:
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_named_with_both_checksums(
     path.write_bytes(gzip.compress(damage(published)) if packed else damage(published))
     with pytest.raises(data.DamagedData) as damaged:
         data.load("fashion-mnist", tmp_path)
-    for words in (str(path), f"has md5 {md5(damage(published))}", f"expected {md5(published)}"):
+    for words in (str(path), f"has sha256 {sha256(damage(published))}", f"expected {sha256(published)}"):
         assert words in str(damaged.value)
     assert states(tmp_path)["fashion-mnist"] == "damaged"
 
@@ -236,8 +236,8 @@ def test_add_refuses_a_damaged_file_and_adds_the_others(mnist: Any, fashion: Any
     path.write_bytes(gzip.compress(published[:-1]) if packed else published[:-1])
     with pytest.raises(data.DamagedData) as refused:
         data.add(folder, root)
-    assert f"the content of {path} has md5 {md5(published[:-1])}" in str(refused.value)
-    assert f"{md5(published)} (fashion-mnist)" in str(refused.value)
+    assert f"the content of {path} has sha256 {sha256(published[:-1])}" in str(refused.value)
+    assert f"{sha256(published)} (fashion-mnist)" in str(refused.value)
     assert "3 other files were added" in str(refused.value)
     assert {path.name for path in root.rglob("*-ubyte*")} == {Path(path).name for path in fashion.files} - {TEST_LABELS}
 

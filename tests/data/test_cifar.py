@@ -36,7 +36,8 @@ def publish(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         content = {"data": random.integers(0, 256, (7, 3072), dtype=np.uint8), label: random.integers(0, 10, 7).tolist()}
         (root / file.path).parent.mkdir(parents=True, exist_ok=True)
         (root / file.path).write_bytes(pickle.dumps(content, protocol=2))
-        files.append(File(file.path, hashlib.md5((root / file.path).read_bytes()).hexdigest()))
+        written = (root / file.path).read_bytes()
+        files.append(File(file.path, hashlib.md5(written).hexdigest(), hashlib.sha256(written).hexdigest()))
         contents[file.path] = content
     monkeypatch.setitem(SOURCES, name, replace(source, files=tuple(files)))
     return contents

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def test_files_lie_where_torchvision_looks_for_them(name: str) -> None:
 
 
 def test_no_two_files_of_the_catalogue_share_a_checksum() -> None:
-    sums = [file.md5 for source in data.SOURCES.values() for file in source.files]
-    assert len(set(sums)) == len(sums) == 16
+    files = [file for source in data.SOURCES.values() for file in source.files]
+    assert len({file.md5 for file in files}) == len({file.sha256 for file in files}) == len(files) == 16
+    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files)
 
 
 @pytest.mark.parametrize(("name", "as_published"), [("mnist", True), ("fashion-mnist", False)])
@@ -33,7 +35,9 @@ def test_checksums_are_those_of_what_the_published_files_hold(shared_data: Path,
     for file in source.files:
         packed = shared_data / name / f"{Path(file.path).name}.gz"
         assert (hashlib.md5(packed.read_bytes()).hexdigest() == wrappers[packed.name]) == as_published
-        assert hashlib.md5(gzip.decompress(packed.read_bytes())).hexdigest() == file.md5
+        content = gzip.decompress(packed.read_bytes())
+        assert hashlib.md5(content).hexdigest() == file.md5
+        assert hashlib.sha256(content).hexdigest() == file.sha256
 
 
 def test_debians_fashion_mnist_is_added_and_read(shared_data: Path, tmp_path: Path) -> None:
@@ -47,7 +51,7 @@ def test_debians_fashion_mnist_is_added_and_read(shared_data: Path, tmp_path: Pa
 def test_real_mnist_reads_as_torchvision_reads_it(shared_data: Path, tmp_path: Path) -> None:
     data.add(shared_data / "mnist", tmp_path)
     for file in data.SOURCES["mnist"].files:
-        assert hashlib.md5((tmp_path / file.path).read_bytes()).hexdigest() == file.md5
+        assert hashlib.sha256((tmp_path / file.path).read_bytes()).hexdigest() == file.sha256
     dataset = data.load("mnist", tmp_path)
     oracle = import_torchvision().datasets.MNIST
     for train, images, labels in (
