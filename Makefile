@@ -9,16 +9,19 @@ BUDGET ?= laptop
 HOW = --budget $(BUDGET) $(if $(SEEDS),--seeds $(SEEDS))
 BIN := .venv/bin
 STAMP := .venv/.set-up
+# torch, torchvision and what only torch's CUDA build needs: which of their builds there is depends on the machine, and so do the hashes.
+NVIDIA := cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx
+NOT_LOCKED := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,$(NVIDIA))
 UNFINISHED := .venv/.unfinished
 
 .DEFAULT_GOAL := help
 FIGURES := reproduce-fig2 reproduce-fig3 reproduce-fig4 reproduce-fig5 reproduce-fig6 reproduce-fig7
-.PHONY: help setup test lint check format $(FIGURES) reproduce-all bench data wheel clean
+.PHONY: help setup test lint check format lock audit $(FIGURES) reproduce-all bench data wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Create .venv and install clbench into it (PYTHON=python3.12 chooses the interpreter)
+setup: $(STAMP) ## Create .venv and install clbench into it (PYTHON=python3.12: the interpreter; LOCKED=1: verified by requirements.lock)
 
 # The file made first becomes the stamp at the end. If it is still there, a set-up was interrupted: pip may have left half a package
 # behind, so .venv is built from the beginning.
@@ -29,6 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
 	@mkdir -p .venv && touch $(UNFINISHED)
 	@$(PYTHON) -m venv .venv
+	@$(if $(LOCKED),$(BIN)/python -m pip install -qq --no-deps --require-hashes --requirement requirements.lock)
 	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[avalanche,dev]'
 	@mv $(UNFINISHED) $@
 
@@ -46,6 +50,19 @@ check: setup ## Put every method of the zoo through the conformance suite
 format: setup ## Sort the imports and format the code
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
+
+lock: ## Write requirements.lock: versions and SHA-256 of all packages but torch and torchvision (needs uv)
+	@command -v uv >/dev/null || { echo "lock: uv not found; install it, for example with: pipx install uv" >&2; exit 2; }
+	@echo qpsolvers >.lock-override # avalanche-lib asks for an extra of it by a name that pip does not know, so pip installs none
+	uv pip compile -q --universal --generate-hashes --extra avalanche --extra dev --constraint constraints.txt --override .lock-override \
+		$(addprefix --no-emit-package ,$(NOT_LOCKED)) --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml; \
+		status=$$?; rm -f .lock-override; exit $$status
+
+audit: ## Look for known vulnerabilities in the packages of requirements.lock and constraints.txt (needs pip-audit and a network)
+	@command -v pip-audit >/dev/null || { echo "audit: not done: pip-audit not found; install it, for example with: pipx install pip-audit" >&2; exit 2; }
+	@pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements.lock -r constraints.txt >.audit 2>&1; status=$$?; \
+		cat .audit; grep -q "nown vulnerabilit" .audit || status=2; rm -f .audit; \
+		[ $$status -ne 2 ] || echo "audit: not done: pip-audit could not look up every package, as said above" >&2; exit $$status
 
 reproduce-fig2: setup ## The paper's Figure 2: GG at image scale (beyond BUDGET=smoke it needs CIFAR-100)
 	$(BIN)/clbench figure fig2-right $(if $(filter smoke paper,$(BUDGET)),fig2-left) $(HOW)
