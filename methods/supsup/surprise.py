@@ -9,7 +9,7 @@ either, a new mask begins.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import torch
@@ -35,26 +35,29 @@ WhenFull = Literal["refuse", "reuse"]
 
 @dataclass(frozen=True)
 class Usual:
-    """The losses of the batches that a mask learned: how many, their running mean, and their variance, mostly of the last ``SPAN``.
+    """The losses of the batches that a mask learned: how many, their running mean and variance, mostly of the last ``SPAN``.
 
     The variance is twice the mean square of what is above the mean before: the fall of a new mask's loss does not count as scatter.
+    ``lowest``: the lowest mean since the first ``SPAN`` batches. What is usual can only fall: if another task comes bit by bit, no batch is
+    far above the mean, and a limit that rose with the mean would let the mask forget its task.
     """
 
     batches: int = 0
     mean: float = 0.0
     variance: float = 0.0
+    lowest: float = math.inf
 
     def after(self, loss: float) -> "Usual":
         """The same after one more batch. Up to ``SPAN`` batches all count equally."""
         batches, rise = self.batches + 1, max(0.0, loss - self.mean) if self.batches else 0.0
         rate = 1 / min(batches, SPAN)
-        return Usual(batches, self.mean + rate * (loss - self.mean), self.variance + rate * (2 * rise**2 - self.variance))
+        mean = self.mean + rate * (loss - self.mean)
+        lowest = min(self.lowest, mean) if batches >= SPAN else math.inf
+        return Usual(batches, mean, self.variance + rate * (2 * rise**2 - self.variance), lowest)
 
     def limit(self, guessing: float) -> float:
         """The highest loss that is not surprising; ``guessing`` is the loss of a guess. A new mask's first losses say nothing yet."""
-        if self.batches < SPAN:
-            return math.inf
-        return self.mean + max(DEVIATIONS * math.sqrt(self.variance), SHARE * guessing)
+        return self.lowest + max(DEVIATIONS * math.sqrt(self.variance), SHARE * guessing)
 
     def known(self, guessing: float) -> float:
         """The highest loss of a batch that a mask out of training knows: not surprising, and clearly below that of a guess."""
@@ -78,7 +81,7 @@ class Surprise(Choices):
 
     def __init__(self, classes: int, budget: int, when_full: WhenFull) -> None:
         super().__init__()
-        self.guessing = math.log(classes)
+        self.guessing = math.log(max(2, classes))
         self.budget = budget
         self.when_full = when_full
         self.usual: list[Usual] = []
@@ -137,11 +140,10 @@ class Surprise(Choices):
         return trained
 
     def progress(self) -> dict[str, Tensor]:
-        usual = [[each.batches, each.mean, each.variance] for each in self.usual]
-        of_masks = {"usual": torch.tensor(usual, dtype=torch.float64).view(-1, 3), "unknown": torch.tensor(self.unknown)}
-        return super().progress() | of_masks
+        usual = torch.tensor([astuple(each) for each in self.usual], dtype=torch.float64).view(-1, 4)
+        return super().progress() | {"usual": usual, "unknown": torch.tensor(self.unknown)}
 
     def restore(self, progress: dict[str, Tensor]) -> None:
         super().restore(progress)
-        self.usual = [Usual(int(batches), mean, variance) for batches, mean, variance in progress["usual"].tolist()]
+        self.usual = [Usual(int(batches), *losses) for batches, *losses in progress["usual"].tolist()]
         self.unknown = int(progress["unknown"])

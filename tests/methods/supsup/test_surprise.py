@@ -67,9 +67,22 @@ def test_a_new_mask_is_surprised_by_nothing_and_a_falling_loss_surprises_nobody(
     [(0.0, 0.2 + SHARE * GUESSING), (0.01, 0.2 + SHARE * GUESSING), (0.5, 0.2 + DEVIATIONS * 0.5)],
 )
 def test_a_loss_is_surprising_beyond_chance_and_beyond_a_share_of_guesses(deviation: float, limit: float) -> None:
-    usual = Usual(100, 0.2, deviation**2)
+    usual = Usual(100, 0.3, deviation**2, lowest=0.2)
     assert usual.limit(GUESSING) == pytest.approx(limit)
     assert usual.known(GUESSING) == pytest.approx(min(limit, (1 - SHARE) * GUESSING))
+
+
+def test_what_is_usual_does_not_rise_bit_by_bit() -> None:
+    """As in a gradual transition: no batch is far above the mean, and yet the loss becomes surprising."""
+    usual, loss = Usual(), 0.1
+    for _ in range(100):
+        usual = usual.after(loss)
+    while loss <= usual.limit(GUESSING):
+        usual = usual.after(loss)
+        loss += 0.003
+        assert loss < 1
+    assert loss - usual.mean < 0.1
+    assert usual.lowest == pytest.approx(0.1)
 
 
 def test_a_mask_that_learned_little_does_not_know_a_batch_that_it_would_guess() -> None:
@@ -82,7 +95,7 @@ def test_a_mask_that_learned_little_does_not_know_a_batch_that_it_would_guess() 
 def rule(**more: Any) -> Surprise:
     """With three masks that know their tasks, the last one in training."""
     made = Surprise(classes=4, **{"budget": 5, "when_full": "refuse"} | more)
-    made.usual, made.training = [Usual(100, 0.2, 0.01**2)] * 3, 2
+    made.usual, made.training = [Usual(100, 0.2, 0.01**2, 0.2)] * 3, 2
     return made
 
 
