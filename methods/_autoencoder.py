@@ -1,6 +1,7 @@
 """Shared: a variational autoencoder with two hidden layers on each side (Kingma & Welling 2014)."""
 
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 
 class Autoencoder(nn.Module):
@@ -23,3 +24,10 @@ class Autoencoder(nn.Module):
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(q(z | x) | p(z)) of a diagonal normal distribution from the standard one, summed over [..., latent]."""
     return (log_variance.exp() + mean.square() - 1 - log_variance).sum(-1) / 2
+
+
+def log_likelihood(flat: Tensor, outputs: Tensor, likelihood: str) -> Tensor:
+    """log p(x | z), summed over pixels [..., pixels]; of normal distributions without their constant."""
+    if likelihood == "bernoulli":
+        return (flat * outputs - softplus(outputs)).sum(-1)
+    return -(flat - outputs).square().sum(-1) / 2

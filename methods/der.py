@@ -3,7 +3,7 @@
     loss = cross-entropy of the batch + alpha * mean of (f(x) - z)^2 over replayed images and outputs + beta * their cross-entropy
 
 (equation 6 of the paper). z are the logits of x when it was stored. The two replayed
-batches are drawn independently. With ``beta`` 0 it is DER. The memory is a reservoir (see ``replay.py``), which needs no task: the method
+batches are drawn independently. With ``beta`` 0 it is DER. The memory is a reservoir (see ``_reservoir.py``), which needs no task: it
 serves NNs like the other scenarios.
 
 Deviations: in GG and GNu the logits of outputs that came after an image was stored are not compared (the authors' network has all
@@ -27,7 +27,7 @@ from clbench.training import OPTIMISERS, Tensors
 
 from ._check import for_check
 from ._one_layer import OneLayerMethod
-from .replay import Reservoir
+from ._reservoir import Reservoir
 
 
 class DarkReservoir(Reservoir):

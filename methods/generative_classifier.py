@@ -21,7 +21,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.functional import softplus
 
 from clbench.checks import positive
 from clbench.errors import UserError
@@ -29,7 +28,7 @@ from clbench.method import Brief, Prediction, Recipe
 from clbench.seeding import generator
 from clbench.training import Tensors, adam
 
-from ._autoencoder import Autoencoder, divergence
+from ._autoencoder import Autoencoder, divergence, log_likelihood
 from ._per_class import ModelPerClass, drawn, parameters_of
 from ._van_de_ven import SPLIT
 
@@ -130,10 +129,3 @@ class GenerativeClassifier(ModelPerClass):
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)
         self.seed = int(learned["seed"])
-
-
-def log_likelihood(flat: Tensor, outputs: Tensor, likelihood: str) -> Tensor:
-    """log p(x | z), summed over pixels [..., pixels]; of normal distributions without their constant."""
-    if likelihood == "bernoulli":
-        return (flat * outputs - softplus(outputs)).sum(-1)
-    return -(flat - outputs).square().sum(-1) / 2

@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy
 from clbench import networks
 from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
 from clbench.errors import UserError
+from clbench.methods._reservoir import Reservoir
 from clbench.methods.naive import Naive
-from clbench.methods.replay import Replay, Reservoir
+from clbench.methods.replay import Replay
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.stream import Stream
