@@ -197,6 +197,14 @@ class Method(abc.ABC):
         """The number of task-specific components (masks, contexts, heads) that are stored now; None for a method without any."""
         return None
 
+    @property
+    def in_training(self) -> int | None:
+        """The component that it trains now, if it chooses that itself because no task is given; None otherwise, and before its choice.
+
+        It is read after each batch: ``boundaries.csv`` compares the changes with the true ones.
+        """
+        return None
+
     def frozen_state(self) -> dict[str, Tensor]:
         """Tensors that must never change from now on, not copies of them: a random or finished trunk, a finished mask.
 

@@ -28,13 +28,20 @@ def plot(
     ] = None,
     results: Results = USUAL.results,
     out: Annotated[Path | None, typer.Option(help="The folder for the plots.", show_default="RESULTS/plots")] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Instead, plot for each run which tasks are in which batches, the mask in training and the loss."
+        ),
+    ] = False,
 ) -> None:
     """Plot any runs: accuracy against tasks learned for all of them, and the accuracy matrix and task confusion for each."""
     from clbench.engine.store import find
-    from clbench.results import plots
+    from clbench.results import plots, timelines
 
     chosen = [find(name, results) for name in runs] if runs else _complete(results)
-    for path in plots.plot_runs(chosen, out or results / "plots"):
+    draw = timelines.plot_streams if stream else plots.plot_runs
+    for path in draw(chosen, out or results / "plots"):
         print(path)
 
 

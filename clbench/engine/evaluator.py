@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from clbench import storage
+from clbench.engine.boundaries import Switch, Switches
 from clbench.engine.divergence import Divergence, Losses
 from clbench.engine.matching import match_components
 from clbench.engine.schedule import USUAL_FLOW, Schedule, Sizes, batches, source
@@ -72,7 +72,8 @@ class Taught:
     """The event that a task was taught: the number of tasks learned so far, its seconds, and the mean loss of each tenth of its updates.
 
     Tasks that are taught together share their seconds equally. ``stored_bytes``: the size in bytes of a file with everything learned so
-    far; ``diverged``: where the training of the task diverged, or None.
+    far; ``diverged``: where the training of the task diverged, or None. ``switches``: when the learner began to train another component
+    than before, if it is told no tasks (``Method.in_training``).
     """
 
     learned: int
@@ -80,6 +81,7 @@ class Taught:
     losses: tuple[float, ...]
     stored_bytes: int
     diverged: Divergence | None = None
+    switches: tuple[Switch, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +118,14 @@ def evaluate(
     at_once = tasks_at_once(method, schedule)
     timetable = schedule.timetable(len(stream), stream.shares())
     learned = start
+    switches = Switches(method.in_training)
     drawn = batches(timetable, stream, schedule.seed, timetable.first(start))
     while learned < len(stream):
         # Groups are counted from the first task, so that results depend neither on ``start`` nor on checkpoints.
         group = range(learned, min(learned + at_once - learned % at_once, len(stream)))
         if at_once == 1:
             taught_now: Iterable[Taught] = [
-                _teach(method, stream[learned], learned, drawn, len(timetable.batches_of(learned)), schedule)
+                _teach(method, stream[learned], learned, drawn, timetable.batches_of(learned), schedule, switches)
             ]
         else:
             taught_now = teach_together(method, stream, group, schedule)
@@ -141,13 +144,19 @@ def tasks_at_once(method: Method, schedule: Schedule) -> int:
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
     """Teach one task alone, as a stream without a ``Flow`` does."""
-    return _teach(method, task, index, _batches(task, index, schedule), schedule.updates, schedule)
+    return _teach(method, task, index, _batches(task, index, schedule), range(schedule.updates), schedule, Switches(None))
 
 
 def _teach(
-    method: Method, task: Task, index: int, drawn: Iterator[tuple[Tensor, Tensor]], updates: int, schedule: Schedule
+    method: Method,
+    task: Task,
+    index: int,
+    drawn: Iterator[tuple[Tensor, Tensor]],
+    numbers: range,
+    schedule: Schedule,
+    switches: Switches,
 ) -> Taught:
-    """Teach the next ``updates`` batches of those ``drawn``, which are those of ``task``.
+    """Teach the batches of ``task``: those ``drawn`` next, which have these ``numbers``.
 
     The method learns its number, beginning and end only if the scenario gives the task in training.
     """
@@ -155,13 +164,14 @@ def _teach(
     losses = Losses((index,), method.brief.classes, stop=schedule.on_divergence == "stop")
     began = time.perf_counter()
     if task_given:
-        method.begin_task(index, updates)
-    for inputs, labels in islice(drawn, updates):
-        losses.add(method.observe(inputs, labels))
+        method.begin_task(index, len(numbers))
+    for number in numbers:
+        losses.add(method.observe(*next(drawn)))
+        switches.after(number, method.in_training)
     losses.check()
     if task_given:
         method.end_task(replace(task.train, augment=None))
-    return _taught(method, index, time.perf_counter() - began, losses)
+    return replace(_taught(method, index, time.perf_counter() - began, losses), switches=switches.take())
 
 
 def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:

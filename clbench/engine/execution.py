@@ -11,6 +11,7 @@ import torch
 
 from clbench import networks, registry, storage
 from clbench.engine import probe, processor, provenance, saved_state
+from clbench.engine.boundaries import Switch, boundaries
 from clbench.engine.build import build_method, build_stream
 from clbench.engine.divergence import Diverged
 from clbench.engine.environment import environment
@@ -170,7 +171,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
     """Teach from the last saved state to the end, ask at the checkpoints, and save from time to time."""
     learn, tables = job.learn, Tables(run)
     if learn.flow != USUAL_FLOW and "schedule" not in run.table_names():
-        for row in learn.schedule().timetable(len(stream), stream.shares()).rows():
+        for row in run.timetable.rows():
             tables.add("schedule", **row)
         tables.commit()
     start = learned = _resume(run, method)
@@ -203,7 +204,8 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
         update(run, status="diverged", diverged=asdict(error.divergence))
         raise _stopped(run) from None
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
-    update(run, status="complete", finished=now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
+    _add_boundaries(run, tables)
+    tables.commit(status="complete", finished=now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
 
 
 def _resume(run: Run, method: Method) -> int:
@@ -259,9 +261,20 @@ def _add_task(tables: Tables, event: Taught, method: Method) -> None:
     )
     for part, loss in enumerate(event.losses):
         tables.add("losses", learned=event.learned, part=part, loss=loss)
+    for switch in event.switches:
+        tables.add("switches", learned=event.learned, batch=switch.batch, mask=switch.component)
     for table, rows in method.tables().items():
         for row in rows:
             tables.add(table, learned=event.learned, **row)
+
+
+def _add_boundaries(run: Run, tables: Tables) -> None:
+    """Add what the learner made of each boundary, if it chose itself which component (here called mask) to train."""
+    switches = [Switch(int(row["batch"]), int(row["mask"])) for row in run.table("switches").to_dict("records")]
+    for boundary in boundaries(run.timetable, run.tasks, switches) if switches else ():
+        row = boundary._asdict()
+        component = row.pop("component")
+        tables.add("boundaries", **row, mask=component)
 
 
 def _threads(learn: Learn, stream: Stream, run: Run | None) -> int:
@@ -287,6 +300,7 @@ def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:
         # Nothing else identifies what a stream from outside clbench loads.
         "contents": None if job.learn.stream_source is None else provenance.contents(stream),
         "identities": stream.identities,
+        "shares": stream.shares() if job.learn.flow.online else None,
         "state": {},
         "environment": environment(),
     }

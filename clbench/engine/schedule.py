@@ -192,11 +192,13 @@ class Schedule:
             raise UserError(f"{ends[-1] * size:,} images are too many for such a flow: ask for at most {MOST_IMAGES:,}.")
         image_ends = ends * size - shifts
         visits = np.repeat(np.arange(tasks, dtype=np.int32), np.diff(image_ends, prepend=0))
-        _blend(visits, image_ends, self._windows(updates), size, generator(self.stream_seed, "transitions"))
+        windows = self._windows(updates)
+        _blend(visits, image_ends, windows, size, generator(self.stream_seed, "transitions"))
         if follows.blurry:
             same = follows.tasks_of(tasks, self.stream_seed)
             _blur(visits.reshape(-1, size), np.array(same), round(follows.blurry * size), generator(self.stream_seed, "blurry"))
-        return _of_images(visits, image_ends, size)
+        changes = np.r_[0, np.maximum(0, image_ends[:-1] - windows * size // 2)] // size
+        return Timetable(size, (2 * image_ends + size) // (2 * size), changes, _spans(visits.reshape(-1, size)))
 
     def _updates(self, tasks: int, images: Sequence[int] | None) -> Integers:
         """The updates of each task."""
@@ -274,7 +276,7 @@ class Timetable:
     the visit. Rows that share batches have the same first and end, and rows are ordered by first batch, then by visit. ``ends``: int64
     [visits]. The batches of a visit, between the previous end and its own, are those in which it has most images (in a gradual transition,
     those on its side of the boundary): there, a learner that is told tasks is told this one. ``changes``: int64 [visits], the first batch
-    of each visit, with the boundary inside or before it.
+    with images of each visit, not counting those that ``blurry`` adds.
     """
 
     batch_size: int
@@ -314,20 +316,17 @@ class Timetable:
         return [dict(zip(names, (a, b - a, visit, images), strict=True)) for a, b, visit, images in self.spans.tolist()]
 
 
-def _of_images(visits: npt.NDArray[np.int32], image_ends: Integers, batch_size: int) -> Timetable:
-    """The timetable of a stream, from the visit of each image [images], and the number of images before each boundary (and the end)."""
-    by_batch = np.sort(visits.reshape(-1, batch_size), axis=1)
-    # Where another run of equal images begins: at the first image of a batch that differs from the batch before, and at other visits.
-    another_batch = np.r_[True, (by_batch[1:] != by_batch[:-1]).any(1)]
-    kept = np.flatnonzero(another_batch)
-    afterwards = np.r_[kept[1:], len(by_batch)]
-    batches = by_batch[kept]
-    begins = np.concatenate([np.ones((len(kept), 1), dtype=bool), batches[:, 1:] != batches[:, :-1]], axis=1)
-    row, column = np.nonzero(begins)
-    images = np.diff(np.r_[row * batch_size + column, len(kept) * batch_size])
-    spans = np.stack([kept[row], afterwards[row], batches[row, column], images], 1).astype(np.int64)
-    changes = np.r_[0, image_ends[:-1]] // batch_size
-    return Timetable(batch_size, (2 * image_ends + batch_size) // (2 * batch_size), changes, spans)
+def _spans(visits: npt.NDArray[np.int32]) -> Integers:
+    """The spans of a timetable, from the visit of each image: [batches, batch_size]."""
+    batch_size = visits.shape[1]
+    by_batch = np.sort(visits, axis=1)
+    # Where another run of equal batches begins, and in its first batch the places where another visit begins.
+    firsts = np.flatnonzero(np.r_[True, (by_batch[1:] != by_batch[:-1]).any(1)])
+    ends = np.r_[firsts[1:], len(by_batch)]
+    some = by_batch[firsts]
+    row, column = np.nonzero(np.concatenate([np.ones((len(some), 1), dtype=bool), some[:, 1:] != some[:, :-1]], axis=1))
+    images = np.diff(np.r_[row * batch_size + column, some.size])
+    return np.stack([firsts[row], ends[row], some[row, column], images], 1).astype(np.int64)
 
 
 def batches(timetable: Timetable, stream: Stream, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

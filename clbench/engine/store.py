@@ -3,7 +3,8 @@
 - ``run.json``, the record (``record``): learn half, scenario, asks, versions, machine, status, notes, and what of the other files counts;
 - CSV tables that only grow (``table_files``): ``scores`` (one row for each ask, number of tasks learned, and task), ``confusion`` (true and
   inferred tasks), ``tasks`` (seconds, masks and bytes after each task), ``losses``, and the tables that the method writes;
-  ``schedule`` (which tasks are in which batches, if not all tasks have the same whole batches);
+  ``schedule`` (which tasks are in which batches, if not all tasks have the same whole batches), and of learners that choose themselves
+  which component they train ``switches`` (from which batch on they train which) and ``boundaries`` (true change, detected at, delay, mask);
 - ``copies/``, the record and the tables again;
 - ``state/<tasks learned>/``: the last saved state, what was learned and what is needed to resume (``saved_state``).
 
@@ -29,6 +30,7 @@ from clbench.engine.divergence import Divergence
 from clbench.engine.evaluator import Ask
 from clbench.engine.learn import Learn
 from clbench.engine.record import REMEDY, Damaged, Extent
+from clbench.engine.schedule import Timetable
 from clbench.errors import UserError, tell
 from clbench.method import Method
 from clbench.scenario import Scenario
@@ -159,10 +161,19 @@ class Run:
             (ask, learned) for learned in checkpoints for ask in asks if tasks.get((ask.label, learned), 0) < different[learned]
         ]
 
+    @property
+    def timetable(self) -> Timetable:
+        """Which tasks are in which batches."""
+        return self.learn.schedule().timetable(self.learn.tasks, self.record.get("shares"))
+
+    @property
+    def tasks(self) -> list[int]:
+        """The task of each visit, numbered by its first one."""
+        return self.record.get("identities") or list(range(self.learn.tasks))
+
     def different(self, learned: int) -> int:
         """The number of different tasks among the first ``learned``."""
-        identities = self.record.get("identities")
-        return learned if identities is None else len(set(identities[:learned]))
+        return len(set(self.tasks[:learned]))
 
 
 @contextmanager

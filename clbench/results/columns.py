@@ -38,6 +38,10 @@ class Answers:
         """The scores at the last checkpoint."""
         return self.scores[self.scores["learned"] == self.learned[-1]]
 
+    def of_run(self, name: str) -> float:
+        """A number of the run at the last checkpoint; NaN if it has none of this name."""
+        return float(self.last[name].iloc[0]) if name in self.last else float("nan")
+
 
 @dataclass(frozen=True)
 class Column:
@@ -164,6 +168,52 @@ MEASURED: tuple[Column, ...] = (
         formats.number,
         json="masks",
         importance=4,
+    ),
+    Column(
+        "masks_per_task",
+        "masks a task",
+        "components that the method keeps, for each different task: 1 if it found the tasks as they are",
+        "masks / different tasks",
+        lambda answers: answers.last["components"].iloc[0] / answers.last["task"].nunique(),
+        formats.measure,
+        interval=True,
+        higher_is_better=False,
+        default=False,
+        narrow="masks\na task",
+    ),
+    Column(
+        "missed",
+        "missed",
+        "changes of the task at which a learner that is told none went on training the same component",
+        "boundaries without a switch before the next one",
+        lambda answers: answers.of_run("missed"),
+        formats.measure,
+        interval=True,
+        higher_is_better=False,
+        default=False,
+    ),
+    Column(
+        "false_switches",
+        "false switches",
+        "switches to another component other than the first after a change of the task",
+        "switches that detect no boundary",
+        lambda answers: answers.of_run("false_switches"),
+        formats.measure,
+        interval=True,
+        higher_is_better=False,
+        default=False,
+        narrow="false\nswitches",
+    ),
+    Column(
+        "delay",
+        "delay",
+        "batches from a change of the task to the switch to another component, on average over the changes that were not missed",
+        "first batch of the component − first batch with images of the task",
+        lambda answers: answers.of_run("delay"),
+        formats.measure,
+        interval=True,
+        higher_is_better=False,
+        default=False,
     ),
     Column(
         "stored_bytes",

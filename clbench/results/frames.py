@@ -23,8 +23,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
 
     Beside the columns of ``scores.csv``: what was run (method, stream, data, network, tasks, settings, seeds), the settings of the ask and
     of learning as dictionaries (ask_settings, learn_settings), and after that many tasks the components, the bytes to predict
-    (stored_bytes), the bytes needed besides to resume learning (progress_bytes), the training seconds so far, and whether the training of
-    one of these tasks diverged (``diverged``).
+    (stored_bytes), the bytes needed besides to resume learning (progress_bytes), the training seconds so far, what the learner made of the
+    boundaries so far (missed, false_switches, delay), and whether the training of one of these tasks diverged (``diverged``).
     """
     frames = [_run_frame(run) for run in runs]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -50,6 +50,7 @@ def _run_frame(run: Run) -> pd.DataFrame:
     tasks["train_seconds"] = tasks["seconds"].cumsum()
     sizes = tasks[["learned", "components", "stored_bytes", "progress_bytes", "train_seconds"]]
     scores = scores.rename(columns={"seconds": "eval_seconds"}).merge(sizes, on="learned", how="left")
+    scores = scores.merge(_detections(run), on="learned", how="left")
     learning = settings(run)
     identity = {
         "run": learn.hash,
@@ -72,6 +73,24 @@ def _run_frame(run: Run) -> pd.DataFrame:
     for column, value in reversed(identity.items()):
         scores.insert(0, column, value)
     return scores
+
+
+def _detections(run: Run) -> pd.DataFrame:
+    """What the learner made of the boundaries so far, after each number of tasks learned (``learned``).
+
+    ``missed`` boundaries, ``false_switches``, and the mean ``delay`` of those detected, in batches. The beginning of the first task is no
+    boundary. No rows if the learner does not choose its component itself.
+    """
+    boundaries = run.table("boundaries").reindex(columns=["learned", "detected", "delay", "false"]).astype(float)
+    later = boundaries["learned"] > 1
+    return pd.DataFrame(
+        {
+            "learned": boundaries["learned"].astype(int),
+            "missed": (boundaries["detected"].isna() & later).cumsum(),
+            "false_switches": boundaries["false"].cumsum(),
+            "delay": boundaries["delay"].where(later).expanding().mean(),
+        }
+    )
 
 
 def settings(run: Run) -> dict[str, str]:

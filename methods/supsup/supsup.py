@@ -362,6 +362,11 @@ class SupSup(Method):
         return {"weights": self.base.weights}
 
     @property
+    def in_training(self) -> int | None:
+        """The row of the mask in training, if no task is given."""
+        return None if self.allocation is None else self.allocation.training
+
+    @property
     def components(self) -> int:
         """The number of allocated masks."""
         return len(self.bank)
