@@ -25,7 +25,7 @@ def test_a_page_says_where_a_method_serves_and_what_can_be_set() -> None:
     assert "| epsilon | float | 0.125 |" in page
     assert "| algorithm | Literal['one-shot', 'binary', 'gradient', 'exhaustive', 'statistics'] | one-shot |" in page
     assert "| steps | int \\| None | None |" in page
-    assert "| rotated-* | fc-* | * | outputs=200 | algorithm=binary, group=128, evidence=128 |" in page
+    assert "| rotated-* | fc-* | * |  | outputs=200 | algorithm=binary, group=128, evidence=128 |" in page
     assert "Does nothing against forgetting." in pages.pages()["methods/naive.md"]
 
 
