@@ -1,7 +1,8 @@
 """Every way to infer SupSup's tasks, beside each other: `python -m benchmarks.inferring [streams] [--seeds 0,1] [--folder results]`.
 
 Each stream is learned once for each seed, and every way answers about the same test images: those that clbench offers through the
-evaluator's own ``examine`` (of exhaustive search H; other objectives are computed from the same outputs).
+evaluator's own ``examine`` (of exhaustive search H; other objectives are computed from the same outputs). Statistics need no masks to find
+tasks: ``--without-masks`` gathers them alone, and answers nothing.
 Features of another random layer are gathered on what the run learned, because they do not depend on the masks. Rows of a stream and seed
 are kept in the folder and not computed again. At the end inferring.csv and .md have the means over seeds.
 
@@ -24,8 +25,10 @@ from torch.func import functional_call
 
 import clbench
 from clbench import storage
+from clbench.engine.build import build_method, build_stream
 from clbench.engine.evaluator import Ask, examine
 from clbench.engine.execution import learner
+from clbench.engine.request import request, resolve
 from clbench.engine.store import find
 from clbench.methods._objectives import OBJECTIVES
 from clbench.methods._statistics import ClassStatistics
@@ -36,6 +39,8 @@ from clbench.results.metrics import mean_t_interval
 from clbench.stream import Stream
 
 FEATURES = ("hidden", "random-1000")
+WITHOUT = "-without-masks"
+"""The end of the names of files with rows without masks."""
 SHORTLIST = 5
 CALIBRATED = ("H", "G", "logit")
 TEMPERATURES = torch.logspace(-1, 1, 41)
@@ -48,6 +53,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rotations": LENET | {"stream": "rotated-mnist", "data": "mnist-5k", "tasks": 36, "updates": 300, "sample": 32},
     "mixed": LENET | {"stream": "mixed", "data": "mnist-5k+fashion-mnist", "tasks": 18, "updates": 300, "sample": 64},
     "permutations": LENET | {"stream": "permuted-mnist", "data": "mnist-5k", "tasks": 100, "updates": 200, "sample": 16},
+}
+SETTINGS["SplitCIFAR100"] = LENET | {
+    "stream": "split-cifar100",
+    "network": "resnet-18-20",
+    "tasks": 20,
+    "updates": 5000,
+    "sample": 96,
 }
 """The streams by name, and the images of each task that are asked about."""
 
@@ -119,6 +131,29 @@ def rows(name: str, seed: int, folder: Path, data_root: str | None) -> Iterator[
         for ask in asks(sample, inferring=True):
             yield common | answered(method, stream, ask) | gathering | {"way": f"statistics {features}"}
     yield from (common | row for row in variants(method, stream, sample))
+
+
+def rows_untrained(name: str, seed: int, limit: int | None, data_root: str | None) -> Iterator[dict[str, Any]]:
+    """A row for each kind of features, and for one image and 16: the tasks found by statistics, which need no masks."""
+    settings = {key: value for key, value in SETTINGS[name].items() if key != "sample"}
+    (job,) = resolve(request(settings | {"seeds": (seed,)}), data_root)
+    stream = build_stream(job.learn, data_root, torch.device("cpu"))
+    method = build_method(job.learn, job.scenario, stream, torch.device("cpu"))
+    assert isinstance(method, SupSup)
+    outputs = Outputs(method, stream)
+    for features in FEATURES:
+        statistics = TaskStatistics(features, method.base, method.brief, method.seed)
+        began = time.process_time()
+        for index, task in enumerate(stream):
+            statistics.add(replace(task.train, images=task.train.images[:limit], labels=task.train.labels[:limit]), index)
+        common = {"stream": name, "seed": seed, "tasks learned": len(stream), "way": f"statistics {features}"}
+        common |= {"bytes": storage.file_bytes(statistics.learned())}
+        common |= {"gather_seconds": (time.process_time() - began) / len(stream)}
+        asked = [outputs.asked(index, SETTINGS[name]["sample"])[0] for index in range(len(stream))]
+        of_image = torch.stack([statistics.densities(images[:, None]) for images in asked])  # [k, n, k]
+        for images in (1, 16):
+            found = of_image.unflatten(1, (-1, images)).sum(2).argmax(2) == torch.arange(len(stream))[:, None]
+            yield common | {"images": images, "tasks": float(found.double().mean())}
 
 
 def variants(method: SupSup, stream: Stream, sample: int) -> Iterator[dict[str, Any]]:
@@ -227,11 +262,12 @@ def temperature(logits: Tensor, labels: Tensor) -> Tensor:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each stream and way, means over seeds with 95 % intervals."""
     found = []
-    for (stream, way, images), part in table.groupby(["stream", "way", "images"], sort=False):
+    for (stream, way, images), part in table.groupby(["stream", "way", "images"], sort=False, observed=True):
         shown = {"stream": stream, "tasks": int(part["tasks learned"].iloc[0]), "way": way, "images": images, "seeds": len(part)}
         for column, title in (("tasks", "tasks found (%)"), ("accuracy", "accuracy (%)")):
-            interval = mean_t_interval(part[column].to_numpy())
-            shown[title] = tables.percent(interval.mean, interval.half_width)
+            known = part.get(column, pd.Series(dtype=float)).dropna()
+            interval = mean_t_interval(known.to_numpy())
+            shown[title] = tables.percent(interval.mean, interval.half_width) if len(known) else ""
         shown |= {"bytes": f"{part['bytes'].mean():,.0f}", "ms an image": _number(part["milliseconds"])}
         found.append(shown | {"gathering, s a task": _number(part["gather_seconds"])})
     return pd.DataFrame(found)
@@ -241,16 +277,13 @@ def _number(values: pd.Series) -> str:
     return "" if values.isna().all() else f"{values.mean():.3g}"
 
 
-def all_rows(names: Sequence[str], seeds: Sequence[int], folder: Path, data_root: str | None) -> pd.DataFrame:
-    """The rows of streams and seeds, from the folder where they are known."""
-    frames = []
-    for name in names:
-        for seed in seeds:
-            file = folder / f"inferring-{name.replace(' ', '-')}-{seed}.csv"
-            if not file.exists():
-                pd.DataFrame(rows(name, seed, folder, data_root)).to_csv(file, index=False)
-            frames.append(pd.read_csv(file))
-    return pd.concat(frames)
+def known_rows(folder: Path) -> pd.DataFrame:
+    """All rows in a folder: of a stream and seed without masks only if there are none with them."""
+    files = {file.stem: file for file in sorted(folder.glob("inferring-*-*.csv"))}
+    chosen = [file for stem, file in files.items() if stem.removesuffix(WITHOUT) not in files or not stem.endswith(WITHOUT)]
+    known = pd.concat([pd.read_csv(file) for file in chosen])
+    known["stream"] = pd.Categorical(known["stream"], list(SETTINGS))
+    return known.sort_values(["stream", "seed"], kind="stable")
 
 
 if __name__ == "__main__":
@@ -259,11 +292,20 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--folder", type=Path, default=Path("results"))
     parser.add_argument("--data-root")
+    parser.add_argument("--without-masks", action="store_true", help="learn no masks: the tasks found by statistics alone")
+    parser.add_argument("--training", type=int, help="without masks, gather from so many images of each task")
     given = parser.parse_args()
-    all_rows(given.streams, [int(seed) for seed in given.seeds.split(",")], given.folder, given.data_root)
-    known = pd.concat([pd.read_csv(file) for file in sorted(given.folder.glob("inferring-*-*.csv"))])
-    known["stream"] = pd.Categorical(known["stream"], list(SETTINGS))
-    known = known.sort_values(["stream", "seed"], kind="stable")
-    known.to_csv(given.folder / "inferring.csv", index=False)
-    (given.folder / "inferring.md").write_text(renderers.markdown(summary(known)))
-    print(summary(known).to_string(index=False))
+    for name in given.streams:
+        for seed in map(int, given.seeds.split(",")):
+            file = given.folder / f"inferring-{name.replace(' ', '-')}-{seed}{WITHOUT if given.without_masks else ''}.csv"
+            if file.exists():
+                continue
+            if given.without_masks:
+                made = rows_untrained(name, seed, given.training, given.data_root)
+            else:
+                made = rows(name, seed, given.folder, given.data_root)
+            pd.DataFrame(made).to_csv(file, index=False)
+    table = known_rows(given.folder)
+    table.to_csv(given.folder / "inferring.csv", index=False)
+    (given.folder / "inferring.md").write_text(renderers.markdown(summary(table)))
+    print(summary(table).to_string(index=False))

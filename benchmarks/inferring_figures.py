@@ -142,7 +142,7 @@ def draw_values(table: pd.DataFrame) -> Figure:
 @style.house
 def draw_bytes(table: pd.DataFrame) -> Figure:
     """Accuracy from one image against bytes, a panel for each stream."""
-    table = table[table["way"].isin(MARKED) & (table["images"] <= 1)]
+    table = table[table["way"].isin(MARKED) & (table["images"] <= 1) & table["accuracy"].notna()]
     streams = list(dict.fromkeys(table["stream"]))
     figure = style.new(style.DOUBLE, 2.1 * -(-len(streams) // 3) + 0.3)
     panels = figure.subplots(-(-len(streams) // 3), min(3, len(streams)), squeeze=False).flatten()
@@ -181,7 +181,8 @@ if __name__ == "__main__":
         print(shown.to_string(index=False))
     table = pd.read_csv(given.folder / "inferring.csv") if {"values", "draw"} & set(given.parts) else pd.DataFrame()
     if "values" in given.parts:
-        rows = (row for name in dict.fromkeys(table["stream"]) for row in values(name, given.folder, given.data_root))
+        with_masks = dict.fromkeys(table[table["way"] == "given"]["stream"])
+        rows = (row for name in with_masks for row in values(name, given.folder, given.data_root))
         pd.DataFrame(rows).to_csv(given.folder / "inferring-values.csv", index=False)
     if "draw" in given.parts:
         style.save(draw_bytes(table), given.folder / "inferring-bytes")

@@ -20,7 +20,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(inferring.SETTINGS, "SplitMNIST", SMALL)
         patch.setattr(inferring, "TRAINING_IMAGES", 100)
         made = tmp_path_factory.mktemp("inferring")
-        inferring.all_rows(["SplitMNIST"], [0], made, None).to_csv(made / "inferring.csv", index=False)
+        pd.DataFrame(inferring.rows("SplitMNIST", 0, made, None)).to_csv(made / "inferring-SplitMNIST-0.csv", index=False)
+        inferring.known_rows(made).to_csv(made / "inferring.csv", index=False)
         pd.DataFrame(inferring_figures.values("SplitMNIST", made, None)).to_csv(made / "inferring-values.csv", index=False)
     return made
 
@@ -37,6 +38,14 @@ def test_every_way_has_a_row_and_no_way_beats_being_told_the_task(folder: Path) 
     assert (from_one["accuracy"] <= from_one["tasks"] + 1e-9).all()  # in GNu a right answer needs the right task
     assert table.loc[("statistics hidden", 1), "bytes"] < table.loc[("statistics random-1000", 1), "bytes"]
     assert len(inferring.summary(pd.read_csv(folder / "inferring.csv"))) == len(table)
+
+
+def test_statistics_find_the_same_tasks_before_masks_are_learned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(inferring.SETTINGS, "SplitMNIST", SMALL)
+    table = pd.read_csv(folder / "inferring.csv").set_index(["way", "images"])
+    untrained = pd.DataFrame(inferring.rows_untrained("SplitMNIST", 0, None, None)).set_index(["way", "images"])
+    for row in untrained.index:
+        assert untrained.loc[row, "tasks"] == pytest.approx(table.loc[row, "tasks"])
 
 
 def test_among_two_tasks_a_shortlist_of_five_leaves_the_choice_to_entropy(folder: Path) -> None:
@@ -76,3 +85,10 @@ def test_costs_grow_with_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     for way, features in by_features.items():
         grown = rows.loc[(way, 3), "bytes to predict"] - rows.loc[(way, 2), "bytes to predict"]
         assert grown == pytest.approx(masks + (10 * (2 * features + 8) if features else 0), abs=8)  # of a file: aligned
+
+
+def test_rows_without_masks_count_until_there_are_rows_with_them(tmp_path: Path) -> None:
+    for stem, tasks in (("0", 0.5), ("0-without-masks", 0.4), ("1-without-masks", 0.3)):
+        row = {"stream": "SplitMNIST", "seed": int(stem[0]), "tasks": tasks}
+        pd.DataFrame([row]).to_csv(tmp_path / f"inferring-SplitMNIST-{stem}.csv", index=False)
+    assert inferring.known_rows(tmp_path)["tasks"].tolist() == [0.5, 0.3]
