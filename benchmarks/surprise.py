@@ -1,7 +1,7 @@
 """Finding tasks by surprise beside the paper's rule, and beside being told when tasks change.
 
-`python -m benchmarks.surprise [data] [seeds] [results] [visits]`. Tasks have random lengths, and boundaries lie inside batches. Runs that
-exist are not repeated. Writes nns-surprise.csv (a row for each run) and .md (means over seeds) into the results folder.
+`python -m benchmarks.surprise [data] [seeds] [results] [visits] [lengths]`. Tasks have random lengths, and boundaries lie inside batches.
+Runs that exist are not repeated. Writes nns-surprise.csv (a row for each run) and .md (means over seeds) into the results folder.
 """
 
 import sys
@@ -17,7 +17,6 @@ import clbench
 from clbench.results import renderers, tables
 from clbench.results.metrics import mean_t_interval
 
-LENGTHS = "200..1500"
 SURPRISE, PAPER, TOLD = "NNs by surprise", "NNs, the paper's rule", "GNs, told when tasks change"
 LINES: dict[str, dict[str, Any]] = {
     SURPRISE: {"scenario": "nns", "set": {"allocation": "surprise"}},
@@ -96,11 +95,11 @@ def parts_of(learn: Any) -> list[list[tuple[int, int]]]:
     return [[(part.visit, part.images) for part in parts] for batches, parts in runs for _ in batches]
 
 
-def compared(data: str, seeds: Sequence[int], results: Path, visits: int) -> Iterator[dict[str, Any]]:
+def compared(data: str, seeds: Sequence[int], results: Path, visits: int, lengths: str) -> Iterator[dict[str, Any]]:
     """A row for each kind of stream, line and seed, as runs finish."""
     for seed, (line, settings), kind in product(seeds, LINES.items(), KINDS):
         count = min(visits, kind.most)
-        flow: dict[str, Any] = {"lengths": LENGTHS, "boundaries": "inside"}
+        flow: dict[str, Any] = {"lengths": lengths, "boundaries": "inside"}
         flow |= {} if kind.new == 1 else {"different": max(2, round(kind.new * count))}
         scores = clbench.run(
             **settings,
@@ -117,7 +116,15 @@ def compared(data: str, seeds: Sequence[int], results: Path, visits: int) -> Ite
         run = clbench.Run(Path(scores["path"].iloc[0]))
         learn = run.learn
         parts, tasks = parts_of(learn), learn.flow.tasks_of(learn.tasks, learn.seeds.stream)
-        row = {"stream": kind.name, "line": line, "seed": seed, "data": data, "visits": count, "tasks": len(set(tasks))}
+        row = {
+            "stream": kind.name,
+            "line": line,
+            "seed": seed,
+            "data": data,
+            "lengths": lengths,
+            "visits": count,
+            "tasks": len(set(tasks)),
+        }
         row |= {
             "batches": len(parts),
             "accuracy": scores["accuracy"].mean(),
@@ -135,7 +142,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         own = mean_t_interval(part["accuracy"].to_numpy())
         above = part["accuracy"].to_numpy() - told.reindex(list(zip(part["stream"], part["seed"], strict=True))).to_numpy()
         gain = mean_t_interval(above)
-        row = {"stream": stream, "line": line, "seeds": len(part), "visits": part["visits"].iloc[0], "tasks": _all(part["tasks"])}
+        row = {
+            "stream": stream,
+            "line": line,
+            "lengths": part["lengths"].iloc[0],
+            "seeds": len(part),
+            "visits": part["visits"].iloc[0],
+            "tasks": _all(part["tasks"]),
+        }
         row |= {"masks": _all(part["masks"]), "accuracy (%)": tables.percent(own.mean, own.half_width)}
         row |= {"above being told": "" if line == TOLD else tables.percent(gain.mean, gain.half_width)}
         row |= {"foreign images (%)": _mean(100 * part["foreign"], 2), "missed": _all(part["missed"]), "twice": _all(part["twice"])}
@@ -154,9 +168,10 @@ def _mean(values: "pd.Series[Any]", digits: int) -> str:
 
 
 if __name__ == "__main__":
-    given = [*sys.argv[1:], *["mnist-5k", "3", "results", "30"][len(sys.argv) - 1 :]]
-    folder, rows = Path(given[2]), list[dict[str, Any]]()
-    for row in compared(given[0], range(int(given[1])), folder, int(given[3])):
+    usual = ["mnist-5k", "3", "results", "30", "200..1500"]
+    data, seeds, results, visits, lengths = [*sys.argv[1:], *usual[len(sys.argv) - 1 :]]
+    folder, rows = Path(results), list[dict[str, Any]]()
+    for row in compared(data, range(int(seeds)), folder, int(visits), lengths):
         rows.append(row)
         table = pd.DataFrame(rows)
         table.to_csv(folder / "nns-surprise.csv", index=False)

@@ -66,7 +66,7 @@ def margins(stream: Stream, seed: int) -> Iterator[dict[str, Any]]:
     ]
 
     def row(kind: str, batch: int, loss: float) -> dict[str, Any]:
-        above, deviation = loss - usual.mean, usual.variance**0.5
+        above, deviation = loss - usual.lowest, usual.variance**0.5
         surprising = loss > usual.limit(rule.guessing)
         distance = {"of a guess": above / rule.guessing, "deviations": above / deviation if deviation else float("nan")}
         return {
@@ -114,8 +114,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "n": len(old),
                 "surprising (%)": f"{100 * old['surprising'].mean():.2f}",
                 "all from batch": f"{always}" if always < BATCHES else "",
-                "above the mean, of a guess": f"{old['of a guess'].min():.2f} to {old['of a guess'].max():.2f}",
-                "above the mean, in deviations": f"{old['deviations'].min():.1f} to {old['deviations'].max():.1f}",
+                "above the usual, of a guess": f"{old['of a guess'].min():.2f} to {old['of a guess'].max():.2f}",
+                "above the usual, in deviations": f"{old['deviations'].min():.1f} to {old['deviations'].max():.1f}",
             }
         )
     return pd.DataFrame(found)

@@ -15,14 +15,14 @@ Deviations from the paper: masks that are not yet trained are no candidates of O
 include one untrained spare, and a new mask is allocated also if the spare wins (as written, the rule would allocate for ever); predictions
 are made among the task's own labels, never a superfluous output; "Transfer" averages earlier scores, not masks.
 
-Beyond the paper, ``allocation=surprise`` finds tasks of any length, with boundaries inside a batch, and tasks that come again. The loss
-of a batch before it is learned is compared with the usual loss of the mask in training: the lowest that its running mean over 20
-batches was. If it is higher by a quarter of the loss of a guess, log(classes), and by 6 standard deviations, the batch is not learned,
-and the losses of five other masks, the shortlist of One-Shot by H, are compared. The mask with the lowest loss is trained again if it
-knows the batch; if none does, and none knows the next batch either, a new mask begins. Its limits: a mask notices another task only
-after some 50 batches; a few images of the next task are learned if they are less than about a sixth of a batch; tasks that are alike
-share a mask (``docs/results.md`` has the numbers). Masks are not merged if they run out: two masks have only half of their bits in
-common, and a mask of both does neither task.
+Beyond the paper, ``allocation=surprise`` finds tasks of any length, with boundaries inside a batch, and tasks that come again. The loss of
+a batch before it is learned is compared with the usual loss of the mask in training: the lowest that its running mean over 20 batches was.
+If it is higher by a quarter of the loss of a guess, log(classes), and by 6 standard deviations, the batch is not learned, and the losses of
+five other masks, the shortlist of One-Shot by H, are compared. The mask with the lowest loss is trained again if it knows the batch; if
+none does, and none knows the next batch either, a new mask begins. Its limits: a mask notices another task only after some 50 batches; a
+few images of the next task are learned if they are less than about a sixth of a batch; tasks that are alike, or that change bit by bit,
+share a mask (``docs/results.md`` has the numbers). Masks are not merged if they run out: two masks have only half of their bits in common,
+and a mask of both does neither task.
 
 Stored to predict: a packed bit per maskable weight and task (edge-popup's masks, which are sparser, as the coded gaps between selected
 weights: ``coding.py``), batch-norm statistics per task, and the seed of the random weights; with ``statistics``, for each class of each
