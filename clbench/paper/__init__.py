@@ -18,6 +18,7 @@ from clbench.paper.inference import INFERENCE
 from clbench.paper.inference import MIXED as INFERENCE_MIXED
 from clbench.paper.matrix import MATRIX
 from clbench.paper.psp_first import PSP_FIRST
+from clbench.paper.streams import STREAMS, TIMELINE
 
 __all__ = ["ALL", "FIGURES", "Curve", "Drawn", "PaperFigure", "figure", "from_table", "reproduce"]
 
@@ -51,6 +52,8 @@ FIGURES: dict[str, PaperFigure] = {
             CALIBRATION,
             MATRIX,
             PSP_FIRST,
+            STREAMS,
+            TIMELINE,
         ),
     )
 }
