@@ -193,7 +193,7 @@ def test_counts_that_make_no_sense(settings: dict[str, Any], says: str) -> None:
         ({"set": {"outputs": "many"}}, "Invalid value outputs=many: input should be a valid integer"),
         ({"set": {"learning_rate": "fast"}}, "Invalid value learning_rate=fast: input should be a valid number"),
         ({"set": {"start": "warm"}}, "Invalid value start=warm: input should be 'random' or 'transfer'"),
-        ({"ask": {"objective": "F"}}, "Invalid value objective=F: input should be 'H' or 'G'"),
+        ({"ask": {"objective": "F"}}, "Invalid value objective=F: input should be 'H', 'G', 'logit', 'energy' or 'margin'"),
         ({"ask": {"algorithm": ["one-shot", "two-shot"]}}, "Invalid value algorithm=two-shot: input should be 'one-shot'"),
         ({"ask": {"group": "big"}}, "Invalid value group=big: input should be a valid integer"),
     ],
