@@ -183,6 +183,18 @@ class Method(abc.ABC):
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         """Restore, in a fresh method, the state of ``learned`` (to predict) and, if given, of ``progress`` (to resume learning)."""
 
+    def task_progress(self) -> dict[str, Tensor] | None:
+        """What the updates since ``begin_task`` have changed, to resume inside a task; None if an interrupted task has to begin again.
+
+        Called between two updates, and before ``end_task``; only if the task is given in training. A method that is not told where tasks
+        begin resumes from ``learned`` and ``progress``, which must hold everything between any two updates.
+        """
+        return None
+
+    def restore_task(self, progress: dict[str, Tensor]) -> None:
+        """Restore what ``task_progress`` returned, in a method in which the same task (or tasks) has just begun."""
+        raise UserError(f"{self.name} defines task_progress: it must define restore_task too.")
+
     @classmethod
     def rewind(cls, learned: dict[str, Tensor], tasks: int) -> dict[str, Tensor] | None:
         """The state ``learned`` as it was after the first ``tasks`` tasks; None if a later state does not hold it.

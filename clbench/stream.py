@@ -61,12 +61,15 @@ class Split:
         """``updates`` batches of exactly ``batch_size``: shuffled passes over the data, one after another."""
         return self._inputs(lambda draws: self.order(updates, batch_size, draws), generator, 0)
 
-    def parts(self, sizes: Sequence[int], generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def parts(
+        self, sizes: Sequence[int], generator: torch.Generator, skip: int = 0, augmentation: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of the same passes, cut into parts of these ``sizes``, from part number ``skip`` on.
 
-        Of skipped parts only the rows are drawn, unless their augmentation has to draw its random numbers.
+        Of skipped parts only the rows are drawn, unless their augmentation has to draw its random numbers: ``augmentation``, the state
+        that ``generator`` had after them, spares that.
         """
-        return self._inputs(lambda draws: self.cut(sizes, draws), generator, skip)
+        return self._inputs(lambda draws: self.cut(sizes, draws), generator, skip, augmentation)
 
     def cut(self, sizes: Sequence[int], generator: torch.Generator) -> Iterator[Tensor]:
         """The rows of ``order``, cut into parts of these ``sizes`` (all above 0)."""
@@ -83,7 +86,11 @@ class Split:
             left = left[size:]
 
     def _inputs(
-        self, order: Callable[[torch.Generator], Iterable[Tensor]], generator: torch.Generator, skip: int
+        self,
+        order: Callable[[torch.Generator], Iterable[Tensor]],
+        generator: torch.Generator,
+        skip: int,
+        augmentation: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of the rows that ``order`` draws, without the first ``skip``."""
         rows_draws = generator
@@ -91,8 +98,10 @@ class Split:
             rows_draws = torch.Generator().set_state(generator.get_state())
             for _ in order(generator):
                 pass
+            if augmentation is not None:
+                generator.set_state(augmentation)
         for number, rows in enumerate(order(rows_draws)):
-            if number < skip and not self.augment:
+            if number < skip and (not self.augment or augmentation is not None):
                 continue
             inputs = self.view(self.images.index_select(0, rows))  # three times as fast as images[rows]
             inputs = self.augment(inputs, generator) if self.augment else inputs

@@ -273,6 +273,17 @@ class Step:
             state.effective = self._effective(trained, given)
 
 
+def named(**parts: Tensors) -> Tensors:
+    """Copies of the tensors of several parts in one dictionary, each under the name of its part and its own."""
+    return {f"{part}/{name}": tensor.detach().clone() for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def part(name: str, tensors: Tensors, device: torch.device) -> Tensors:
+    """One of the parts that ``named`` put together, on ``device``."""
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): tensor.to(device) for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
 class TrainingState:
     """The optimiser's state between the steps of one training: a count, and its slots for each trained tensor."""
 

@@ -19,7 +19,7 @@ from clbench.networks import bare_twin, head_names, in_parts, weights
 from clbench.scenarios import GG
 from clbench.seeding import derive
 from clbench.stream import Split
-from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState
+from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState, named, part
 
 from ._bits import unpack
 
@@ -198,6 +198,18 @@ class PerTaskMethod(Method):
             self.shared = {name: stored[name] for name in self.shared}
         stacked = {name.removeprefix(OWN): tensor for name, tensor in stored.items() if name.startswith(OWN)}
         self.rows = FrozenRows(dict(zip(stacked, row, strict=True)) for row in zip(*stacked.values(), strict=True))
+
+    def task_progress(self) -> Tensors | None:
+        """All that a batch may change: the trained tensors, the buffers, the optimiser's state and the place in its schedule."""
+        rate = {"done": torch.tensor(self.rate.done)}
+        return named(trained=self.trained, buffers=self.given["buffers"], optimiser=self.state.tensors(), rate=rate)
+
+    def restore_task(self, progress: Tensors) -> None:
+        trained = part("trained", progress, self.brief.device)
+        self.trained = {name: trained[name] for name in self.trained}  # in their order, in which a loss may add them up
+        self.given["buffers"] = part("buffers", progress, self.brief.device)
+        self.state.restore(part("optimiser", progress, self.brief.device))
+        self.rate.done = int(progress["rate/done"])
 
     @classmethod
     def rewind(cls, learned: Tensors, tasks: int) -> Tensors | None:

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from clbench.method import Brief, Method, Prediction
 from clbench.networks import bare_twin, head_names, in_parts
 from clbench.seeding import derive
-from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState
+from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState, named, part
 
 TASKS_AT_A_TIME = 10
 """In GNu the last layer grows by this many tasks at a time, because each growth compiles the step again."""
@@ -211,6 +211,18 @@ class WeightMethod(Method):
         slots = {slot: {name: self.state.slots[name][slot] for name in self.lasting} for slot in self.averages}
         named = {f"{name}.{slot}": tensor for slot, tensors in slots.items() for name, tensor in self.narrowed(tensors).items()}
         return {f"optimiser.{name}": tensor for name, tensor in (named | {"count": self.state.count}).items()}
+
+    def task_progress(self) -> Tensors | None:
+        """All that a batch may change: the trained tensors, the buffers, the optimiser's state and the place in its schedule."""
+        rate = {"done": torch.tensor(self.rate.done)}
+        return named(trained=self.trained, buffers=self.buffers, optimiser=self.state.tensors(), rate=rate)
+
+    def restore_task(self, progress: Tensors) -> None:
+        trained = part("trained", progress, self.brief.device)
+        self.trained = {name: trained[name] for name in self.trained}  # in their order, in which a loss may add them up
+        self.buffers = part("buffers", progress, self.brief.device)
+        self.state.restore(part("optimiser", progress, self.brief.device))
+        self.rate.done = int(progress["rate/done"])
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         stored = {name: tensor.to(self.brief.device, copy=True) for name, tensor in learned.items()}

@@ -23,7 +23,7 @@ from clbench.checks import above_zero, positive
 from clbench.method import Brief, Recipe
 from clbench.scenarios import GNS, NNS
 from clbench.seeding import generator
-from clbench.training import Optimiser, Tensors
+from clbench.training import Optimiser, Tensors, named, part
 
 from ._weights import WeightMethod
 
@@ -97,6 +97,18 @@ class BGD(WeightMethod):
     def progress(self) -> Tensors:
         """The standard deviations and the number of steps."""
         return {f"deviation.{name}": both[1] for name, both in self.posterior.items()} | {"steps": torch.tensor(self.steps)}
+
+    def task_progress(self) -> Tensors | None:
+        """The posterior, the buffers and the number of steps, also the optimiser's."""
+        counts = {"steps": torch.tensor(self.steps)}
+        return named(posterior=self.posterior, buffers=self.buffers, optimiser=self.state.tensors(), counts=counts)
+
+    def restore_task(self, progress: Tensors) -> None:
+        posterior = part("posterior", progress, self.brief.device)
+        self._set_posterior(*({name: posterior[name][which] for name in self.trained} for which in (0, 1)))
+        self.buffers = part("buffers", progress, self.brief.device)
+        self.state.restore(part("optimiser", progress, self.brief.device))
+        self.steps = int(progress["counts/steps"])
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned)

@@ -47,6 +47,7 @@ class Joint(OneLayerMethod):
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate))
         self.updates = updates
         self.data = FrozenRows()
+        self.batch_size = 0
 
     def objective(self, logits: Tensor, labels: Tensor, given: dict[str, Any]) -> Tensor:
         return cross_entropy(self.only_own_task(logits, labels), labels)
@@ -70,6 +71,14 @@ class Joint(OneLayerMethod):
             rows = numbers - (ends - sizes)[tasks]
             drawn = [(self.data[task], rows[tasks == task].to(labels.device)) for task in tasks.unique().tolist()]
             self.update(*(torch.cat([images[what][chosen] for images, chosen in drawn]) for what in ("inputs", "labels")))
+
+    def task_progress(self) -> Tensors | None:
+        """Also the size of a batch, which is known from the first one."""
+        return (super().task_progress() or {}) | {"batch_size": torch.tensor(self.batch_size)}
+
+    def restore_task(self, progress: Tensors) -> None:
+        super().restore_task(progress)
+        self.batch_size = int(progress["batch_size"])
 
     def progress(self) -> Tensors:
         return {f"{what}.{task}": tensor for task, images in enumerate(self.data) for what, tensor in images.items()}

@@ -23,7 +23,7 @@ from torch import Tensor
 from clbench.errors import UserError
 from clbench.method import Brief
 from clbench.stream import Split
-from clbench.training import OPTIMISERS, Tensors
+from clbench.training import OPTIMISERS, Tensors, named, part
 
 from ._check import for_check
 from ._per_task import FREE, KEPT, MASK, MaskMethod, free_or_kept
@@ -120,6 +120,18 @@ class PackNet(MaskMethod):
     def learned(self) -> Tensors:
         number = torch.uint8 if len(self.rows) < 256 else torch.int16
         return {name: tensor.to(number) if name.endswith(OWNER) else tensor for name, tensor in super().learned().items()}
+
+    def task_progress(self) -> Tensors | None:
+        """Also what pruning changes: the owners, the free weights and the values of the others, and when it happens."""
+        owners = {name + OWNER: self.shared[name + OWNER] for name in self.maskable}
+        pruning = {"left": torch.tensor(self.until_pruning)}
+        return (super().task_progress() or {}) | named(owners=owners, fixed=self.given["fixed"], pruning=pruning)
+
+    def restore_task(self, progress: Tensors) -> None:
+        super().restore_task(progress)
+        self.shared |= part("owners", progress, self.brief.device)
+        self.given["fixed"] = part("fixed", progress, self.brief.device)
+        self.until_pruning = int(progress["pruning/left"])
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)

@@ -2,7 +2,8 @@
 
 import copy
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +41,8 @@ from clbench.check.trial import (
     trial_network,
     trials,
 )
-from clbench.engine.evaluator import Score, evaluate, examine, teach_together
+from clbench.engine.evaluator import Score, Taught, evaluate, examine, tasks_at_once, teach_together
+from clbench.engine.lesson import Keep, Lesson, Midway, midway
 from clbench.errors import UserError
 from clbench.method import parameters
 from clbench.results.metrics import forgetting
@@ -238,6 +240,38 @@ def resumes(trial: Trial) -> Result:
     return trial.result(resumes, not changed, finding, remedy)
 
 
+def resumes_inside_a_task(trial: Trial) -> Result:
+    """What is in progress between two batches, saved to a file and restored, continues as if nothing had happened."""
+    learner, states = trial.fresh(), list[Midway]()
+    at_once = tasks_at_once(learner, SHORT)
+    _drain(teach_together(learner, stream(), range(at_once), SHORT))
+    before = through_a_file(learner.learned()), through_a_file(learner.progress())
+
+    def interrupt(lesson: Lesson) -> None:
+        if lesson.batches in (1, SHORT.updates // 2, SHORT.updates):
+            state = midway(learner, lesson, {})
+            states.extend([] if state is None else [Midway.from_plain(through_a_file(state.plain()))])
+
+    group, changed = range(at_once, 2 * at_once), set[str]()
+    _drain(teach_together(learner, stream(), group, SHORT, keep=Keep(after_batch=interrupt)))
+    if not states:
+        return trial.result(resumes_inside_a_task, True, "begins an interrupted task again")
+    for state in states:
+        twin = trial.fresh()
+        twin.restore(*(before if trial.told else (state.part("learned"), state.part("progress"))))
+        _drain(teach_together(twin, stream(), group, SHORT, state))
+        changed |= differing(*(both(each) | trial.answers(each, range(2)) for each in (learner, twin)))
+    finding = f"after an interrupted task {some(changed)} differ" if changed else "continues identically, bit by bit"
+    remedy = "task_progress() must hold all that a batch changes: trained tensors, buffers, optimiser, counters, memories (or return None)"
+    if not trial.told:
+        remedy = "learned() and progress() must hold, between any two batches, all that is needed to resume"
+    return trial.result(resumes_inside_a_task, not changed, finding, remedy)
+
+
+def _drain(events: Iterator[Taught]) -> None:
+    deque(events, maxlen=0)
+
+
 def states_its_bytes(trial: Trial) -> Result:
     """The reported bytes are the sizes of the files."""
     learner, wrong = trial.taught(2), []
@@ -328,6 +362,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     learns_together,
     reloads,
     resumes,
+    resumes_inside_a_task,
     states_its_bytes,
     repeats,
     draws_alone,

@@ -147,9 +147,13 @@ class FileSplit(Split):
         return torch.cat(inputs), self.labels[:limit].clone()
 
     def _inputs(
-        self, order: Callable[[torch.Generator], Iterable[Tensor]], generator: torch.Generator, skip: int
+        self,
+        order: Callable[[torch.Generator], Iterable[Tensor]],
+        generator: torch.Generator,
+        skip: int,
+        augmentation: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As in ``Split``, with a random part of each image."""
+        """As in ``Split``, with a random part of each image, whose seed is drawn with the order."""
         rows = [*order(generator)]
         seeds = torch.randint(2**62, (sum(map(len, rows)),), generator=generator).split([len(part) for part in rows])
         requests = [list(zip(*(tensor.tolist() for tensor in part), strict=True)) for part in zip(rows, seeds, strict=True)]

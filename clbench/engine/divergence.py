@@ -69,7 +69,7 @@ class Losses:
     def add(self, loss: Tensor | None) -> None:
         """The loss of the next batch, [tasks] or a scalar of one task; None if it is not known."""
         if loss is not None:
-            self._unchecked.append((self.batches, loss))
+            self._unchecked.append((self.batches, loss.view(len(self.tasks))))
         self.batches += 1
         if self.batches % CHECKED == 0:
             self.check()
@@ -79,7 +79,7 @@ class Losses:
         if not self._unchecked:
             return
         batches = [batch for batch, _ in self._unchecked]
-        losses = torch.stack([loss for _, loss in self._unchecked]).detach().float().cpu().view(len(batches), len(self.tasks))
+        losses = torch.stack([loss for _, loss in self._unchecked]).detach().float().cpu()
         self._unchecked = []
         self._checked.append(losses)
         divergences = []
@@ -102,6 +102,20 @@ class Losses:
             return ()
         losses = torch.cat(self._checked)[:, self.tasks.index(task)].contiguous()
         return tuple(float(part.mean()) for part in losses.chunk(parts))
+
+    def state(self) -> dict[str, Tensor]:
+        """All losses so far, to resume: those that were checked, [batches, tasks], and the others with the numbers of their batches."""
+        numbers = torch.tensor([batch for batch, _ in self._unchecked], dtype=torch.int64)
+        unchecked = [loss.detach().float().cpu()[None] for _, loss in self._unchecked]
+        empty = torch.empty(0, len(self.tasks))
+        return {"checked": torch.cat([empty, *self._checked]), "unchecked": torch.cat([empty, *unchecked]), "numbers": numbers}
+
+    def restore(self, batches: int, state: Mapping[str, Tensor], divergences: Sequence[Divergence]) -> None:
+        """Restore what was added in so many ``batches``, from ``state()``, and the divergences so far."""
+        self.batches = batches
+        self.divergences = {divergence.task: divergence for divergence in divergences}
+        self._checked = [state["checked"]] if len(state["checked"]) else []
+        self._unchecked = list(zip(state["numbers"].tolist(), state["unchecked"], strict=True))
 
     def _first_divergent(self, losses: Tensor) -> tuple[int, str] | None:
         """The index of the first loss of one task that shows divergence, and the reason. None if there is none."""

@@ -19,8 +19,9 @@ from torch import Tensor
 from clbench import storage
 from clbench.engine.boundaries import Switch, Switches
 from clbench.engine.divergence import Divergence, Losses
+from clbench.engine.lesson import Keep, Lesson, Midway
 from clbench.engine.matching import match_components
-from clbench.engine.schedule import USUAL_FLOW, Schedule, Sizes, batches, source
+from clbench.engine.schedule import USUAL_FLOW, Draws, Schedule, Sizes, batches, source
 from clbench.engine.stream_check import checked
 from clbench.errors import UserError
 from clbench.method import Method, Prediction
@@ -37,6 +38,9 @@ ABOUT = ("images", "sample")
 """The settings of an ask that select its test images."""
 
 Answer = TypeVar("Answer")
+Drawn = TypeVar("Drawn")
+Batch = tuple[Tensor, Tensor]
+"""The inputs and labels of a batch."""
 
 
 @dataclass(frozen=True)
@@ -106,35 +110,51 @@ class Score:
 
 
 def evaluate(
-    method: Method, stream: Stream, asks: Sequence[Ask], checkpoints: Sequence[int], schedule: Schedule, *, start: int = 0
+    method: Method,
+    stream: Stream,
+    asks: Sequence[Ask],
+    checkpoints: Sequence[int],
+    schedule: Schedule,
+    *,
+    start: int = 0,
+    midway: Midway | None = None,
+    keep: Keep | None = None,
 ) -> Iterator[Taught | Score]:
     """Teach ``method`` every task of ``stream`` in turn; at each checkpoint put every ask to it on all tasks so far.
 
-    ``checkpoints`` are numbers of tasks learned. ``start``: the number of tasks that the method has learned already (a restored method).
-    Yields a ``Taught`` after each task and a ``Score`` for each (checkpoint, ask, task). Between the tasks of a group that is taught
-    together (``Method.tasks_at_once``) the method can be asked, but training cannot be resumed there.
+    ``checkpoints`` are numbers of tasks learned. ``start``: the number of tasks that the method has learned already (a restored method);
+    ``midway``: the state from which the next task, or group of tasks, is resumed. Yields a ``Taught`` after each task and a ``Score`` for
+    each (checkpoint, ask, task). Between the tasks of a group that is taught together (``Method.tasks_at_once``) the method can be asked,
+    but training cannot be resumed there.
     """
     stream = checked(stream)
+    keep = keep or Keep()
     at_once = tasks_at_once(method, schedule)
     timetable = schedule.timetable(len(stream), stream.shares())
     learned = start
-    switches = Switches(method.in_training)
-    drawn = batches(timetable, stream, schedule.seed, timetable.first(start))
+    draws, switches = _draws(midway), Switches(method.in_training)
+    drawn = batches(timetable, stream, schedule.seed, timetable.first(start) + _batches_done(midway), draws)
     while learned < len(stream):
         # Groups are counted from the first task, so that results depend neither on ``start`` nor on checkpoints.
         group = range(learned, min(learned + at_once - learned % at_once, len(stream)))
         if at_once == 1:
-            taught_now: Iterable[Taught] = [
-                _teach(method, stream[learned], learned, drawn, timetable.batches_of(learned), schedule, switches)
-            ]
+            lesson = _lesson(method, stream, group, schedule, draws, switches)
+            numbers = timetable.batches_of(learned)
+            taught_now: Iterable[Taught] = [_teach(method, stream[learned], lesson, drawn, numbers, midway, keep)]
         else:
-            taught_now = teach_together(method, stream, group, schedule)
+            taught_now = teach_together(method, stream, group, schedule, midway, keep)
         for taught in taught_now:
             yield taught
             learned = taught.learned
             if learned in checkpoints:
-                for asks_of_pass in passes(method, asks):
-                    yield from examine(method, stream, asks_of_pass, learned)
+                yield from ask_all(method, stream, asks, learned, keep)
+        midway = None
+
+
+def ask_all(method: Method, stream: Stream, asks: Sequence[Ask], learned: int, keep: Keep | None = None) -> Iterator[Score]:
+    """Put every ask to a copy of ``method``, on each of the first ``learned`` tasks."""
+    for asks_of_pass in passes(method, asks):
+        yield from examine(method, stream, asks_of_pass, learned, keep)
 
 
 def tasks_at_once(method: Method, schedule: Schedule) -> int:
@@ -144,54 +164,104 @@ def tasks_at_once(method: Method, schedule: Schedule) -> int:
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:
     """Teach one task alone, as a stream without a ``Flow`` does."""
-    return _teach(method, task, index, _batches(task, index, schedule), range(schedule.updates), schedule, Switches(None))
+    group = range(index, index + 1)
+    lesson = Lesson(group, _losses(method, group, schedule), Draws(), Switches(None))
+    drawn = _batches(task, index, schedule, None, lesson.draws)
+    return _teach(method, task, lesson, drawn, range(schedule.updates), None, Keep())
 
 
 def _teach(
-    method: Method,
-    task: Task,
-    index: int,
-    drawn: Iterator[tuple[Tensor, Tensor]],
-    numbers: range,
-    schedule: Schedule,
-    switches: Switches,
+    method: Method, task: Task, lesson: Lesson, drawn: Iterator[Batch], numbers: range, midway: Midway | None, keep: Keep
 ) -> Taught:
-    """Teach the batches of ``task``: those ``drawn`` next, which have these ``numbers``.
+    """Teach the task of a lesson, whose batches have these ``numbers``; they, or those left after ``midway``, are ``drawn`` next.
 
     The method learns its number, beginning and end only if the scenario gives the task in training.
     """
     task_given = method.brief.scenario.task_given_in_training
-    losses = Losses((index,), method.brief.classes, stop=schedule.on_divergence == "stop")
+    (index,) = lesson.group
     began = time.perf_counter()
     if task_given:
         method.begin_task(index, len(numbers))
-    for number in numbers:
-        losses.add(method.observe(*next(drawn)))
-        switches.after(number, method.in_training)
-    losses.check()
+    lesson.seconds = time.perf_counter() - began
+    if midway is not None:
+        midway.restore(method, lesson)
+
+    def observe(batch: Batch) -> Tensor | None:
+        loss = method.observe(*batch)
+        lesson.switches.after(numbers[lesson.batches], method.in_training)
+        return loss
+
+    _practise(lesson, islice(drawn, len(numbers) - lesson.batches), observe, keep)
+    began = time.perf_counter()
     if task_given:
         method.end_task(replace(task.train, augment=None))
-    return replace(_taught(method, index, time.perf_counter() - began, losses), switches=switches.take())
+    taught = _taught(method, index, lesson.seconds + time.perf_counter() - began, lesson.losses)
+    return replace(taught, switches=lesson.switches.take())
 
 
-def teach_together(method: Method, stream: Stream, group: range, schedule: Schedule) -> Iterator[Taught]:
-    """Teach the tasks of ``group``: together if their number is ``tasks_at_once``, else one by one. They end one after another."""
+def teach_together(
+    method: Method, stream: Stream, group: range, schedule: Schedule, midway: Midway | None = None, keep: Keep | None = None
+) -> Iterator[Taught]:
+    """Teach the tasks of ``group``: together if their number is ``tasks_at_once``, else one by one. They end one after another.
+
+    ``midway``: the state from which their training, or that of the first of them, is resumed.
+    """
+    keep = keep or Keep()
     if not len(group) == tasks_at_once(method, schedule) > 1:
         for index in group:
-            yield teach(method, stream[index], index, schedule)
+            resumed = midway if index == group.start else None
+            lesson = _lesson(method, stream, range(index, index + 1), schedule, _draws(resumed), Switches(None))
+            drawn = _batches(stream[index], index, schedule, resumed, lesson.draws)
+            yield _teach(method, stream[index], lesson, drawn, range(schedule.updates), resumed, keep)
         return
     began = time.perf_counter()
     method.begin_tasks(group, schedule.updates)
-    losses = Losses(group, method.brief.classes, stop=schedule.on_divergence == "stop")
-    for batch in zip(*(_batches(stream[index], index, schedule) for index in group), strict=True):
+    lesson = _lesson(method, stream, group, schedule, _draws(midway), Switches(None))
+    lesson.seconds = time.perf_counter() - began
+    if midway is not None:
+        midway.restore(method, lesson)
+
+    def observe(batch: tuple[Batch, ...]) -> Tensor | None:
         inputs, labels = (torch.stack(tensors) for tensors in zip(*batch, strict=True))
-        losses.add(method.observe_tasks(inputs, labels))
-    losses.check()
-    share = (time.perf_counter() - began) / len(group)
+        return method.observe_tasks(inputs, labels)
+
+    drawn_by_task = (_batches(stream[index], index, schedule, midway, lesson.draws) for index in group)
+    _practise(lesson, zip(*drawn_by_task, strict=True), observe, keep)
+    share = lesson.seconds / len(group)
     for index in group:
         began = time.perf_counter()
         method.end_task(replace(stream[index].train, augment=None))
-        yield _taught(method, index, share + time.perf_counter() - began, losses)
+        yield _taught(method, index, share + time.perf_counter() - began, lesson.losses)
+
+
+def _losses(method: Method, group: range, schedule: Schedule) -> Losses:
+    return Losses(group, method.brief.classes, stop=schedule.on_divergence == "stop")
+
+
+def _lesson(method: Method, stream: Stream, group: range, schedule: Schedule, draws: Draws, switches: Switches) -> Lesson:
+    """The lesson of ``group`` before its first batch."""
+    augmented = tuple(stream.identity(index) for index in group if stream[index].train.augment)
+    return Lesson(group, _losses(method, group, schedule), draws, switches, augmented)
+
+
+def _practise(lesson: Lesson, drawn: Iterable[Drawn], observe: Callable[[Drawn], Tensor | None], keep: Keep) -> None:
+    """Train on the batches ``drawn``."""
+    began = time.perf_counter() - lesson.seconds
+    for batch in drawn:
+        lesson.losses.add(observe(batch))
+        lesson.seconds = time.perf_counter() - began
+        keep.after_batch(lesson)
+        began = time.perf_counter() - lesson.seconds  # saving is not training
+    lesson.losses.check()
+
+
+def _draws(midway: Midway | None) -> Draws:
+    """The generators of the batches, with their states inside a task."""
+    return Draws() if midway is None else Draws({int(task): state for task, state in midway.part("draws").items()})
+
+
+def _batches_done(midway: Midway | None) -> int:
+    return 0 if midway is None else midway.batches
 
 
 def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taught:
@@ -201,9 +271,10 @@ def _taught(method: Method, index: int, seconds: float, losses: Losses) -> Taugh
     return Taught(index + 1, seconds, losses.means(index, LOSSES_PER_TASK), size, losses.divergences.get(index))
 
 
-def _batches(task: Task, index: int, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of a task that is taught alone."""
-    return source(task, index, schedule.seed, Sizes(schedule.updates, [schedule.batch_size]))
+def _batches(task: Task, index: int, schedule: Schedule, midway: Midway | None, draws: Draws) -> Iterator[Batch]:
+    """The batches of a task that is taught alone, or those after ``midway``."""
+    sizes = Sizes(schedule.updates, [schedule.batch_size])
+    return source(task, index, schedule.seed, sizes, _batches_done(midway), draws)
 
 
 def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
@@ -215,44 +286,49 @@ def passes(method: Method, asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def examine(method: Method, stream: Stream, asks: Sequence[Ask], learned: int) -> list[Score]:
+def examine(method: Method, stream: Stream, asks: Sequence[Ask], learned: int, keep: Keep | None = None) -> list[Score]:
     """Put asks that share a pass to a copy of ``method``, on each of the first ``learned`` tasks, in an order unknown to it.
 
     A task that recurs is asked about once, under the number of its first visit. The scores are ordered by ask, then by task. The asks
-    share the time of the pass equally.
+    share the time of the pass equally. Answers that ``keep`` holds are not computed again.
     """
-    tasks = stream.seen(learned)
-    by_task = _of_each_task(method, tasks, lambda examinee, task: _scores(examinee, stream, task, asks, learned))
+    keep, tasks = keep or Keep(), stream.seen(learned)
+    about = f"{learned} scores of {' and '.join(ask.label for ask in asks)}"
+    by_task = _of_each_task(method, tasks, about, lambda examinee, task: _answers(examinee, stream, task, asks), keep)
     return [
         score
-        for ask, scores in zip(asks, zip(*by_task, strict=True), strict=True)
-        for score in _with_task_accuracy(method, stream, ask, scores)
+        for number, ask in enumerate(asks)
+        for score in _with_task_accuracy(method, stream, ask, [_score(learned, t, ask, by_task[t][number]) for t in tasks], keep)
     ]
 
 
-def _with_task_accuracy(method: Method, stream: Stream, ask: Ask, scores: Sequence[Score]) -> Sequence[Score]:
+def _with_task_accuracy(method: Method, stream: Stream, ask: Ask, scores: Sequence[Score], keep: Keep) -> Sequence[Score]:
     """The scores of one ask on all tasks so far. If the learner numbers its components itself, they are matched to tasks."""
     if ask.scenario.task_given_in_training or not any(score.inferred for score in scores):
         return scores
     # Other images decide which component stands for which task, and another copy is asked about them in another order: each call of
     # ``predict`` is about one task, so a learner that only numbered its calls would otherwise have one component for each task.
     images = min(ask.images or ask.sample or MATCHING_IMAGES, MATCHING_IMAGES)
-    tasks = [score.task for score in scores]
-    seen = _of_each_task(method, tasks, lambda examinee, task: _components(examinee, stream[task], ask, images))
-    return _with_matched_tasks(scores, seen)
+    tasks, about = [score.task for score in scores], f"{scores[0].learned} components of {ask.label}"
+    seen = _of_each_task(method, tasks, about, lambda examinee, task: _components(examinee, stream[task], ask, images), keep)
+    return _with_matched_tasks(scores, [dict(seen[task]) for task in tasks])
 
 
-def _of_each_task(method: Method, tasks: Sequence[int], question: Callable[[Method, int], Answer]) -> list[Answer]:
-    """The answers of a copy of ``method`` to ``question`` about each task, in task order. It is asked in an order unknown to it."""
+def _of_each_task(
+    method: Method, tasks: Sequence[int], about: str, question: Callable[[Method, int], Answer], keep: Keep
+) -> dict[int, Answer]:
+    """The answers of a copy of ``method`` to ``question`` about each task. It is asked in an order unknown to it."""
+    missing = [task for task in tasks if f"{about} {task}" not in keep.answers]
+    random.SystemRandom().shuffle(missing)
     examinee = copy.deepcopy(method)
-    order = list(tasks)
-    random.SystemRandom().shuffle(order)
-    answers = {task: question(examinee, task) for task in order}
-    return [answers[task] for task in tasks]
+    for task in missing:
+        keep.answers[f"{about} {task}"] = question(examinee, task)
+        keep.after_answer()
+    return {task: keep.answers[f"{about} {task}"] for task in tasks}
 
 
-def _scores(method: Method, stream: Stream, index: int, asks: Sequence[Ask], learned: int) -> list[Score]:
-    """The scores of one task, by ask."""
+def _answers(method: Method, stream: Stream, index: int, asks: Sequence[Ask]) -> list[dict[str, Any]]:
+    """The answers about one task, by ask: what a ``Score`` says of them, plain enough for JSON."""
     all_images = any(ask.images is None for ask in asks)
     test = _asked_about(stream[index].test, index, asks[0].sample)
     inputs, labels = test.whole(None if all_images else max(ask.images or 0 for ask in asks))
@@ -261,9 +337,13 @@ def _scores(method: Method, stream: Stream, index: int, asks: Sequence[Ask], lea
     predictions = _predict(method, inputs, given, asks)
     seconds = (time.perf_counter() - began) / len(asks)
     return [
-        _score(method, ask, _of_identities(prediction, stream, ask), labels[: ask.images], index, learned, seconds)
+        _answer(method, ask, _of_identities(prediction, stream, ask), labels[: ask.images], index) | {"seconds": seconds}
         for ask, prediction in zip(asks, predictions, strict=True)
     ]
+
+
+def _score(learned: int, task: int, ask: Ask, answer: dict[str, Any]) -> Score:
+    return Score(learned, task, ask, **answer | {"inferred": dict(answer["inferred"])})
 
 
 def _of_identities(prediction: Prediction, stream: Stream, ask: Ask) -> Prediction:
@@ -284,7 +364,7 @@ def _asked_about(test: Split, index: int, sample: int | None) -> Split:
     return replace(test, images=test.images[rows], labels=test.labels[rows])
 
 
-def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, index: int, learned: int, seconds: float) -> Score:
+def _answer(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, index: int) -> dict[str, Any]:
     correct = prediction.labels.to(labels.device) == labels
     inferred = None if ask.scenario.task_given_in_inference else prediction.tasks
     # If the task is given, shared and unshared labels are scored in the same way (section 2).
@@ -293,20 +373,16 @@ def _score(method: Method, ask: Ask, prediction: Prediction, labels: Tensor, ind
             raise UserError(f"{method.name} infers no task, but {ask.scenario.name} asks for one: a Prediction needs tasks there.")
         correct &= inferred.to(labels.device) == index
     counts = _counts(inferred)
-    return Score(
-        learned=learned,
-        task=index,
-        ask=ask,
-        accuracy=correct.double().mean().item(),
-        task_accuracy=None if inferred is None else counts.get(index, 0) / len(labels),
-        images=len(labels),
-        decisions=None if inferred is None else method.decisions(len(labels), **ask.parameters),
-        seconds=seconds,
-        inferred=counts,
-    )
+    return {
+        "accuracy": correct.double().mean().item(),
+        "task_accuracy": None if inferred is None else dict(counts).get(index, 0) / len(labels),
+        "images": len(labels),
+        "decisions": None if inferred is None else method.decisions(len(labels), **ask.parameters),
+        "inferred": counts,
+    }
 
 
-def _components(method: Method, task: Task, ask: Ask, images: int) -> dict[int, int]:
+def _components(method: Method, task: Task, ask: Ask, images: int) -> list[tuple[int, int]]:
     """The number of images that go to each component of the learner, of the first training images of ``task``."""
     inputs, _ = task.train.whole(images)
     (prediction,) = _predict(method, inputs, None, [replace(ask, images=None, sample=None)])
@@ -339,11 +415,11 @@ def _check(method: Method, prediction: Prediction, count: int) -> None:
             raise UserError(f"{method.name}.predict must return one of {what} for each of its {count} inputs.")
 
 
-def _counts(inferred: Tensor | None) -> dict[int, int]:
-    """The number of times that each task, or component, was inferred."""
+def _counts(inferred: Tensor | None) -> list[tuple[int, int]]:
+    """Each task, or component, that was inferred, and the number of times."""
     if inferred is None:
-        return {}
-    return {int(which): int(count) for which, count in zip(*np.unique(inferred.cpu().numpy(), return_counts=True), strict=True)}
+        return []
+    return [(int(which), int(count)) for which, count in zip(*np.unique(inferred.cpu().numpy(), return_counts=True), strict=True)]
 
 
 def _with_matched_tasks(scores: Sequence[Score], seen: Sequence[Mapping[int, int]]) -> list[Score]:

@@ -329,11 +329,24 @@ def _spans(visits: npt.NDArray[np.int32]) -> Integers:
     return np.stack([firsts[row], ends[row], some[row, column], images], 1).astype(np.int64)
 
 
-def batches(timetable: Timetable, stream: Stream, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+class Draws(dict[int, torch.Generator]):
+    """The generators of the tasks' batches by task, as far as their batches have begun.
+
+    ``states``: the states that generators had when a task was interrupted, from which its augmentation continues.
+    """
+
+    def __init__(self, states: Mapping[int, Tensor] | None = None) -> None:
+        super().__init__()
+        self.states = states or {}
+
+
+def batches(
+    timetable: Timetable, stream: Stream, seed: int, start: int = 0, draws: Draws | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The inputs and labels of each batch from number ``start`` on. Images of earlier batches are not computed.
 
     Each task has shuffled passes over its data of its own, drawn from ``seed``; a task that recurs continues with them. The images of a
-    batch with several tasks are in random order.
+    batch with several tasks are in random order. ``draws`` gets the generators.
     """
     sources: dict[int, Iterator[tuple[Tensor, Tensor]]] = {}
     for run, parts in timetable.runs(start):
@@ -343,7 +356,7 @@ def batches(timetable: Timetable, stream: Stream, seed: int, start: int = 0) -> 
                 task = stream.identity(visit)
                 if task not in sources:
                     before, sizes = _sizes(timetable, stream, task, start)
-                    sources[task] = source(stream[task], task, seed, sizes, before)
+                    sources[task] = source(stream[task], task, seed, sizes, before, draws)
                 drawn.append(next(sources[task]))
             if len(drawn) == 1:
                 yield drawn[0]
@@ -375,14 +388,18 @@ def _sizes(timetable: Timetable, stream: Stream, task: int, start: int) -> tuple
     return before, Sizes(count, np.repeat(images, ends - firsts)[in_order].tolist())
 
 
-def source(task: Task, index: int, seed: int, sizes: Sizes, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def source(
+    task: Task, index: int, seed: int, sizes: Sizes, skip: int = 0, draws: Draws | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The parts of a task from number ``skip`` on. A ``UserError`` if a split with its own order does not give what the run needs."""
-    draws = generator(seed, "batches", index)
+    draws = Draws() if draws is None else draws
+    draws[index] = generator(seed, "batches", index)
     alike = len(sizes.each) == 1
     if alike and not skip:
-        given = task.train.batches(sizes.parts, sizes.each[0], draws)
+        given = task.train.batches(sizes.parts, sizes.each[0], draws[index])
     else:
-        given = task.train.parts(list(sizes.each) * sizes.parts if alike else sizes.each, draws, skip)
+        each = list(sizes.each) * sizes.parts if alike else sizes.each
+        given = task.train.parts(each, draws[index], skip, draws.states.get(index))
     given, number = iter(given), skip
     for inputs, labels in given:
         number += 1

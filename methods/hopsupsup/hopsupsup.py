@@ -20,7 +20,7 @@ from clbench.networks import bare_twin
 from clbench.scenarios import GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
-from clbench.training import Step, Tensors, TrainingState, sgd
+from clbench.training import Step, Tensors, TrainingState, named, part, sgd
 
 from .hopfield import RULES, State, descend, descend_by_signs, recall, signs, unstable
 
@@ -337,6 +337,14 @@ class HopSupSup(Method):
 
     def progress(self) -> dict[str, Tensor]:
         return {"first": self.first.clone()}
+
+    def task_progress(self) -> Tensors | None:
+        """The scores and the optimiser's state."""
+        return named(trained={"scores": self.scores}, optimiser=self.state.tensors())
+
+    def restore_task(self, progress: Tensors) -> None:
+        self.scores = progress["trained/scores"].to(self.brief.device)
+        self.state.restore(part("optimiser", progress, self.brief.device))
 
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         self._set_base(int(learned["seed"]))

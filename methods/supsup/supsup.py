@@ -385,6 +385,16 @@ class SupSup(Method):
             state |= {f"live.{key}": value for key, value in self.live.progress().items()} if self.live else {}
         return state
 
+    def task_progress(self) -> dict[str, Tensor] | None:
+        """The mask or masks in training, and the place in the learning rate's schedule."""
+        assert self.live is not None
+        return self.live.progress() | {"done": torch.tensor(self.rate.done)}
+
+    def restore_task(self, progress: dict[str, Tensor]) -> None:
+        self.live = self._live(progress["scores"], progress["statistics"].to(self.brief.device))
+        self.live.restore(progress)
+        self.rate.done = int(progress["done"])
+
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         self._set_base(int(learned["seed"]))
         if self.kept:
