@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
+from safetensors.torch import load as parse
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as dump
 from torch import Tensor
 
 from clbench.errors import UserError
@@ -30,6 +32,16 @@ def save(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write named tensors to ``path``, in one safetensors file."""
     # safetensors refuses tensors that share memory or have gaps; contiguous copies on the CPU have neither.
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of the file that ``save`` would write."""
+    return dump({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+
+
+def from_bytes(content: bytes) -> dict[str, Tensor]:
+    """The inverse of ``to_bytes``."""
+    return parse(content)
 
 
 def load(path: Path) -> dict[str, Tensor]:

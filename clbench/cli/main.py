@@ -10,6 +10,7 @@ import typer
 
 from clbench import terminal
 from clbench.cli import check, data, draw, look, run
+from clbench.engine import interrupts
 from clbench.errors import Notice, UserError
 
 app = typer.Typer(
@@ -37,10 +38,10 @@ def main() -> None:
     """Run the command line. Bad input is one sentence on standard error and exit code 2; a notice is one sentence there.
 
     So is everything else that is not clbench's fault: a full disk, too little memory, an error in a person's own method. Only an error of
-    clbench itself shows a traceback.
+    clbench itself shows a traceback. A signal is one sentence, that says what is kept, and the exit code 128 and its number.
     """
     terminal.replace_missing_letters()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), interrupts.listening():
         warnings.simplefilter("always", Notice)
         show_other, shown = warnings.showwarning, set[str]()
 
@@ -61,6 +62,9 @@ def main() -> None:
         except BrokenPipeError:  # whoever read the output needs no more of it, as in `clbench table | head`
             _abandon(sys.stdout)
             sys.exit(1)
+        except interrupts.Stopped as stopped:
+            _say(f"clbench: {terminal.printable(str(stopped))}")
+            sys.exit(128 + stopped.number)
         except Exception as error:
             sentence = _sentence(error)
             if not sentence:

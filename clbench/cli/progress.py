@@ -1,11 +1,9 @@
 """The live progress bar: on standard error, so that standard output holds only results."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from clbench import terminal
@@ -50,7 +48,7 @@ class Bars:
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
-    """Bars to show runs in; with ``quiet`` only on a terminal. If a person interrupts (Ctrl-C), a sentence says what is kept."""
+    """Bars to show runs in; with ``quiet`` only on a terminal."""
     screen = terminal.console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -60,9 +58,5 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    try:
-        with Progress(*columns, console=screen, disable=quiet and not screen.is_terminal) as progress:
-            yield Bars(progress)
-    except KeyboardInterrupt:
-        print("clbench: stopped. The work so far is kept; the same command resumes it.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with Progress(*columns, console=screen, disable=quiet and not screen.is_terminal) as progress:
+        yield Bars(progress)

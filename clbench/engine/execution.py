@@ -3,21 +3,24 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from clbench import networks, registry, storage
-from clbench.engine import probe, processor, provenance, saved_state
+from clbench.engine import interrupts, probe, processor, provenance, saved_state
+from clbench.engine.answers import KeptAnswers
 from clbench.engine.boundaries import Switch, boundaries
 from clbench.engine.build import build_method, build_stream
 from clbench.engine.divergence import Diverged
 from clbench.engine.environment import environment
-from clbench.engine.evaluator import Ask, Score, Taught, evaluate, examine, passes, tasks_at_once
+from clbench.engine.evaluator import Ask, Score, Taught, ask_all, evaluate, examine, passes
 from clbench.engine.learn import Job, Learn
-from clbench.engine.run_files import SavingClock, Tables, save_state
+from clbench.engine.lesson import Keep, Midway, set_global_generators
+from clbench.engine.run_files import Tables, save_state
+from clbench.engine.saving import Saver
 from clbench.engine.schedule import USUAL_FLOW, Schedule
 from clbench.engine.settings import Execution, checked
 from clbench.engine.store import Run, add_notes, alone, ask_record, create, now, run_at, update, writable
@@ -50,7 +53,7 @@ def carry_out(job: Job, execution: Execution, device: torch.device, watch: Watch
             raise UserError(f"There is no run {run.path} to read: use --overwrite missing to compute it.")
         return _execute(run, job, execution, device, watch)
     writable(execution.results)
-    with alone(run):
+    with alone(run), interrupts.at_safe_points():
         return _execute(run, job, execution, device, watch)
 
 
@@ -104,6 +107,12 @@ def answer(
     missing = run.unanswered(asks, checkpoints)
     last_state = run.state("learned") if missing else {}
     tables.forget_answers([(ask.label, learned) for ask, learned in missing])
+    kept = KeptAnswers(run.answers_file)
+
+    def stop_if_asked() -> None:
+        interrupts.stop_if_asked(lambda: f"{len(kept)} answers about {run.path} are kept; the same command resumes there.")
+
+    keep = Keep(kept, after_answer=stop_if_asked)
     for learned in sorted({learned for _, learned in missing}):
         state: dict[str, torch.Tensor] | None = last_state
         if learned < last:
@@ -117,10 +126,11 @@ def answer(
         run.restore(method, state)
         check_answerable(method, asks)
         for asks_of_pass in passes(method, [ask for ask, checkpoint in missing if checkpoint == learned]):
-            for score in examine(method, stream, asks_of_pass, learned):
+            for score in examine(method, stream, asks_of_pass, learned, keep):
                 tables.add_score(score)
                 watch(score)
             tables.commit(asks=asks_of_pass, checkpoints=(learned,))
+            kept.clear()
     update(run, asks=asks, checkpoints=checkpoints)
 
 
@@ -174,48 +184,58 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
         for row in run.timetable.rows():
             tables.add("schedule", **row)
         tables.commit()
-    start = learned = _resume(run, method)
+    start, midway = _resume(run, method)
     # Earlier asks of an interrupted run are asked at the remaining checkpoints too, if the method still answers them in the same way.
     earlier = [ask for ask in run.asks if ask.version == method.ask_version(**ask.parameters)]
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
     update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
     schedule = learn.schedule(execution.on_divergence)
-    clock = SavingClock()
-    unscored = 0
+    saver = Saver(method, tables, schedule, execution.save_every, start, midway)
+    missing = run.unanswered(asks, tuple({start} & {*checkpoints})) if midway is None else []
+    tables.forget_answers([(ask.label, start) for ask, _ in missing])
+    answers = ask_all(method, stream, [ask for ask, _ in missing], start, saver.keep)
+    lessons = evaluate(method, stream, asks, checkpoints, schedule, start=start, midway=midway, keep=saver.keep)
     try:
-        for event in evaluate(method, stream, asks, checkpoints, schedule, start=start):
+        for event in chain(answers, lessons):
             if isinstance(event, Taught):
-                learned = event.learned
-                unscored = len(stream.seen(learned)) * len(asks) if learned in checkpoints else 0
-                _add_task(tables, event, method)
+                _add_task(tables, event, method, saver.take_rows())
                 _mark(run, event)
+                watch(event)
+                saver.after_task(event.learned, event.seconds)
             else:
                 tables.add_score(event)
-                unscored -= 1
-            watch(event)
-            # State and tables agree only between groups of tasks, and after all scores of a checkpoint.
-            between_groups = learned % tasks_at_once(method, schedule) == 0
-            if unscored == 0 and (learned == learn.tasks or (between_groups and clock.due())):
-                clock.time(partial(save_state, method, learned, tables))
+                watch(event)
     except Diverged as error:
-        before = learned - learned % tasks_at_once(method, schedule)
-        _save_before_divergence(run, job, stream, before, schedule, tables, method.brief.device)
+        _save_before_divergence(run, job, stream, saver.whole_tasks, schedule, tables, method.brief.device)
         update(run, status="diverged", diverged=asdict(error.divergence))
         raise _stopped(run) from None
+    tables.commit()
     seconds = {"train_seconds": run.table("tasks")["seconds"].sum(), "eval_seconds": run.table("scores")["seconds"].sum()}
     _add_boundaries(run, tables)
     tables.commit(status="complete", finished=now(), timings={name: round(float(value), 3) for name, value in seconds.items()})
+    saver.answers.clear()
 
 
-def _resume(run: Run, method: Method) -> int:
-    """Restore the last saved state, that of the global generator too, and return how many tasks were learned."""
+def _resume(run: Run, method: Method) -> tuple[int, Midway | None]:
+    """Restore the last saved state: the number of tasks learned and, if there is one, the state inside the next task."""
+    midway = saved_state.read_inside(run.inside, run.path.name)
+    if midway is not None and not run.holds(midway.learned):  # left by a crash, before it was removed
+        midway = None
+    if midway is not None and not run.scenario.task_given_in_training:
+        method.restore(midway.part("learned"), midway.part("progress"))
+        return midway.learned, midway
+    return _resume_between_tasks(run, method), midway
+
+
+def _resume_between_tasks(run: Run, method: Method) -> int:
+    """Restore the last state between two tasks, that of the global generators too, and return how many tasks were learned."""
     saved = run.saved()
     if saved is None:
         torch.manual_seed(derive(run.learn.seeds.training, "global"))
         return 0
     run.restore(method, run.state("learned"), run.state("progress"))
-    torch.set_rng_state(run.state("generator")["state"])
+    set_global_generators(run.state("generator"))
     return saved[0]
 
 
@@ -227,7 +247,7 @@ def _save_before_divergence(
     if learned == 0:
         return
     method = build_method(job.learn, job.scenario, stream, device)
-    start = _resume(run, method)
+    start = _resume_between_tasks(run, method)
     for event in evaluate(method, stream, (), (), schedule, start=start) if start < learned else ():
         if event.learned == learned:
             break
@@ -249,7 +269,7 @@ def _stopped(run: Run) -> Diverged:
     return Diverged(divergence, f"{saved[0]} of {run.learn.tasks} tasks are kept in {run.path}." if saved else "")
 
 
-def _add_task(tables: Tables, event: Taught, method: Method) -> None:
+def _add_task(tables: Tables, event: Taught, method: Method, diagnostics: dict[str, list[dict[str, Any]]]) -> None:
     """Add a row of the task's cost and stored bytes, its losses, and the method's own diagnostics."""
     tables.add(
         "tasks",
@@ -263,7 +283,7 @@ def _add_task(tables: Tables, event: Taught, method: Method) -> None:
         tables.add("losses", learned=event.learned, part=part, loss=loss)
     for switch in event.switches:
         tables.add("switches", learned=event.learned, batch=switch.batch, mask=switch.component)
-    for table, rows in method.tables().items():
+    for table, rows in diagnostics.items():
         for row in rows:
             tables.add(table, learned=event.learned, **row)
 

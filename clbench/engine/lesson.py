@@ -97,9 +97,9 @@ class Midway:
 
 def midway(method: Method, lesson: Lesson, rows: dict[str, list[dict[str, Any]]]) -> Midway | None:
     """The state of a method inside a lesson; None if it cannot resume there."""
-    parts: dict[str, Tensors | None] = {"task": method.task_progress()}
-    if not method.brief.scenario.task_given_in_training:
-        parts = {"learned": method.learned(), "progress": method.progress()}
+    told = method.brief.scenario.task_given_in_training
+    parts: dict[str, Tensors | None]
+    parts = {"task": method.task_progress()} if told else {"learned": method.learned(), "progress": method.progress()}
     parts["losses"], parts["generator"] = lesson.losses.state(), global_generators()
     parts["draws"] = {str(task): lesson.draws[task].get_state() for task in lesson.augmented if task in lesson.draws}
     tensors: Tensors = {}

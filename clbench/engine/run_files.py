@@ -1,9 +1,8 @@
-"""What a run in progress writes: tables that grow, states, and a clock that says when to save."""
+"""What a run in progress writes: tables that grow, and states."""
 
 import hashlib
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +13,6 @@ from clbench.engine.evaluator import Score
 from clbench.engine.record import COPIES, REMEDY, SCHEMA, Damaged, Extent
 from clbench.engine.store import STATES, Run, update
 from clbench.method import Method
-
-SAVING_SHARE = 0.05
-"""The state is saved after a task if that keeps the time spent on saving below this share of the run."""
 
 
 @dataclass(frozen=True)
@@ -188,22 +184,3 @@ def adopt(run: Run) -> None:
     values: dict[str, Any] = {} if saved is None or not recorded else {"state": {saved[1].name: recorded.get(saved[1].name)}}
     extents = {name: table_files.extent_of(content).model_dump() for name, content in contents.items()}
     update(run, schema=SCHEMA, tables=extents, **values)
-
-
-class SavingClock:
-    """Says when to save again: saving takes at most ``SAVING_SHARE`` of the time."""
-
-    def __init__(self) -> None:
-        self.cost = 0.0
-        self.since = time.perf_counter()
-
-    def due(self) -> bool:
-        """Whether enough time has passed since the last saving for another that takes as long."""
-        return time.perf_counter() - self.since >= self.cost / SAVING_SHARE
-
-    def time(self, save: Callable[[], None]) -> None:
-        """Save, and remember how long that took."""
-        began = time.perf_counter()
-        save()
-        self.since = time.perf_counter()
-        self.cost = self.since - began

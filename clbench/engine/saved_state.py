@@ -1,6 +1,11 @@
-"""The saved state of a run: a folder of safetensors files, known by their digests and checked before they are restored."""
+"""The saved state of a run: a folder of safetensors files, known by their digests and checked before they are restored.
+
+A state inside a task is one file, whose name says where: ``<tasks learned>+<batches of the next>-<digest>.safetensors``.
+"""
 
 import hashlib
+import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,16 +14,20 @@ import torch
 from torch import Tensor
 
 from clbench import storage
-from clbench.errors import UserError
+from clbench.engine import durable
+from clbench.engine.lesson import Midway, global_generators
+from clbench.errors import UserError, tell
 from clbench.method import Method
 
 Tensors = dict[str, Tensor]
+RUN = "run"
+"""The name of the tensor in a state inside a task that names its run."""
 REMEDY = "put the original back, or repeat the run with --overwrite always"
 
 
 def write(method: Method, folder: Path) -> dict[str, str]:
     """Save a method's state, and the global generator's, in ``folder``; returns the digests of the files by name."""
-    files = {"learned": method.learned(), "progress": method.progress(), "generator": {"state": torch.get_rng_state()}}
+    files = {"learned": method.learned(), "progress": method.progress(), "generator": global_generators()}
     for name, tensors in files.items():
         storage.save(tensors, _file(folder, name))
     return {name: _digest(_file(folder, name)) for name in files}
@@ -62,6 +71,41 @@ def restore(
     for name, tensors, read in files:
         if misfit := _misfit(tensors, fresh[name], _tensors(read)):
             raise UserError(f"The file {_file(folder, name)} does not fit its run ({misfit}): {REMEDY}.")
+
+
+def write_inside(state: Midway, folder: Path, run: str) -> None:
+    """Save the state inside a task of the run of that name, instead of earlier ones: a crash leaves one of them whole."""
+    with durable.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    earlier = list(folder.iterdir())
+    content = storage.to_bytes(state.plain() | {RUN: torch.tensor(list(run.encode()), dtype=torch.uint8)})
+    name = f"{state.learned}+{state.batches}-{hashlib.sha256(content).hexdigest()}.safetensors"
+    durable.replace(folder / name, content)
+    for old in earlier:
+        if old.name != name:
+            old.unlink()
+
+
+def newest_inside(folder: Path) -> tuple[int, int, Path] | None:
+    """The last state inside a task: tasks learned, batches of the next, and its file. None if there is none."""
+    matches = [re.fullmatch(r"(\d+)\+(\d+)-\w+\.safetensors", file.name) for file in folder.glob("*")]
+    return max(((int(match[1]), int(match[2]), folder / match[0]) for match in matches if match), default=None)
+
+
+def read_inside(folder: Path, run: str) -> Midway | None:
+    """The last state inside a task; None if there is none. One that is damaged, or of another run, is left out with a notice."""
+    found = newest_inside(folder)
+    if found is None:
+        return None
+    file = found[2]
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() in file.name:
+        tensors = storage.from_bytes(content)
+        if bytes(tensors.pop(RUN).numpy()).decode() == run:
+            return Midway.from_plain(tensors)
+    tell([f"The file {file} is damaged or of another run: what it holds of a task is learned again."])
+    shutil.rmtree(folder)
+    return None
 
 
 @contextmanager

@@ -126,6 +126,13 @@ class Execution(Strict):
         description="What to do if training diverges. stop: keep what was learned before; mark: continue and mark the rows.",
     )
 
+    save_every: float = Field(
+        default=60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How many seconds of work an interruption may cost; saving takes at most 2 % of the time. 0: save after every batch.",
+    )
+
     @property
     def data_folder(self) -> str | None:
         """``data_root`` as text."""

@@ -6,7 +6,9 @@
   ``schedule`` (which tasks are in which batches, if not all tasks have the same whole batches), and of learners that choose themselves
   which component they train ``switches`` (from which batch on they train which) and ``boundaries`` (true change, detected at, delay, mask);
 - ``copies/``, the record and the tables again;
-- ``state/<tasks learned>/``: the last saved state, what was learned and what is needed to resume (``saved_state``).
+- ``state/<tasks learned>/``: the last saved state, what was learned and what is needed to resume (``saved_state``), and while a run is in
+  progress ``state/inside/``: what the batches of the next task have changed since;
+- ``answers.jsonl``: the answers of an ask in progress.
 
 What a run adds begins to count when the record is replaced, which names it. So at any instant the folder holds one whole run.
 """
@@ -36,6 +38,7 @@ from clbench.method import Method
 from clbench.scenario import Scenario
 
 STATES = "state"
+ANSWERS = "answers.jsonl"
 RUNS = "runs"
 
 
@@ -112,6 +115,21 @@ class Run:
         if extents is not None:
             return table_files.parsed(file, table_files.read(self.path, name, extents[name])) if name in extents else pd.DataFrame()
         return table_files.parsed(file, table_files.read_unrecorded(self.path, name)) if file.exists() else pd.DataFrame()
+
+    @property
+    def inside(self) -> Path:
+        """The folder of the state inside a task that was saved last (``saved_state``); a later state between two tasks removes it."""
+        return self.path / STATES / "inside"
+
+    @property
+    def answers_file(self) -> Path:
+        """The file of the answers of an ask in progress (``answers``)."""
+        return self.path / ANSWERS
+
+    def holds(self, learned: int) -> bool:
+        """Whether the last saved state is that after so many tasks; that after none needs no saving."""
+        saved = self.saved()
+        return learned == (0 if saved is None else saved[0])
 
     def saved(self) -> tuple[int, Path] | None:
         """The last saved state: the number of tasks learned, and its folder. None before the first; a ``UserError`` if it is gone."""

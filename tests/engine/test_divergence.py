@@ -13,12 +13,13 @@ from torch import Tensor
 import clbench
 from clbench import storage
 from clbench.data import Dataset
-from clbench.engine import evaluator, execution, run_files
+from clbench.engine import evaluator, execution
 from clbench.engine.divergence import CHECKED, LIMIT, Diverged, Divergence, Losses
 from clbench.engine.evaluator import Schedule, Taught, evaluate
 from clbench.engine.execution import execute
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
+from clbench.engine.saving import SavingClock
 from clbench.engine.store import Run
 from clbench.errors import Notice, UserError
 from clbench.method import Method, Prediction
@@ -175,7 +176,7 @@ def test_a_run_that_diverges_stops_and_keeps_what_was_learned_before(
     wanted = job(method, scenario)
     whole = execute(wanted, tmp_path / "whole")
     short = execute(job(method, scenario, tasks=max(1, kept)), tmp_path / "short")
-    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: saving)
+    monkeypatch.setattr(SavingClock, "due", lambda self, ahead=0.0: saving)
     spoil(monkeypatch, spoilt)
     with pytest.raises(Diverged, match=rf"^The training diverged in task {spoilt + 1} at batch 1: the loss is nan\.") as first:
         execute(wanted, tmp_path / "stopped")

@@ -14,10 +14,11 @@ import torch
 from clbench import api, registry, storage
 from clbench.check.trial import trials
 from clbench.data import Dataset
-from clbench.engine import execution, run_files, saved_state
+from clbench.engine import execution, saved_state
 from clbench.engine.execution import execute
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
+from clbench.engine.saving import SavingClock
 from clbench.engine.store import Run
 from clbench.errors import UserError
 
@@ -63,7 +64,7 @@ def interrupted(wanted: Job, results: Path) -> Run:
 @pytest.fixture
 def saving(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state is saved after each task."""
-    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
+    monkeypatch.setattr(SavingClock, "due", lambda self, ahead=0.0: True)
     monkeypatch.setattr("clbench.methods.supsup.SupSup.tasks_at_once", 1)
 
 
