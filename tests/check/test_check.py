@@ -200,6 +200,16 @@ class Amnesic(EWC):
         return {}
 
 
+class Interrupting(Naive):
+    """What it keeps inside a task is without the optimiser's count."""
+
+    def __init__(self, brief: Brief) -> None:
+        super().__init__(brief, optimiser="adam")
+
+    def restore_task(self, progress: dict[str, Tensor]) -> None:
+        super().restore_task(progress | {"optimiser/count": torch.zeros(())})
+
+
 class Gambler(Naive):
     """It draws from the global generator."""
 
@@ -258,7 +268,8 @@ BROKEN: list[tuple[type[Method], set[str], str]] = [
     (Numbering, {"answers alike"}, "depend on the order in which tasks are asked about: predict must not remember"),
     (Forgetful, {"reloads", "resumes"}, "must hold"),
     (Amnesic, {"resumes"}, "progress() must hold what else is needed to resume"),
-    (Gambler, {"repeats", "draws alone", "resumes", "leaves no trace", "ends quietly"}, ""),
+    (Interrupting, {"resumes inside a task"}, "task_progress() must hold all that a batch changes"),
+    (Gambler, {"repeats", "draws alone", "resumes", "resumes inside a task", "leaves no trace", "ends quietly"}, ""),
     (Sower, {"draws alone"}, "the global generator of PyTorch was used"),
     (Measuring, {"ends quietly"}, "buffer.2.running_mean, buffer.2.running_var: measure on copies, in evaluation mode"),
     (Hoarder, {"stays small"}, "bytes of memory and 0 bytes of state: keep nothing of a task"),
