@@ -24,7 +24,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,8 @@ USUAL: dict[str, Any] = {
     "checkpoints": (1, 3, 4),
     "ask": {"sample": 40},
 }
+TIMED_FACTS = ("started", "finished", "timings", "state", "tables", "check")
+"""What a record says of times, and of files that hold times."""
 UNTIL_ALL_DIFFER = ("learned", "ask", "task", "inferred", "part", "first_batch", "step", "search", "stored")
 """Columns that name a row of any table."""
 
@@ -196,22 +197,21 @@ def what_is_left(run: Run) -> str:
     """From where a killed run resumes."""
     if not run.exists:
         return "nothing"
-    with suppress(OSError, ValueError):
-        if run.complete:
-            return "a complete run"
     saved, inside = run.saved(), saved_state.newest_inside(run.inside)
     tasks = 0 if saved is None else saved[0]
+    if run.complete:
+        return "a complete run"
     if run.answers_file.exists():
-        return "the middle of an ask"
-    if inside is not None and inside[0] >= tasks:
-        return "the middle of a task"
-    return "the end of a task" if tasks else "nothing"
+        return "inside an ask"
+    if inside is not None and inside[0] == tasks:
+        return "inside a task"
+    return "between tasks" if tasks else "nothing"
 
 
 def differences(mine: Run, whole: Run) -> list[str]:
     """What differs between two runs, bit by bit, but for times."""
     found = [] if mine.complete else ["it is not complete"]
-    names = {file.name for run in (mine, whole) for file in run.table_files()}
+    names = {name for run in (mine, whole) for name in run.table_names()}
     found += [name for name in sorted(names) if not _rows(mine, name).equals(_rows(whole, name))]
     (learned, folder), (its_learned, its_folder) = (run.saved() or (0, run.path) for run in (mine, whole))
     if learned != its_learned:
@@ -220,17 +220,13 @@ def differences(mine: Run, whole: Run) -> list[str]:
         one, other = (storage.load(path / f"{name}.safetensors") for path in (folder, its_folder))
         same = one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
         found += [] if same else [name]
-    records = [
-        {k: v for k, v in run.record.items() if k not in ("started", "finished", "timings", "state")} for run in (mine, whole)
-    ]
+    records = [{k: v for k, v in run.record.items() if k not in TIMED_FACTS} for run in (mine, whole)]
     return [*found, *([] if json.dumps(records[0]) == json.dumps(records[1]) else ["run.json"])]
 
 
 def _rows(run: Run, name: str) -> pd.DataFrame:
     """A table in a fixed order and without seconds; empty if it is not there."""
-    if not (run.path / name).exists():
-        return pd.DataFrame()
-    table = pd.read_csv(run.path / name).drop(columns="seconds", errors="ignore")
+    table = run.table(name).drop(columns="seconds", errors="ignore")
     return table.sort_values([column for column in UNTIL_ALL_DIFFER if column in table], kind="stable").reset_index(drop=True)
 
 
@@ -260,7 +256,14 @@ def trials(kills: int, folder: Path, pairs: Sequence[dict[str, Any]] = PAIRS, se
     return pd.DataFrame(rows)
 
 
-LEFT = ("the middle of a task", "the middle of an ask", "the end of a task", "nothing", "a complete run")
+LEFT = {
+    "inside a task": "resumed inside a task",
+    "inside an ask": "inside an ask",
+    "between tasks": "between tasks",
+    "nothing": "restarted",
+    "a complete run": "was complete",
+}
+"""What may be left of a run, and the column that counts it."""
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -269,7 +272,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     parts = [*killed.groupby("pair", sort=False), ("all", killed)]
     return pd.DataFrame(
         {"pair": pair, "kills": len(part), "identical": int((part["different"] == "").sum())}
-        | {f"resumed from {left}" if left != "nothing" else "restarted": int((part["left"] == left).sum()) for left in LEFT}
+        | {LEFT[left]: int((part["left"] == left).sum()) for left in LEFT}
         for pair, part in parts
     )
 

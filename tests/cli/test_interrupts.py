@@ -68,7 +68,7 @@ def test_the_command_line_says_what_is_kept_and_resumes_there(
     assert code == 128 + number
     assert out == ""
     assert err.strip() == (
-        f"clbench: stopped by {number.name}. 0 of 2 tasks and 7 of 10 updates of the next are kept in {run}; "
+        f"clbench: stopped by {number.name}. 0 of 2 tasks and 7 updates of the next are kept in {run}; "
         "the same command resumes there."
     )
     code, out, _ = clbench(*command)

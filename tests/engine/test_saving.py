@@ -119,7 +119,7 @@ def test_skipped_batches_are_not_computed_and_the_others_are_the_same(augment: b
         whole.append(batch)
         states.append(draws.get_state())
     computed.clear()
-    rest = list(split.batches(7, 6, torch.Generator().manual_seed(3), 4, states[3]))
+    rest = list(split.parts([6] * 7, torch.Generator().manual_seed(3), 4, states[3]))
     assert computed == [6] * 3
     for one, other in zip(rest, whole[4:], strict=True):
         assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
@@ -243,7 +243,9 @@ def test_saving_takes_at_most_its_share_of_the_time(clock: Time) -> None:
 def test_by_default_a_short_run_saves_nothing_but_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     save = saving.save_state
-    monkeypatch.setattr(saving, "save_state", lambda run, method, learned: (saved.append(learned), save(run, method, learned)))
+    monkeypatch.setattr(
+        saving, "save_state", lambda method, learned, tables: (saved.append(learned), save(method, learned, tables))
+    )
     execute(job(), tmp_path)
     assert saved == [3]
 
