@@ -272,4 +272,4 @@ def test_a_saved_state_is_of_one_run_and_one_place(tmp_path: Path, monkeypatch: 
     run: Run = execute(wanted, tmp_path, save_every=0)
     assert seen == [[f"{task}+{batch}"] for task in range(3) for batch in range(1, 16)]
     assert [entry.name for entry in (run.path / "state").iterdir()] == ["3"]
-    assert json.loads((run.path / "run.json").read_text())["state"].keys() == {"2", "3"}
+    assert json.loads((run.path / "run.json").read_text())["state"].keys() == {"3"}
