@@ -53,11 +53,11 @@ OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 USUAL: dict[str, Any] = {
     "network": "mlp-32",
     "data": "mnist-5k",
-    "tasks": 4,
-    "updates": 12,
+    "tasks": 3,
+    "updates": 8,
     "batch_size": 16,
-    "checkpoints": (1, 3, 4),
-    "ask": {"sample": 40},
+    "checkpoints": (1, 3),
+    "ask": {"sample": 20},
 }
 TIMED_FACTS = ("started", "finished", "timings", "state", "tables", "check")
 """What a record says of times, and of files that hold times."""
@@ -90,7 +90,7 @@ NNS = {"set": {"outputs": 20, "interval": 5, "epsilon": 0.5, "learning_rate": 0.
 FEW = {"set": {"samples": 16}}
 PAIRS: tuple[dict[str, Any], ...] = (
     _pair("supsup", "gg", set={"outputs": 20}),
-    _pair("supsup", "gnu", set={"outputs": 20}, ask={"sample": 40, "objective": ["H", "G"]}),
+    _pair("supsup", "gnu", set={"outputs": 20}, ask={"sample": 20, "objective": ["H", "G"]}),
     _pair("supsup", "gns", set={"outputs": 20, "density": 0.3, "start": "transfer", "schedule": "cosine"}),
     _pair("supsup", "nns", **NNS),
     _pair("supsup", "gg", network="benchmarks.kills:dropping"),

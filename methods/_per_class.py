@@ -16,7 +16,7 @@ from clbench.networks import bare_twin, in_parts, seeded
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import derive
 from clbench.stream import Split
-from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState
+from clbench.training import LearningRate, LearningRateSchedule, Optimiser, Step, Tensors, TrainingState, named, part
 
 from ._per_task import FrozenRows
 
@@ -94,7 +94,7 @@ class ModelPerClass(Method):
         """The prediction, with the parameters of the ask that ``scores`` takes."""
         classes = self.brief.classes
         first, models = (0, list(self.models)) if task is None else (classes * task, self.models[classes * task :][:classes])
-        scores = [self.scores(part, models, first, **asking) for part in in_parts(inputs.to(self.brief.device))]
+        scores = [self.scores(few, models, first, **asking) for few in in_parts(inputs.to(self.brief.device))]
         return answers(torch.cat(scores), classes, None if task is None else 0)
 
     @property
@@ -109,6 +109,20 @@ class ModelPerClass(Method):
     def learned(self) -> Tensors:
         """The models of all classes, [classes so far, *shape] each."""
         return self.models.stacked()
+
+    def task_progress(self) -> Tensors | None:
+        """The models of the present classes, the states of their optimisers, and the place in the learning rate's schedule."""
+        parts = {f"model{k}": model for k, (model, _) in enumerate(self.present)}
+        parts |= {f"optimiser{k}": state.tensors() for k, (_, state) in enumerate(self.present)}
+        return named(**parts, rate={"done": torch.tensor(self.rate.done)})
+
+    def restore_task(self, progress: Tensors) -> None:
+        for k, (model, state) in enumerate(self.present):
+            stored = part(f"model{k}", progress, self.brief.device)
+            for name, tensor in model.items():
+                tensor.copy_(stored[name])
+            state.restore(part(f"optimiser{k}", progress, self.brief.device))
+        self.rate.done = int(progress["rate/done"])
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         stored = {name: tensor.to(self.brief.device, copy=True) for name, tensor in learned.items()}

@@ -116,6 +116,14 @@ class SLDA(Method):
         """The statistics."""
         return self.statistics.state()
 
+    def task_progress(self) -> dict[str, Tensor] | None:
+        """The statistics."""
+        return self.statistics.state()
+
+    def restore_task(self, progress: dict[str, Tensor]) -> None:
+        self.statistics.restore(progress)
+        self.classifier = {}
+
     def restore(self, learned: dict[str, Tensor], progress: dict[str, Tensor] | None = None) -> None:
         self.seed = int(learned["seed"])
         self.projection = self._projection()

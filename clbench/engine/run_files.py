@@ -114,7 +114,8 @@ class Tables:
                 joined = list(dict.fromkeys([*written.columns, *columns]))
                 earlier = table_files.written(self._texts(name).reindex(columns=joined, fill_value=""), header=True)
                 whole[name] = earlier + table_files.written(table.reindex(columns=joined), header=False)
-        self._write(whole, more, values)
+        if whole or more or values:
+            self._write(whole, more, values)
 
     def _texts(self, name: str) -> pd.DataFrame:
         return table_files.texts(table_files.read(self.run.path, name, self.written[name].extent))
