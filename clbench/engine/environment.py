@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,8 @@ def environment() -> dict[str, Any]:
 
 @cache
 def _fixed() -> dict[str, Any]:
+    import torch
+
     packages = {}
     for name in ("clbench", "torch", "torchvision", "numpy", "pandas", "scipy"):
         try:
@@ -30,7 +33,19 @@ def _fixed() -> dict[str, Any]:
         "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": platform.platform(),
         "processor": platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+DECISIVE = {"instructions": "the instructions of the processor", "threads": "the number of threads", "torch": "PyTorch"}
+"""What of an environment changes results by rounding, in words."""
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """How two environments differ in what may change a result, in words. What one of them does not say is left out."""
+    one, other = (environment | environment.get("packages", {}) for environment in map(dict, (before, after)))
+    changed = [key for key in DECISIVE if None not in (one.get(key), other.get(key)) and one[key] != other[key]]
+    return [f"{DECISIVE[key]}: {other[key]} instead of {one[key]}" for key in changed]
 
 
 def _git(*arguments: str) -> str | None:

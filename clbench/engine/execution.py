@@ -15,7 +15,7 @@ from clbench.engine.answers import KeptAnswers
 from clbench.engine.boundaries import Switch, boundaries
 from clbench.engine.build import build_method, build_stream
 from clbench.engine.divergence import Diverged
-from clbench.engine.environment import environment
+from clbench.engine.environment import changes, environment
 from clbench.engine.evaluator import Ask, Score, Taught, ask_all, evaluate, examine, passes
 from clbench.engine.learn import Job, Learn
 from clbench.engine.lesson import Keep, Midway, set_global_generators
@@ -185,6 +185,10 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
             tables.add("schedule", **row)
         tables.commit()
     start, midway = _resume(run, method)
+    if (start or midway) and (changed := changes(run.record["environment"], environment())):
+        add_notes(
+            run, [f"It was resumed under other conditions ({'; '.join(changed)}): it may differ from a whole run by rounding."]
+        )
     # Earlier asks of an interrupted run are asked at the remaining checkpoints too, if the method still answers them in the same way.
     earlier = [ask for ask in run.asks if ask.version == method.ask_version(**ask.parameters)]
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())

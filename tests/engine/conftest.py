@@ -14,8 +14,9 @@ from clbench.methods.supsup import SupSup
 
 @pytest.fixture
 def tiny(make_data: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every data set is the tiny one."""
+    """Every data set is the tiny one, and nothing waits for the disk."""
     monkeypatch.setattr("clbench.data.load", lambda name, root=None: make_data(name))
+    monkeypatch.setattr("os.fsync", lambda file: None)
 
 
 @pytest.fixture

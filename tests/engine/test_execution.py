@@ -10,8 +10,9 @@ import pytest
 
 from clbench import storage
 from clbench.data import Dataset
-from clbench.engine import run_files, store
+from clbench.engine import store
 from clbench.engine.execution import execute
+from clbench.engine.saving import SavingClock
 from clbench.engine.store import Run
 from clbench.errors import Notice, UserError
 from tests.engine.runs import Event, Interrupted, assert_same, job, stop_after
@@ -49,7 +50,7 @@ def test_a_note_is_kept_once_and_a_run_from_before_there_were_any_has_none(tmp_p
 def test_a_run_stopped_anywhere_resumes_with_the_same_result(
     scenario: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: saving)
+    monkeypatch.setattr(SavingClock, "due", lambda self, ahead=0.0: saving)
     wanted = job(scenario, ask={"objective": ["H", "G"]}, checkpoints=(1, 3))
     events: list[Event] = []
     whole = execute(wanted, tmp_path / "whole", watch=events.append)
@@ -65,43 +66,43 @@ def test_a_run_stopped_anywhere_resumes_with_the_same_result(
 def test_a_run_stopped_again_and_again_is_finished_in_the_end(
     tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each attempt sees a few events more; learning goes on from the last task that was saved."""
-    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
+    """Each attempt sees a few events more; nothing that was saved is learned again."""
+    monkeypatch.setattr(SavingClock, "due", lambda self, ahead=0.0: True)
     wanted = job("nns")
     whole = execute(wanted, tmp_path / "whole")
     assert len(observed) == 3 * 15
-    for learned in (1, 2):
+    for learned in (2, 3):
         with pytest.raises(Interrupted):
             execute(wanted, tmp_path / "stopped", watch=stop_after(4))
         saved = Run(tmp_path / "stopped" / "runs" / wanted.learn.hash).saved()
         assert saved is not None
         assert saved[0] == learned
     assert_same(execute(wanted, tmp_path / "stopped"), whole)
-    assert len(observed) == (3 + 2 + 2 + 1) * 15
+    assert len(observed) == 2 * 3 * 15
 
 
-def test_tasks_that_are_taught_at_a_time_are_taught_again_if_they_did_not_all_end(
+def test_of_tasks_that_are_taught_at_a_time_the_first_ends_again_if_they_did_not_all_end(
     tmp_path: Path, observed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
+    monkeypatch.setattr(SavingClock, "due", lambda self, ahead=0.0: True)
     wanted = job(tasks=5, checkpoints=(3, 5))
     whole = execute(wanted, tmp_path / "whole")
     assert len(observed) == 5 * 15
-    for events, tasks_saved in ((4, 2), (2, 2), (5, 4)):  # five tasks and eight scores: 1 2 3 s s s 4 5 s s s s s
+    for events, tasks_saved in ((4, 2), (2, 2), (5, 4)):  # the events: 1 2 3 s s, then 3 s s, then 3 s s s 4 5
         with pytest.raises(Interrupted):
             execute(wanted, tmp_path / "stopped", watch=stop_after(events))
         saved = Run(tmp_path / "stopped" / "runs" / wanted.learn.hash).saved()
         assert saved is not None
         assert saved[0] == tasks_saved
     assert_same(execute(wanted, tmp_path / "stopped"), whole)
-    assert len(observed) == (5 + 4 + 2 + 3 + 1) * 15
+    assert len(observed) == 2 * 5 * 15
 
 
 @pytest.mark.parametrize("what", ["storage.save", "shutil.rmtree", "os.replace", "pd.DataFrame.to_csv"])
 def test_a_run_stopped_while_saving_resumes(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the tables were written and before the state, between old and new state, and so on: at every call of each."""
-    monkeypatch.setattr(run_files.SavingClock, "due", lambda self: True)
-    wanted = job(checkpoints=(2, 3))
+    monkeypatch.setattr(SavingClock, "due", lambda self, ahead=0.0: True)
+    wanted = job(tasks=5, updates=3, checkpoints=(3, 5))
     whole = execute(wanted, tmp_path / "whole")
     holder: Any = {"storage.save": storage, "shutil.rmtree": shutil, "os.replace": os, "pd.DataFrame.to_csv": pd.DataFrame}[what]
     original = getattr(holder, what.rpartition(".")[2])

@@ -12,16 +12,19 @@ from torch import Tensor
 from clbench.engine import saving
 from clbench.engine.answers import KeptAnswers
 from clbench.engine.divergence import Diverged, Losses
+from clbench.engine.evaluator import teach
 from clbench.engine.execution import execute
 from clbench.engine.lesson import Lesson
 from clbench.engine.request import request, resolve
 from clbench.engine.saved_state import newest_inside
 from clbench.engine.saving import Saver, SavingClock
-from clbench.engine.store import Run, run_at
+from clbench.engine.schedule import Schedule
+from clbench.engine.store import Run, run_at, update
 from clbench.errors import Notice
 from clbench.method import Method, Prediction
 from clbench.methods.naive import Naive
 from clbench.methods.supsup import SupSup
+from clbench.scenarios import GG
 from clbench.stream import Split
 
 from .test_execution import Interrupted, assert_same, job, observed, tiny  # noqa: F401 (fixtures)
@@ -197,6 +200,43 @@ def test_answers_that_were_cut_off_are_left_out_wherever_they_end(tmp_path: Path
         assert dict(again) == dict(list(answers.items())[:whole])
         again["more"] = 1
         assert dict(KeptAnswers(file)) == dict(again)
+
+
+# Under other conditions
+
+
+def test_a_run_that_is_resumed_under_other_conditions_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = job()
+    with monkeypatch.context() as patch:
+        stop_at_batch(5, patch)
+        with pytest.raises(Interrupted):
+            execute(wanted, tmp_path, save_every=0)
+    run = run_at(tmp_path, wanted.learn)
+    environment = run.record["environment"]
+    assert environment["instructions"]
+    update(run, environment=environment | {"instructions": "ABACUS", "packages": environment["packages"] | {"torch": "0.1"}})
+    with pytest.warns(Notice, match="resumed under other conditions"):
+        execute(wanted, tmp_path)
+    (note,) = run.notes
+    assert (
+        f"the instructions of the processor: {environment['instructions']} instead of ABACUS; PyTorch: {torch.__version__}" in note
+    )
+    assert note.endswith("instead of 0.1): it may differ from a whole run by rounding.")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_masks_are_the_same_on_one_thread_and_on_two(precision: torch.dtype, make_brief: Any, make_stream: Any) -> None:
+    """docs/crash-safety.md says for which networks and methods."""
+    learned = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            method = SupSup(make_brief(GG, precision=precision), outputs=20)
+            teach(method, make_stream(1)[0], 0, Schedule(30, 64))
+            learned.append(method.learned())
+        finally:
+            torch.set_num_threads(1)
+    assert all(torch.equal(tensor, learned[1][name]) for name, tensor in learned[0].items())
 
 
 # When
