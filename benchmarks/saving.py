@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from clbench.engine import saved_state
+from clbench.engine.boundaries import Switches
 from clbench.engine.divergence import Losses
 from clbench.engine.lesson import Lesson, midway
 from clbench.engine.request import request, resolve
@@ -63,7 +64,7 @@ def inside_a_task(network: str, shape: tuple[int, ...], settings: dict[str, obje
     method = learner(network, shape, settings)
     method.begin_task(0, 1000)
     method.observe(torch.randn(16, *shape), torch.arange(16) % 5)
-    lesson = Lesson(range(1), Losses((0,), 5, stop=True), Draws())
+    lesson = Lesson(range(1), Losses((0,), 5, stop=True), Draws(), Switches(None))
 
     def save() -> None:
         state = midway(method, lesson, {})

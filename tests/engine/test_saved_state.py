@@ -144,7 +144,7 @@ def test_whichever_state_a_crash_leaves_is_known(tmp_path: Path, saving: None, m
     """Stopped at each of the renamings of files and folders, of which some are the record's and some the state's."""
     whole = execute(job(), tmp_path / "whole").table("scores").drop(columns="seconds")
     replace = os.replace
-    for stop in range(30):
+    for stop in range(60):
         left = [stop]
 
         def call(path: Path, target: Path, left: list[int] = left) -> None:

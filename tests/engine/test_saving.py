@@ -26,8 +26,9 @@ from clbench.methods.naive import Naive
 from clbench.methods.supsup import SupSup
 from clbench.scenarios import GG
 from clbench.stream import Split
+from tests.engine.runs import Interrupted, assert_same, job
 
-from .test_execution import Interrupted, assert_same, job, observed, tiny  # noqa: F401 (fixtures)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def stop_at_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +53,7 @@ def test_a_run_stopped_inside_a_task_learns_no_batch_twice(
     scenario: str,
     batch: int,
     tmp_path: Path,
-    observed: list[int],  # noqa: F811
+    observed: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Masks of two tasks at a time in GNu; counters, allocation and optimiser in NNs."""
