@@ -175,6 +175,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
             tables.add("schedule", **row)
         tables.commit()
     start = learned = _resume(run, method)
+    tables.forget_after(start)
     # Earlier asks of an interrupted run are asked at the remaining checkpoints too, if the method still answers them in the same way.
     earlier = [ask for ask in run.asks if ask.version == method.ask_version(**ask.parameters)]
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())

@@ -13,6 +13,8 @@ from clbench.errors import UserError
 from clbench.method import Method
 
 Tensors = dict[str, Tensor]
+FILES = ("learned", "progress", "generator")
+"""The files of a state."""
 REMEDY = "put the original back, or repeat the run with --overwrite always"
 
 
