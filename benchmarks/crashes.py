@@ -1,9 +1,9 @@
 """A crash at every write of a run, and every table cut at every byte: does the resumed run become what an undisturbed one is?
 
-``python -m benchmarks.crashes``: for each of a few methods, a small run ends before each thing that it does to the file
-system in its folder (open a file for writing, replace, remove, make a folder, force to the disk), and in the middle of each file that it
-writes; then the same request is made again. Then each table of an interrupted run, and its copy, is cut at each of its last 200 bytes, and
-the run is resumed. Results are compared to the last digit: tables without seconds, and the bytes of the saved state.
+``python -m benchmarks.crashes``: for each of a few methods, a small run ends before each thing that it does to the file system in its
+folder (open a file for writing, replace, remove, make a folder, force to the disk), and in the middle of each file that it writes; then the
+same request is made again. Then each table of an interrupted run, and its copy, is cut at each of its last 200 bytes, read, mended and, every
+twentieth time, resumed. Results are compared to the last digit: tables without seconds, and the bytes of the saved state.
 """
 
 import os
@@ -177,7 +177,11 @@ def contents(run: Run) -> dict[str, Any]:
 
 def difference(run: Run, whole: Run) -> str:
     """The first thing in which two runs differ; empty if they are the same."""
-    one, other = contents(run), contents(whole)
+    return changed(contents(run), contents(whole))
+
+
+def changed(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """The first thing in which two runs' contents differ; empty if they are the same."""
     if one.keys() != other.keys():
         return str(one.keys() ^ other.keys())
     for name, content in one.items():
@@ -201,26 +205,32 @@ def crash(job: Job, folder: Path, points: Iterable[int], whole: Run) -> tuple[in
     return kills, wrong
 
 
-def cut(job: Job, folder: Path, whole: Run, every: int = 1) -> tuple[int, list[str]]:
-    """Cut each table of an interrupted run, and its copy, at each of its last bytes, and resume: the number of cuts, what went wrong."""
+def cut(job: Job, folder: Path, whole: Run, resumed: int = 20) -> tuple[int, list[str]]:
+    """Cut each table of an interrupted run, and its copy, at each of its last bytes: the number of cuts, and what went wrong.
+
+    Nothing else must be read than without the cut, and mending must bring back the same bytes; every ``resumed``-th run is resumed too.
+    """
     stopped = interrupted(job, folder / "interrupted")
-    cuts, wrong = 0, []
-    for file in sorted([*stopped.path.glob("*.csv"), *stopped.path.glob("copies/*.csv")]):
-        size = file.stat().st_size
-        for length in range(max(0, size - LAST_BYTES), size, every):
-            results = folder / "cut"
-            shutil.copytree(folder / "interrupted", results)
-            os.truncate(results / file.relative_to(folder / "interrupted"), length)
+    files = sorted([*stopped.path.glob("*.csv"), *stopped.path.glob("copies/*.csv")])
+    before, cuts, wrong = contents(stopped), 0, []
+    for file, content in [(file, file.read_bytes()) for file in files]:
+        for length in range(max(0, len(content) - LAST_BYTES), len(content)):
+            os.truncate(file, length)
+            cuts += 1
             try:
-                run = run_at(results, job.learn)
-                if what := difference(run, stopped):
+                if what := changed(contents(stopped), before):
                     wrong.append(f"{file.name} at {length}: {what} is read otherwise")
-                if what := difference(do(job, results), whole):
-                    wrong.append(f"{file.name} at {length}: {what} differs")
+                if cuts % resumed == 0:
+                    shutil.copytree(folder / "interrupted", folder / "resumed")
+                    if what := difference(do(job, folder / "resumed"), whole):
+                        wrong.append(f"{file.name} at {length}: {what} differs")
+                    shutil.rmtree(folder / "resumed")
+                run_files.Tables(stopped)
+                if file.read_bytes() != content:
+                    wrong.append(f"{file.name} at {length}: not mended")
             except Exception as error:
                 wrong.append(f"{file.name} at {length}: {type(error).__name__}: {error}")
-            cuts += 1
-            shutil.rmtree(results)
+                file.write_bytes(content)
     return cuts, wrong
 
 

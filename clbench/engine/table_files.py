@@ -27,7 +27,7 @@ COLUMNS = {
 TEXTS = {"scenario", "ask"}
 """The columns of these that hold texts; all others hold numbers."""
 
-GAPS = {"task_accuracy", "loss"}
+GAPS = {"task_accuracy", "loss", "components"}
 """The columns of these that may be empty."""
 
 
