@@ -1,9 +1,9 @@
 """A crash at every write of a run, and every table cut at every byte: does the resumed run become what an undisturbed one is?
 
 ``python -m benchmarks.crashes``: for each of a few methods, a small run ends before each thing that it does to the file system in its
-folder (open a file for writing, replace, remove, make a folder, force to the disk), and in the middle of each file that it writes; then the
-same request is made again. Then each table of an interrupted run, and its copy, is cut at each of its last 200 bytes, read, mended and, every
-twentieth time, resumed. Results are compared to the last digit: tables without seconds, and the bytes of the saved state.
+folder (open a file for writing, replace, remove, make a folder, force to the disk), and in the middle of each file that it writes; then
+the same request is made again. Then each table of an interrupted run, and its copy, is cut at each of its last 200 bytes, read, mended
+and, every twentieth time, resumed. Results are compared to the last digit: tables without seconds, and the bytes of the saved state.
 """
 
 import os
