@@ -115,7 +115,8 @@ def figure(
 
 def table(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all")
+        list[str] | None,
+        typer.Argument(help="Runs: folders, or first letters of their hashes.", show_default="all that are complete"),
     ] = None,
     results: Results = USUAL.results,
     rows: Annotated[
@@ -148,9 +149,7 @@ def table(
         raise UserError(
             "--metric adds a column to a plain table: in a pivoted one (--rows), name what is in its cells with --value."
         )
-    chosen = [run for run in (find(name, results) for name in runs) if run.complete] if runs else _complete(results)
-    if not chosen:
-        raise UserError("None of these runs is complete: finish one by running it again.")
+    chosen = [find(name, results) for name in runs] if runs else _complete(results)
     measured = joined(MEASURED, [*(metric or ()), *([value] if value not in ("", "n") else [])])
     averages = over_seeds(summarise(frame(chosen), measured), measured)
     if rows:
@@ -171,10 +170,10 @@ def table(
 
 
 def _complete(results: Path) -> "list[Run]":
-    """All complete runs in the folder; a ``UserError`` if there is none."""
-    from clbench.engine.store import runs_in
+    """All complete runs in the folder that can be read; a ``UserError`` if there is none."""
+    from clbench.results.frames import complete
 
-    runs = [run for run in runs_in(results) if run.complete]
+    runs = complete(results)
     if not runs:
         raise UserError(
             f"There are no complete runs in {results}: start one with clbench run, or name another folder with --results."

@@ -9,7 +9,7 @@ from typing import Any, TextIO, cast
 import typer
 
 from clbench import terminal
-from clbench.cli import check, data, draw, look, run
+from clbench.cli import check, data, draw, look, run, runs
 from clbench.engine import interrupts
 from clbench.errors import Notice, UserError
 
@@ -32,6 +32,7 @@ app.command("list")(look.list_)
 app.command("show")(look.show)
 app.command("doctor")(look.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 
 
 def main() -> None:

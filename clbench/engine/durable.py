@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 
@@ -30,8 +31,8 @@ def replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.part")
     with writing(path):
         with partial.open("wb") as file:
-            file.write(content)
-            _force(file.fileno())
+            _write(file, content)
+            _force(file)
         os.replace(partial, path)
         sync_folder(path.parent)
 
@@ -41,9 +42,9 @@ def append(path: Path, length: int, content: bytes, *, force: bool = True) -> No
     with writing(path), os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b") as file:
         file.truncate(length)
         file.seek(length)
-        file.write(content)
+        _write(file, content)
         if force:
-            _force(file.fileno())
+            _force(file)
 
 
 def sync(folder: Path) -> None:
@@ -66,5 +67,10 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _force(descriptor: int) -> None:
-    os.fsync(descriptor)
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+
+
+def _force(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

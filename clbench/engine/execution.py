@@ -185,6 +185,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
             tables.add("schedule", **row)
         tables.commit()
     start, midway = _resume(run, method)
+    tables.forget_after(start)
     if (start or midway) and (changed := changes(run.record["environment"], environment())):
         add_notes(
             run, [f"It was resumed under other conditions ({'; '.join(changed)}): it may differ from a whole run by rounding."]

@@ -55,8 +55,8 @@ class _Fields(BaseModel, strict=True):
     checkpoints: list[int]
     status: Literal["incomplete", "complete", "diverged"]
     transductive: bool
-    started: str
-    environment: dict[str, Any]
+    started: str = ""
+    environment: dict[str, Any] = {}
     notes: list[str] = []
     diverged: _DivergenceFields | None = None
     state: dict[str, dict[str, str] | None] | None = None
@@ -73,23 +73,21 @@ def read(folder: Path) -> dict[str, Any]:
 
     It is parsed once, and again only after it was written.
     """
+    file = folder / RECORD
     try:
-        status = (folder / RECORD).stat()
-    except OSError:
-        return _read(folder, None)
-    return _read(folder, (status.st_ino, status.st_mtime_ns, status.st_size))
-
-
-@lru_cache(maxsize=4096)
-def _read(folder: Path, version: tuple[int, int, int] | None) -> dict[str, Any]:
-    """``version`` is in the key of the cache: a file that was written since is read again."""
-    try:
-        return check(folder / RECORD)
-    except Damaged as damage:
+        status = file.stat()
+        return _checked(file, (status.st_ino, status.st_mtime_ns, status.st_size))
+    except (OSError, Damaged):
         try:
             return check(folder / COPIES / RECORD)
         except Damaged:
-            raise damage from None
+            return check(file)  # says what is wrong with it
+
+
+@lru_cache(maxsize=4096)
+def _checked(file: Path, version: tuple[int, int, int]) -> dict[str, Any]:
+    """``version`` is in the key of the cache: a file that was written since is read again."""
+    return check(file)
 
 
 class Damaged(UserError):

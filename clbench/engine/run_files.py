@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Tables:
     ``scores`` and ``confusion`` name an ask by its label. It is a key of ``asks`` in ``run.json``, where its settings are; nothing reads
     settings from it.
 
-    Making one mends the tables that a crash or another program damaged, and takes up those of a run of schema 1. A ``UserError`` if one
-    cannot be mended.
+    Making one mends the tables that a crash or another program damaged, takes up those of a run of schema 1, and removes states that a
+    crash left and no record names. A ``UserError`` if a table cannot be mended.
     """
 
     def __init__(self, run: Run) -> None:
@@ -57,6 +57,9 @@ class Tables:
             adopt(run)
         extents = run.extents or {}
         self.written = {name: Written.of(table_files.mend(run.path, name, extent)) for name, extent in extents.items()}
+        for folder in (run.path / STATES).glob("*"):
+            if folder.name.isdigit() and folder.name not in (run.record.get("state") or {folder.name: None}):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def add(self, table: str, **row: Any) -> None:
         """Add one row to ``table``."""
@@ -80,17 +83,22 @@ class Tables:
             self.add("confusion", learned=score.learned, ask=score.ask.label, task=score.task, inferred=inferred, images=images)
 
     def forget_after(self, learned: int) -> None:
-        """Drop the collected rows of later tasks."""
+        """Drop the rows after ``learned`` tasks, collected or written."""
         self.rows = {table: [row for row in rows if row.get("learned", 0) <= learned] for table, rows in self.rows.items()}
+        self._drop(self.written, lambda table: pd.to_numeric(table["learned"]) > learned if "learned" in table else None)
 
     def forget_answers(self, answers: Sequence[tuple[str, int]]) -> None:
-        """Drop the rows of these answers (an ask's label, tasks learned): a version that could be interrupted there wrote some of them."""
+        """Drop the rows of these answers (an ask's label, tasks learned): some of them are missing."""
         lost = [(label, str(learned)) for label, learned in answers]
+        self._drop(("scores", "confusion"), lambda table: pd.MultiIndex.from_frame(table[["ask", "learned"]]).isin(lost))
+
+    def _drop(self, tables: Iterable[str], which: Callable[[pd.DataFrame], Any]) -> None:
+        """Drop the rows of written tables for which ``which`` holds."""
         whole = {}
-        for name in {"scores", "confusion"} & self.written.keys():
+        for name in self.written.keys() & {*tables}:
             table = self._texts(name)
-            dropped = pd.MultiIndex.from_frame(table[["ask", "learned"]]).isin(lost)
-            if dropped.any():
+            dropped = which(table)
+            if dropped is not None and dropped.any():
                 whole[name] = table_files.written(table[~dropped], header=True)
         if whole:
             self._write(whole, {}, {})
@@ -116,6 +124,7 @@ class Tables:
                 whole[name] = earlier + table_files.written(table.reindex(columns=joined), header=False)
         if whole or more or values:
             self._write(whole, more, values)
+        self.rows = {}
 
     def _texts(self, name: str) -> pd.DataFrame:
         return table_files.texts(table_files.read(self.run.path, name, self.written[name].extent))
@@ -132,7 +141,7 @@ class Tables:
         appended = {name: earlier[name].and_then(content) for name, content in more.items()}
         written = earlier | {name: Written.of(content) for name, content in whole.items()} | appended
         update(self.run, **(dict(values) | {"tables": {name: each.extent.model_dump() for name, each in written.items()}}))
-        self.written, self.rows = written, {}
+        self.written = written
         for name, content in whole.items():
             durable.replace(table_files.places(path, name)[1], content)
         for name, content in more.items():

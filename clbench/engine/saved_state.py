@@ -20,6 +20,8 @@ from clbench.errors import UserError, tell
 from clbench.method import Method
 
 Tensors = dict[str, Tensor]
+FILES = ("learned", "progress", "generator")
+"""The files of a state."""
 RUN = "run"
 """The name of the tensor in a state inside a task that names its run."""
 REMEDY = "put the original back, or repeat the run with --overwrite always"

@@ -164,7 +164,10 @@ class Run:
         (learned, folder), sizes = self.last_state(), {"learned": "stored_bytes", "progress": "progress_bytes"}
         tasks = self.table("tasks")
         known = tasks.loc[tasks["learned"] == learned, sizes[name]].tolist() if name in sizes and not tasks.empty else []
-        return saved_state.read(folder, name, self.digests, int(known[-1]) if known else None)
+        tensors = saved_state.read(folder, name, self.digests, int(known[-1]) if known else None)
+        if name == "generator" and tensors["state"].shape != torch.get_rng_state().shape:
+            raise Damaged(f"The generator in {folder} is not one of this version of PyTorch: {REMEDY}.")
+        return tensors
 
     def restore(self, method: Method, learned: dict[str, torch.Tensor], progress: dict[str, torch.Tensor] | None = None) -> None:
         """Put a state of this run into a fresh method; a ``UserError`` if it does not fit."""

@@ -27,6 +27,9 @@ COLUMNS = {
 TEXTS = {"scenario", "ask"}
 """The columns of these that hold texts; all others hold numbers."""
 
+GAPS = {"task_accuracy", "loss", "components"}
+"""The columns of these that may be empty."""
+
 
 def places(folder: Path, name: str) -> tuple[Path, Path]:
     """A table's file and its copy, in a run's folder."""
@@ -136,10 +139,10 @@ def _wrong(name: str, table: pd.DataFrame) -> str:
     if not isinstance(table.index, pd.RangeIndex):
         return "its lines have more values than its first"
     for column in columns:
+        if column not in GAPS and table[column].isna().any():
+            return f"the column {column} has gaps"
         if column not in TEXTS and len(table) and not pd.api.types.is_numeric_dtype(table[column]):
             return f"the column {column} does not hold numbers"
     if name == "scores" and not (table["accuracy"].between(0, 1) & table["task_accuracy"].fillna(0).between(0, 1)).all():
         return "an accuracy is not between 0 and 1"
-    if name in ("scores", "tasks") and table[["learned"]].isna().any(axis=None):
-        return "a line ends too early"
     return ""

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from clbench.engine.store import runs_in
 from clbench.errors import UserError
 from clbench.files import write_text
 from clbench.paper.published import THEIR_SCENARIOS, VAN_DE_VEN
 from clbench.results import renderers, tables
-from clbench.results.frames import frame, over_seeds, summarise
+from clbench.results.frames import complete, frame, over_seeds, summarise
 
 
 def beside(averages: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +67,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 def main(results: Path, out: Path) -> None:
     """Write the table of the complete runs in ``results`` to ``out``.csv and ``out``.md."""
     lines = {(stream, method) for stream, method, _ in VAN_DE_VEN}
-    runs = [run for run in runs_in(results) if run.complete and (run.learn.stream, run.learn.method) in lines]
+    runs = [run for run in complete(results) if (run.learn.stream, run.learn.method) in lines]
     table = beside(over_seeds(summarise(frame(runs)))) if runs else beside(pd.DataFrame())
     write(table, out)
 

@@ -14,14 +14,14 @@ import jinja2
 import pandas as pd
 
 from clbench import registry
-from clbench.engine.store import Run, runs_in
+from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.files import write_text
 from clbench.paper import FIGURES
 from clbench.paper.base import read_of
 from clbench.paper.claims import judged
 from clbench.results import tables
-from clbench.results.frames import frame, over_seeds, summarise
+from clbench.results.frames import complete, frame, over_seeds, summarise
 from clbench.results.lines import asked_about_all, lines_of
 from clbench.results.renderers import is_number
 
@@ -31,7 +31,7 @@ PLACE = ["stream", "data", "network", "tasks", "updates"]
 
 def write(results: Path, out: Path) -> Path:
     """Write the report of the complete runs and the figures in ``results`` to ``out``; a ``UserError`` if there is nothing to show."""
-    runs = [run for run in runs_in(results) if run.complete]
+    runs = complete(results)
     figures = _figures(results / "figures")
     if not runs and not figures:
         raise UserError(
@@ -137,7 +137,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     """What a run was, when it was done, and in which environment."""
     record = run.record
     learn: dict[str, Any] = record["learn"]
-    environment: dict[str, Any] = record["environment"]
+    environment: dict[str, Any] = record.get("environment", {})
     return {
         "hash": run.path.name,
         "title": f"{learn['method']} {record['scenario']} · {learn['stream']} ({learn['data']}) · {learn['network']} · "
@@ -145,7 +145,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "spec": _flat(learn),
         "asks": [ask.label for ask in run.asks],
         "environment": _flat(environment)
-        | {"started": record["started"], "finished": record.get("finished", "")}
+        | {"started": record.get("started", ""), "finished": record.get("finished", "")}
         | ({"notes": " ".join(run.notes)} if run.notes else {}),
     }
 

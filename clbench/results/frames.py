@@ -1,15 +1,16 @@
 """Reading runs: tidy frames, accuracy matrices and summaries. Every table and figure is made from these and nothing else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
-from clbench.engine.store import Run
-from clbench.errors import UserError
+from clbench.engine.record import REMEDY
+from clbench.engine.store import Run, runs_in
+from clbench.errors import UserError, tell
 from clbench.results import metrics
 from clbench.results.columns import MEASURED, Answers, Column
 from clbench.results.lines import FACTS, LINE, MARKS, text
@@ -25,26 +26,36 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     of learning as dictionaries (ask_settings, learn_settings), and after that many tasks the components, the bytes to predict
     (stored_bytes), the bytes needed besides to resume learning (progress_bytes), the training seconds so far, what the learner made of the
     boundaries so far (missed, false_switches, delay), and whether the training of one of these tasks diverged (``diverged``).
+    ``unfinished``: whether the run still has tasks to learn.
     """
     frames = [_run_frame(run) for run in runs]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def complete(results: Path) -> list[Run]:
+    """The complete runs in a results folder. One that cannot be read is left out, with a notice."""
+    runs = []
+    for run in runs_in(results):
+        try:
+            if run.complete:
+                _run_frame(run)
+                runs.append(run)
+        except UserError as problem:
+            tell([f"{problem} The run {run.path.name} is left out."])
+    return runs
 
 
 def _run_frame(run: Run) -> pd.DataFrame:
     scores, tasks, record = run.table("scores"), run.table("tasks"), run.record
     learn = run.learn
     if scores.empty:
-        remedy = "its scores.csv is gone: do it again with --overwrite always" if run.complete else "finish it by running it again"
+        remedy = f"its scores.csv is gone: {REMEDY}" if run.complete else "finish it by running it again"
         raise UserError(f"The run {run.path} has no scores: {remedy}.")
     if scores.duplicated(["ask", "learned", "task"]).any():
-        raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: repeat the run with --overwrite always.")
+        raise UserError(f"The file {run.path / 'scores.csv'} has scores twice: {REMEDY}.")
     asks = {ask.label: ask.settings for ask in run.asks}
-    if not (
-        is_numeric_dtype(scores["accuracy"])
-        and set(scores["learned"]) <= set(tasks.get("learned", ()))
-        and set(scores["ask"]) <= asks.keys()
-    ):
-        raise UserError(f"The tables in {run.path} (scores.csv, tasks.csv) are damaged: repeat the run with --overwrite always.")
+    if not (set(scores["learned"]) <= set(tasks.get("learned", ())) and set(scores["ask"]) <= asks.keys()):
+        raise UserError(f"The tables in {run.path} (scores.csv, tasks.csv) do not fit each other: {REMEDY}.")
     if "decisions" not in scores:  # written by a version that did not count them
         scores["decisions"] = float("nan")
     tasks["train_seconds"] = tasks["seconds"].cumsum()
@@ -67,6 +78,7 @@ def _run_frame(run: Run) -> pd.DataFrame:
     }
     diverged = run.diverged
     scores["diverged"] = diverged is not None and scores["learned"] > diverged.task
+    scores["unfinished"] = record["status"] == "incomplete"
     scores["ask_settings"] = pd.Series([asks[label] for label in scores["ask"]], dtype=object)
     scores["learn_settings"] = pd.Series([learning] * len(scores), dtype=object)
     scores.insert(0, "path", str(run.path))
@@ -126,7 +138,8 @@ def _summary(scores: pd.DataFrame, columns: Sequence[Column]) -> dict[str, Any]:
     names = ["run", *LINE, *SEEDS, "transductive"]
     return (
         {name: last[name] for name in names}
-        | {"diverged": bool(last.get("diverged", False)), "learned": learned[-1]}
+        | {name: bool(last.get(name, False)) for name in ("diverged", "unfinished")}
+        | {"learned": learned[-1]}
         | {column.name: column.measure(answers) for column in _metrics_first(columns)}
         | {"path": last["path"]}
         | _facts(last)

@@ -29,6 +29,7 @@ FACTS = ["ask_settings", "learn_settings"]
 MARKS = {
     "transductive": "all images of an ask together decide about each of them",
     "diverged": "the training of one of the tasks diverged, and the numbers are what was left of it",
+    "unfinished": "a run has not learned all of its tasks yet, and the numbers are those so far",
 }
 """Columns of truths that stand in brackets behind a method's name, and what they mean."""
 

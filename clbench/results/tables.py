@@ -92,7 +92,8 @@ def by_tasks(scores: pd.DataFrame) -> pd.DataFrame:
     points = over_seeds(summary, columns)
     runs = summary.groupby([*LINE, "learned"])["run"].agg(" ".join).rename("runs").reset_index()
     points = points.merge(runs, on=[*LINE, "learned"])
-    return points.assign(diverged=points.groupby(LINE)["diverged"].transform("any"))
+    marks = ["diverged", "unfinished"]
+    return points.assign(**points.groupby(LINE)[marks].transform("any"))
 
 
 def table(averages: pd.DataFrame, columns: Sequence[Column] = MEASURED) -> pd.DataFrame:
@@ -194,10 +195,11 @@ def dispensable(columns: Sequence[Column]) -> list[str]:
 
 
 def below(averages: pd.DataFrame) -> str:
-    """What is said below a table: training that diverged, lines that rest on few decisions, and precisions that differ."""
-    diverged = "diverged" in averages and averages["diverged"].any()
-    words = f"(diverged): {MARKS['diverged']}." if diverged else ""
-    return "\n".join(filter(None, [words, few_decisions(averages), mixed_precision(averages)]))
+    """What is said below a table: marks, lines that rest on few decisions, and precisions that differ."""
+    marked = [name for name in ("diverged", "unfinished") if name in averages and averages[name].any()]
+    return "\n".join(
+        filter(None, [*(f"({name}): {MARKS[name]}." for name in marked), few_decisions(averages), mixed_precision(averages)])
+    )
 
 
 def mixed_precision(averages: pd.DataFrame) -> str:
