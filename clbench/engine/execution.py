@@ -19,7 +19,7 @@ from clbench.engine.environment import changes, environment
 from clbench.engine.evaluator import Ask, Score, Taught, ask_all, evaluate, examine, passes
 from clbench.engine.learn import Job, Learn
 from clbench.engine.lesson import Keep, Midway, set_global_generators
-from clbench.engine.run_files import Tables, save_state
+from clbench.engine.run_files import Tables, remove_earlier_states, save_state
 from clbench.engine.saving import Saver
 from clbench.engine.schedule import USUAL_FLOW, Schedule
 from clbench.engine.settings import Execution, checked
@@ -64,6 +64,7 @@ def _execute(run: Run, job: Job, execution: Execution, device: torch.device, wat
         provenance.check_record(run.learn, job.learn.hash)
         if overwrite == "missing":
             Tables(run)  # mends what a crash or another program damaged
+            remove_earlier_states(run)
         tell(run.notes)
         done = run.complete and not run.unanswered(job.asks, job.checkpoints)
         # A stream from outside clbench is built in any case: what it loads may have changed.

@@ -154,6 +154,7 @@ def save_state(method: Method, learned: int, tables: Tables) -> None:
     states, recorded = run.path / STATES, run.record.get("state") or {}
     if name in recorded and (states / name).is_dir():
         tables.commit()
+        remove_earlier_states(run)
         return
     folder = states / name
     with durable.writing(folder):
@@ -162,9 +163,18 @@ def save_state(method: Method, learned: int, tables: Tables) -> None:
         digests = saved_state.write(method, folder)
     durable.sync(folder)
     tables.commit(state={name: digests})
-    for earlier in states.iterdir():
-        if earlier.name != name:
-            shutil.rmtree(earlier, ignore_errors=True)
+    remove_earlier_states(run)
+
+
+def remove_earlier_states(run: Run) -> None:
+    """Remove all states but the last one between two tasks and, if it is later, the one inside a task."""
+    saved, inside = run.saved(), saved_state.newest_inside(run.inside)
+    if saved is None:
+        return
+    last = {saved[1].name, run.inside.name if inside is not None and inside[0] >= saved[0] else saved[1].name}
+    for state in (run.path / STATES).iterdir():
+        if state.name not in last:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def adopt(run: Run) -> None:
