@@ -38,7 +38,7 @@ from clbench.results import renderers, tables
 from clbench.results.metrics import mean_t_interval
 from clbench.stream import Stream
 
-FEATURES = ("hidden", "random-1000")
+FEATURES = ("hidden", "random-1000", "random-2000")
 WITHOUT = "-without-masks"
 """The end of the names of files with rows without masks."""
 SHORTLIST = 5
@@ -49,7 +49,8 @@ TRAINING_IMAGES = 2000
 LENET: dict[str, Any] = {"network": "lenet-300-100", "method": "supsup", "scenario": "gnu"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "SplitMNIST": LENET | {"stream": "split-mnist", "data": "mnist", "tasks": 5, "updates": 1000, "sample": 256},
-    "split Fashion-MNIST": LENET | {"stream": "split-mnist", "data": "fashion-mnist", "tasks": 5, "updates": 1000, "sample": 256},
+    "split Fashion-MNIST": LENET
+    | {"stream": "split-fashion-mnist", "data": "fashion-mnist", "tasks": 5, "updates": 1000, "sample": 256},
     "rotations": LENET | {"stream": "rotated-mnist", "data": "mnist-5k", "tasks": 36, "updates": 300, "sample": 32},
     "mixed": LENET | {"stream": "mixed", "data": "mnist-5k+fashion-mnist", "tasks": 18, "updates": 300, "sample": 64},
     "permutations": LENET | {"stream": "permuted-mnist", "data": "mnist-5k", "tasks": 100, "updates": 200, "sample": 16},
@@ -278,10 +279,12 @@ def _number(values: pd.Series) -> str:
 
 
 def known_rows(folder: Path) -> pd.DataFrame:
-    """All rows in a folder: of a stream and seed without masks only if there are none with them."""
-    files = {file.stem: file for file in sorted(folder.glob("inferring-*-*.csv"))}
-    chosen = [file for stem, file in files.items() if stem.removesuffix(WITHOUT) not in files or not stem.endswith(WITHOUT)]
-    known = pd.concat([pd.read_csv(file) for file in chosen])
+    """All rows in a folder. Those without masks have ways of their own, which say so."""
+    frames = []
+    for file in sorted(folder.glob("inferring-*-*.csv")):
+        frame = pd.read_csv(file)
+        frames.append(frame.assign(way=frame["way"] + ", no masks learned") if file.stem.endswith(WITHOUT) else frame)
+    known = pd.concat(frames)
     known["stream"] = pd.Categorical(known["stream"], list(SETTINGS))
     return known.sort_values(["stream", "seed"], kind="stable")
 

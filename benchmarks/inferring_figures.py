@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from benchmarks.inferring import FEATURES, SETTINGS, Outputs, learned
@@ -124,7 +125,9 @@ def draw_values(table: pd.DataFrame) -> Figure:
             edges = [*own["from"], own["to"].iloc[-1]]
             axes.stairs(own["images"] / own["images"].sum(), edges, fill=True, alpha=0.35, color=colour)
             axes.stairs(own["images"] / own["images"].sum(), edges, color=colour, label=f"{kind} task")
-        axes.set_title(f"{stream}, {way}: {100 * part['found'].iloc[0]:.0f} %", fontsize=style.SMALL)
+        axes.set_title(f"{way}: {100 * part['found'].iloc[0]:.0f} %", fontsize=style.SMALL)
+        if way == ways[0]:
+            axes.set_ylabel(str(stream))
         axes.set_yticks([])
         axes.tick_params(labelsize=5.5)
         axes.grid(visible=False)
@@ -148,11 +151,11 @@ def draw_bytes(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(-(-len(streams) // 3), min(3, len(streams)), squeeze=False).flatten()
     for axes, stream in zip(panels, streams, strict=False):
         part = table[table["stream"] == stream]
-        for number, (way, label) in enumerate(MARKED.items()):
+        for number, (way, label) in enumerate((way, label) for way, label in MARKED.items() if way in set(table["way"])):
             own = part[part["way"] == way]
             look = {key: value for key, value in style.line(number).items() if key != "linestyle"}
             axes.plot(own["bytes"].mean() / 1e3, own["accuracy"].mean(), linestyle="none", label=label, **look)
-        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(f"{stream}, {part['tasks learned'].iloc[0]} tasks")
         axes.set_xlabel("kB to predict")
         style.accuracy_axis(axes, 0, 1)

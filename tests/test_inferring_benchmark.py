@@ -87,8 +87,9 @@ def test_costs_grow_with_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert grown == pytest.approx(masks + (10 * (2 * features + 8) if features else 0), abs=8)  # of a file: aligned
 
 
-def test_rows_without_masks_count_until_there_are_rows_with_them(tmp_path: Path) -> None:
-    for stem, tasks in (("0", 0.5), ("0-without-masks", 0.4), ("1-without-masks", 0.3)):
-        row = {"stream": "SplitMNIST", "seed": int(stem[0]), "tasks": tasks}
+def test_rows_without_masks_are_not_mixed_with_those_with_masks(tmp_path: Path) -> None:
+    for stem, tasks in (("0", 0.5), ("0-without-masks", 0.4)):
+        row = {"stream": "SplitMNIST", "seed": 0, "way": "statistics hidden", "tasks": tasks}
         pd.DataFrame([row]).to_csv(tmp_path / f"inferring-SplitMNIST-{stem}.csv", index=False)
-    assert inferring.known_rows(tmp_path)["tasks"].tolist() == [0.5, 0.3]
+    known = inferring.known_rows(tmp_path).set_index("way")["tasks"]
+    assert known.to_dict() == {"statistics hidden": 0.5, "statistics hidden, no masks learned": 0.4}
