@@ -106,7 +106,7 @@ def parts_of(learn: Any) -> list[list[tuple[int, int]]]:
 
 def compared(data: str, seeds: Sequence[int], results: Path, visits: int, lengths: str) -> Iterator[dict[str, Any]]:
     """A row for each kind of stream, line and seed, as runs finish."""
-    for seed, (line, settings), kind in product(seeds, LINES.items(), KINDS):
+    for seed, kind, (line, settings) in product(seeds, KINDS, LINES.items()):
         count = min(visits, kind.most)
         flow: dict[str, Any] = {"lengths": lengths, **dict(kind.flow)}
         flow |= {} if kind.new == 1 else {"different": max(2, round(kind.new * count))}
