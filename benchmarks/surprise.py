@@ -26,15 +26,24 @@ LINES: dict[str, dict[str, Any]] = {
 
 
 class Kind(NamedTuple):
-    """A kind of stream: its name, the stream, the share of its visits that are to new tasks, and a limit for the number of visits."""
+    """A kind of stream: its name, the stream, the share of its visits that are to new tasks, the most visits, and more of its flow."""
 
     name: str
     stream: str = "permuted-mnist"
     new: float = 1.0
     most: int = 10**6
+    flow: tuple[tuple[str, Any], ...] = (("boundaries", "inside"),)
 
 
-KINDS = (Kind("random lengths"), Kind("and tasks recur", new=0.4), Kind("rotations by 10 degrees", "rotated-mnist", most=36))
+KINDS = (
+    Kind("boundaries inside batches"),
+    Kind("and tasks recur", new=0.4),
+    Kind("rotations by 10 degrees", "rotated-mnist", most=36),
+    Kind("gradual, 100 updates", flow=(("linear", 100),)),
+    Kind("gradual, 1000 updates", flow=(("linear", 1000),)),
+    Kind("blurry, 10 %", flow=(("blurry", 0.1),)),
+    Kind("blurry, 30 %", flow=(("blurry", 0.3),)),
+)
 
 
 class Traced(NamedTuple):
@@ -97,9 +106,9 @@ def parts_of(learn: Any) -> list[list[tuple[int, int]]]:
 
 def compared(data: str, seeds: Sequence[int], results: Path, visits: int, lengths: str) -> Iterator[dict[str, Any]]:
     """A row for each kind of stream, line and seed, as runs finish."""
-    for seed, (line, settings), kind in product(seeds, LINES.items(), KINDS):
+    for seed, kind, (line, settings) in product(seeds, KINDS, LINES.items()):
         count = min(visits, kind.most)
-        flow: dict[str, Any] = {"lengths": lengths, "boundaries": "inside"}
+        flow: dict[str, Any] = {"lengths": lengths, **dict(kind.flow)}
         flow |= {} if kind.new == 1 else {"different": max(2, round(kind.new * count))}
         scores = clbench.run(
             **settings,

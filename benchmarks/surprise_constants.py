@@ -159,7 +159,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else "results")
     built = {(name, seed): registry.stream(name).build(load(data), tasks=4, seed=seed) for name in STREAMS for seed in SEEDS}
     rows = pd.DataFrame(row for (_, seed), stream in built.items() for row in margins(stream, seed))
-    rows.to_csv(folder / "nns-surprise-constants.csv", index=False, float_format="%.4f")
+    summary(rows).to_csv(folder / "nns-surprise-constants.csv", index=False)
     permuted = built["permuted-mnist", SEEDS[0]]
     cost = pd.concat([costs(permuted, name) for name in STEPS])
     text = (

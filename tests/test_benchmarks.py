@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call
 
 from benchmarks import __main__ as command
-from benchmarks import images, inference, overhead, search, searches, sparse, summary, training
+from benchmarks import images, inference, overhead, search, searches, sparse, summary, surprise, surprise_constants, training
 from clbench.methods.batche import BatchE
 from clbench.paper import fig7
 from clbench.stream import Split
@@ -138,3 +138,57 @@ def test_searches_are_summed_up_seed_by_seed() -> None:
     assert authors["accuracy (%)"] == "80.00 ± 254.12"  # t of one degree of freedom: 12.706
     assert authors["above groups, paired"] == "20.00 ± 127.06"
     assert authors["seeds at 98 or more"] == 1
+
+
+PARTS = [[(0, 4)], [(0, 4)], [(0, 1), (1, 3)], [(1, 4)], [(1, 4)], [(2, 4)], [(2, 4)]]
+"""(visit, images) of seven batches; the third visit is to the first task again."""
+
+
+def choices(*rows: tuple[int, int, bool]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["first_batch", "mask", "trained"])
+
+
+def test_what_masks_learned_is_traced_batch_by_batch() -> None:
+    found = surprise.traced(choices((0, 0, True), (2, 0, False), (3, 1, True), (5, 0, False)), PARTS, [0, 1, 0])
+    assert found == surprise.Traced(masks=2, foreign=0, missed=0, twice=0, delay=1, longest=1, checks=4 / 7)
+
+
+def test_a_mask_that_learns_everything_is_traced_as_such() -> None:
+    found = surprise.traced(choices((0, 0, True)), PARTS, [0, 1, 0])
+    assert (found.masks, found.missed, found.twice, found.checks) == (1, 2, 0, 1 / 7)
+    assert found.foreign == pytest.approx(11 / 28)
+
+
+def test_two_masks_for_a_task_are_traced() -> None:
+    found = surprise.traced(choices((0, 0, True), (2, 1, True), (5, 2, True)), PARTS, [0, 1, 0])
+    assert (found.masks, found.missed, found.twice, found.longest) == (3, 0, 1, 0)
+    assert found.foreign == pytest.approx(1 / 28)
+
+
+def test_the_accuracy_by_surprise_is_compared_seed_by_seed() -> None:
+    rows = [
+        {
+            "stream": "s",
+            "line": line,
+            "seed": seed,
+            "lengths": "2..3",
+            "visits": 3,
+            "tasks": 2,
+            "accuracy": accuracy,
+            "checks": 0.01,
+        }
+        | {"masks": 2, "foreign": 0.001, "missed": 0, "twice": 0, "delay": 1.5, "longest": 2}
+        for line, accuracies in ((surprise.SURPRISE, (0.9, 0.8)), (surprise.TOLD, (0.92, 0.82)))
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    first, told = surprise.summary(pd.DataFrame(rows)).to_dict("records")
+    assert (first["accuracy (%)"].split(" ")[0], first["above being told"].split(" ")[0]) == ("85.00", "-2.00")
+    assert (first["masks"], first["foreign images (%)"], first["checks (% of batches)"]) == ("2, 2", "0.10", "1.00")
+    assert told["above being told"] == ""
+
+
+def test_a_batch_of_two_tasks_has_its_part_of_each() -> None:
+    own, other = ((torch.full((128, 1), value), torch.full((128,), int(value))) for value in (0.0, 1.0))
+    for part, images_of_other in ((0.1, 13), (0.5, 64), (1.0, 128)):
+        inputs, labels = surprise_constants.mixed(own, other, part)
+        assert int(inputs.sum()) == int(labels.sum()) == images_of_other

@@ -31,7 +31,7 @@ from .layout import random_base, random_scores
 from .masking import kept_weights
 from .recipes import RECIPES
 from .statistics import IMAGES, PREFIX, TaskStatistics
-from .surprise import Surprise, WhenFull, shortlist
+from .surprise import Surprise, WhenFull, other_losses
 from .training import LiveMask, MaskTraining
 
 SMALL = 2**19
@@ -232,10 +232,8 @@ class SupSup(Method):
         learns = not rule.surprising(loss)
         if not learns:
             self._bank_live_mask()
-            rows = shortlist(self.base, self.bank, rule.training, inputs, self.brief.classes)
-            stored = {row: (self.bank.mask(row), self.bank.statistics(row)) for row in rows}
             before = rule.training
-            learns = rule.decide(loss, {row: self.training.loss_of(*each, inputs, labels) for row, each in stored.items()})
+            learns = rule.decide(loss, other_losses(self.training, self.bank, before, (inputs, labels), self.brief.classes))
             if rule.training is not None and (learns or rule.training != before):
                 self.live = self._begun(rule.training)
                 look = self.live.look(inputs, labels)

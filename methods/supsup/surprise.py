@@ -19,11 +19,12 @@ from .allocation import Choices
 from .bank import MaskBank
 from .inference import alpha_gradient
 from .layout import Base
+from .training import MaskTraining
 
 SPAN = 20
 """The number of batches over which a mask's usual loss is averaged, and which a new mask learns before anything surprises it."""
 DEVIATIONS = 6.0
-"""A loss is surprising only if it is this many standard deviations above the mean: chance must not stop learning."""
+"""A loss is surprising only if it is this many standard deviations above the usual one: chance must not stop learning."""
 SHARE = 0.25
 """And only if it is as high as if at least this share of the images were guessed: a lower loss is not worth another mask."""
 SHORTLIST = 5
@@ -71,6 +72,14 @@ def shortlist(base: Base, bank: MaskBank, training: int | None, inputs: Tensor, 
         return others
     slopes = alpha_gradient(base, bank, inputs[None], ["H"], classes, None)[0, 0]
     return [row for row in slopes.argsort().tolist() if row != training][:SHORTLIST]
+
+
+def other_losses(
+    masks: MaskTraining, bank: MaskBank, training: int | None, batch: tuple[Tensor, Tensor], classes: int
+) -> dict[int, float]:
+    """The losses of a batch (inputs, labels) under the masks of the shortlist, by row."""
+    rows = shortlist(masks.base, bank, training, batch[0], classes)
+    return {row: masks.loss_of(bank.mask(row), bank.statistics(row), *batch) for row in rows}
 
 
 class Surprise(Choices):
