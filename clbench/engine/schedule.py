@@ -162,7 +162,8 @@ class Schedule:
     """How tasks are taught: ``updates`` batches of exactly ``batch_size`` images each, in an order drawn from ``seed``.
 
     ``on_divergence``: if training diverges, ``stop`` raises a ``Diverged``, and ``mark`` continues and marks the task. ``flow``: how the
-    tasks follow each other, drawn from ``stream_seed``.
+    tasks follow each other, drawn from ``stream_seed``. ``every``: after every so many batches the asks are put to the method about the
+    tasks learned before (0: never).
     """
 
     updates: int
@@ -171,6 +172,7 @@ class Schedule:
     on_divergence: OnDivergence = USUAL.on_divergence
     flow: Flow = USUAL_FLOW
     stream_seed: int = 0
+    every: int = 0
 
     def timetable(self, tasks: int, images: Sequence[int] | None = None) -> "Timetable":
         """What is taught when, if there are so many tasks (or visits). ``images``: of each, how many make one pass (``Stream.shares``)."""

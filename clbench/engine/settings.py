@@ -92,6 +92,10 @@ class Request(Strict):
     checkpoints: tuple[int, ...] | None = unset(
         "every task, or ten steps if there are over 20", "After how many tasks to ask, such as 5,10,20."
     )
+    every: int | None = unset(
+        "never",
+        "Ask inside tasks too: after every so many updates, about the tasks learned before. A run that is learned already cannot.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Precision of matrix products in training: float32, bfloat16, or auto (the fastest on this machine; in NNs float32).",
