@@ -136,7 +136,8 @@ def evaluate(
     timetable = schedule.timetable(len(stream), stream.shares())
     learned = start
     draws, switches = _draws(midway), Switches(method.in_training)
-    drawn = batches(timetable, stream, schedule.seed, timetable.first(start) + _batches_done(midway), draws)
+    done = timetable.first(start) + _batches_done(midway)
+    drawn = batches(timetable, stream, schedule.seed, done, draws, drift=schedule.flow.drift)
 
     def after_batch(lesson: Lesson) -> None:
         """Ask about the tasks learned before, after every so many batches."""

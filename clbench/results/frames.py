@@ -100,7 +100,7 @@ def _lowest(run: Run) -> pd.DataFrame:
     No rows if nothing was asked inside tasks.
     """
     inside = run.table("inside").reindex(columns=["ask", "learned", "task", "accuracy"])
-    lowest = inside.groupby(["ask", "task", "learned"], as_index=False)["accuracy"].min()
+    lowest = inside.groupby(["ask", "task", "learned"])["accuracy"].min().reset_index()
     lowest["lowest"] = lowest.groupby(["ask", "task"])["accuracy"].cummin()
     for name in ("learned", "task"):
         lowest[name] = lowest[name].astype(int)
