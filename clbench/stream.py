@@ -131,6 +131,9 @@ class Stream:
     identities: tuple[int, ...] | None = None
     """For each task, the number of the first one that is the same task. None: no task recurs. What recurs is one task in every score."""
 
+    between: Callable[[float], Callable[[Tensor], Tensor]] | None = None
+    """If the space of tasks is continuous: the view of images at a place between tasks, 0 for the first, 1 for the second, and so on."""
+
     def identity(self, index: int) -> int:
         """The number of the first task that is the same as task ``index``: the number of both in every score."""
         return index if self.identities is None else self.identities[index]

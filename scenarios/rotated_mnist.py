@@ -1,9 +1,12 @@
 """RotatedMNIST: task i shows all digits rotated by i * 10 degrees, by nearest neighbour; 36 tasks close the circle (section 4.2).
 
-The stream seed has no effect: the tasks are fixed.
+The stream seed has no effect: the tasks are fixed. With ``--flow drift=true`` the angle changes from batch to batch.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from clbench._torchvision import import_torchvision
 from clbench.data import Dataset
@@ -27,7 +30,12 @@ def rotated(name: str, data: Dataset, *, tasks: int, seed: int) -> Stream:
     _, channels, height, width = data.train_images.shape
     black, make = background(data), task_maker(data)
     all_tasks = [make(f"{STEP * i}°", pixel_map(rotation(STEP * i, height, width), black)) for i in range(tasks)]
-    return Stream(name, all_tasks, data.classes, (channels, height, width))
+
+    def between(place: float) -> Callable[[Tensor], Tensor]:
+        """The rotation by ``STEP`` * ``place`` degrees."""
+        return pixel_map(rotation(STEP * place, height, width), black)
+
+    return Stream(name, all_tasks, data.classes, (channels, height, width), between=between)
 
 
 STREAMS = mnist_streams(

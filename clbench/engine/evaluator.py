@@ -96,7 +96,8 @@ class Score:
     ``task_accuracy`` and ``decisions`` (the number of decisions about the task, ``Method.decisions``) are None if no task is inferred.
     ``inferred`` counts images by their inferred task; in NNs, by the component of the learner. There, ``task_accuracy`` counts as correct
     the component to which most training images of the task go, a different one for each task. ``seconds`` is the time of the answer, or an
-    equal share of it if several asks were answered in one pass (``Method.shared_pass``).
+    equal share of it if several asks were answered in one pass (``Method.shared_pass``). ``batch``: the number of batches after which it
+    was asked, if that was while task number ``learned`` was taught, about the tasks before it.
     """
 
     learned: int
@@ -108,6 +109,7 @@ class Score:
     decisions: int | None
     seconds: float
     inferred: Mapping[int, int] = field(default_factory=dict)
+    batch: int | None = None
 
 
 def evaluate(
@@ -126,7 +128,7 @@ def evaluate(
     ``checkpoints`` are numbers of tasks learned. ``start``: the number of tasks that the method has learned already (a restored method);
     ``midway``: the state from which the next task, or group of tasks, is resumed. Yields a ``Taught`` after each task and a ``Score`` for
     each (checkpoint, ask, task). Between the tasks of a group that is taught together (``Method.tasks_at_once``) the method can be asked,
-    but training cannot be resumed there.
+    but training cannot be resumed there. What is asked inside tasks (``Schedule.every``) goes to ``Keep.scored_inside``.
     """
     stream = checked(stream)
     keep = keep or Keep()
@@ -134,14 +136,26 @@ def evaluate(
     timetable = schedule.timetable(len(stream), stream.shares())
     learned = start
     draws, switches = _draws(midway), Switches(method.in_training)
-    drawn = batches(timetable, stream, schedule.seed, timetable.first(start) + _batches_done(midway), draws)
+    done = timetable.first(start) + _batches_done(midway)
+    drawn = batches(timetable, stream, schedule.seed, done, draws, drift=schedule.flow.drift)
+
+    def after_batch(lesson: Lesson) -> None:
+        """Ask about the tasks learned before, after every so many batches."""
+        number = timetable.first(learned) + lesson.batches
+        if schedule.every and learned and number % schedule.every == 0:
+            for asks_of_pass in passes(method, asks):
+                for score in examine(method, stream, asks_of_pass, learned):
+                    keep.scored_inside(replace(score, learned=learned + 1, batch=number))
+        keep.after_batch(lesson)
+
+    asking = replace(keep, after_batch=after_batch)
     while learned < len(stream):
         # Groups are counted from the first task, so that results depend neither on ``start`` nor on checkpoints.
         group = range(learned, min(learned + at_once - learned % at_once, len(stream)))
         if at_once == 1:
             lesson = _lesson(method, stream, group, schedule, draws, switches)
             numbers = timetable.batches_of(learned)
-            taught_now: Iterable[Taught] = [_teach(method, stream[learned], lesson, drawn, numbers, midway, keep)]
+            taught_now: Iterable[Taught] = [_teach(method, stream[learned], lesson, drawn, numbers, midway, asking)]
         else:
             taught_now = teach_together(method, stream, group, schedule, midway, keep)
         for taught in taught_now:
@@ -159,8 +173,9 @@ def ask_all(method: Method, stream: Stream, asks: Sequence[Ask], learned: int, k
 
 
 def tasks_at_once(method: Method, schedule: Schedule) -> int:
-    """The number of tasks that are taught together: one, unless the scenario gives the task in training, and each batch is of one task."""
-    return method.tasks_at_once if method.brief.scenario.task_given_in_training and schedule.flow == USUAL_FLOW else 1
+    """The number of tasks that are taught together: one, unless the scenario gives the task in training and the schedule allows more."""
+    allowed = schedule.flow == USUAL_FLOW and not schedule.every
+    return method.tasks_at_once if method.brief.scenario.task_given_in_training and allowed else 1
 
 
 def teach(method: Method, task: Task, index: int, schedule: Schedule) -> Taught:

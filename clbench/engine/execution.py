@@ -66,6 +66,8 @@ def _execute(run: Run, job: Job, execution: Execution, device: torch.device, wat
             Tables(run)  # mends what a crash or another program damaged
             remove_earlier_states(run)
         tell(run.notes)
+        if job.every and job.every != run.record.get("every", 0):
+            raise UserError(f"The run {run.path} did not ask every {job.every} updates from its beginning: use --overwrite always.")
         done = run.complete and not run.unanswered(job.asks, job.checkpoints)
         # A stream from outside clbench is built in any case: what it loads may have changed.
         if done and (overwrite == "never" or job.learn.stream_source is None):
@@ -196,7 +198,7 @@ def _learn(run: Run, job: Job, method: Method, stream: Stream, execution: Execut
     asks = tuple({ask.label: ask for ask in (*earlier, *job.asks)}.values())
     checkpoints = tuple(sorted({*run.checkpoints, *job.checkpoints}))
     update(run, status="incomplete", asks=asks, checkpoints=checkpoints)
-    schedule = learn.schedule(execution.on_divergence)
+    schedule = learn.schedule(execution.on_divergence, job.every)
     saver = Saver(method, tables, schedule, execution.save_every, start, midway)
     missing = run.unanswered(asks, tuple({start} & {*checkpoints})) if midway is None else []
     tables.forget_answers([(ask.label, start) for ask, _ in missing])
@@ -325,6 +327,7 @@ def _first_record(job: Job, method: Method, stream: Stream) -> dict[str, Any]:
         "started": now(),
         # Nothing else identifies what a stream from outside clbench loads.
         "contents": None if job.learn.stream_source is None else provenance.contents(stream),
+        "every": job.every,
         "identities": stream.identities,
         "shares": stream.shares() if job.learn.flow.online else None,
         "state": {},

@@ -67,9 +67,9 @@ class Learn(Strict):
         """Whether the method would have learned the same in ``scenario``, so that it can be asked under it."""
         return all(getattr(scenario, question) == answer for question, answer in self.scenario.items())
 
-    def schedule(self, on_divergence: OnDivergence = USUAL.on_divergence) -> Schedule:
+    def schedule(self, on_divergence: OnDivergence = USUAL.on_divergence, every: int = 0) -> Schedule:
         """How its tasks are taught."""
-        return Schedule(self.updates, self.batch_size, self.seeds.training, on_divergence, self.flow, self.seeds.stream)
+        return Schedule(self.updates, self.batch_size, self.seeds.training, on_divergence, self.flow, self.seeds.stream, every)
 
     @property
     def different_tasks(self) -> int:
@@ -84,5 +84,7 @@ class Job(BaseModel, frozen=True, arbitrary_types_allowed=True):
     scenario: Scenario
     asks: tuple[Ask, ...]
     checkpoints: tuple[int, ...]
+    every: int = 0
+    """After how many updates to ask inside tasks too (0: never)."""
     notes: tuple[str, ...] = ()
     """Sentences that readers of the results must know."""

@@ -130,9 +130,11 @@ class Keep:
     """What is kept while a stream is taught and asked about. By default, nothing.
 
     ``answers``: answers by question, in the order in which they come, plain enough for JSON; those that it holds are not computed again.
-    ``after_batch`` and ``after_answer`` are called between any two batches, and between any two answers.
+    ``after_batch`` and ``after_answer`` are called between any two batches, and between any two answers; ``scored_inside`` with each score
+    inside a task, before the ``after_batch`` of its batch.
     """
 
     answers: MutableMapping[str, Any] = field(default_factory=dict)
     after_batch: Callable[[Lesson], None] = lambda lesson: None
     after_answer: Callable[[], None] = lambda: None
+    scored_inside: Callable[[Any], None] = lambda score: None

@@ -66,7 +66,7 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     check_serves(method, scenario)
     builder = registry.stream(request.stream)
     budget = BUDGETS[request.budget]
-    positive(updates=request.updates, batch_size=request.batch_size)
+    positive(updates=request.updates, batch_size=request.batch_size, every=request.every)
     if not request.seeds:
         raise UserError("Give at least one seed, as in --seeds 0,1,2.")
     follow = flow(request.flow, request.tasks)
@@ -120,7 +120,9 @@ def resolve(request: Request, data_root: str | None = None) -> list[Job]:
     if follow != USUAL_FLOW and not follow.online:
         for each in learns.values():
             each.schedule().timetable(tasks)  # so that what cannot be drawn is refused before anything is built
-    jobs = [Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints) for each in learns.values()]
+    jobs = [
+        Job(learn=each, scenario=scenario, asks=asks, checkpoints=checkpoints, every=request.every or 0) for each in learns.values()
+    ]
     check_same_learning(method, jobs[0].learn, scenario, asks)
     return probe.in_usable_precision(jobs, data_root) if request.precision == "auto" else jobs
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from clbench.engine import interrupts, saved_state
 from clbench.engine.answers import KeptAnswers
-from clbench.engine.evaluator import tasks_at_once
+from clbench.engine.evaluator import Score, tasks_at_once
 from clbench.engine.lesson import Keep, Lesson, Midway, midway
 from clbench.engine.run_files import Tables, save_state
 from clbench.engine.schedule import Schedule
@@ -68,7 +68,7 @@ class Saver:
     @property
     def keep(self) -> Keep:
         """What the evaluator keeps by it."""
-        return Keep(self.answers, self.after_batch, self.after_answer)
+        return Keep(self.answers, self.after_batch, self.after_answer, self.scored_inside)
 
     @property
     def whole_tasks(self) -> int:
@@ -84,6 +84,11 @@ class Saver:
     def _collect(self) -> None:
         for table, rows in self.method.tables().items():
             self.rows.setdefault(table, []).extend(rows)
+
+    def scored_inside(self, score: Score) -> None:
+        """A score came inside a task: a row of ``inside``, which is kept with the method's diagnostics."""
+        values = {name: getattr(score, name) for name in ("batch", "task", "accuracy", "task_accuracy")}
+        self.rows.setdefault("inside", []).append({"ask": score.ask.label, **values})
 
     def after_task(self, learned: int, seconds: float) -> None:
         """A task was learned, in so many seconds."""

@@ -6,7 +6,7 @@ lengths, boundaries inside a batch, tasks that recur, gradual transitions, image
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,7 @@ from torch import Tensor
 from clbench.engine.settings import USUAL, OnDivergence, Strict, checked
 from clbench.errors import UserError
 from clbench.seeding import generator
-from clbench.stream import Stream, Task
+from clbench.stream import Stream, Task, unchanged
 
 Integers = npt.NDArray[np.int64]
 
@@ -45,6 +45,9 @@ class Flow(Strict):
     Ven's repository continual-learning).
     ``blurry``: this share of every batch is of other tasks, each equally likely (as in Si-Blurry, Moon et al. 2023).
 
+    ``drift``: the task changes a little with every batch, and is the stream's own only in the middle of its updates. This needs a stream
+    with a continuous space of tasks (``Stream.between``).
+
     All draws come from the stream seed.
     """
 
@@ -57,6 +60,7 @@ class Flow(Strict):
     beta: float | None = Field(default=None, ge=2)
     fuzzy: int | None = Field(default=None, ge=1)
     blurry: float = Field(default=0, ge=0, lt=1)
+    drift: bool = False
 
     @property
     def recurs(self) -> bool:
@@ -107,7 +111,11 @@ class Flow(Strict):
         return tuple(tasks)
 
     def expanded(self, stream: Stream, visits: int, seed: int) -> Stream:
-        """``stream`` with a task for each visit, and their identities."""
+        """``stream`` with a task for each visit, and their identities; a ``UserError`` if it cannot flow so."""
+        if self.drift and stream.between is None:
+            raise UserError(
+                f"The stream {stream.name} has no tasks between its tasks, so that it cannot drift: use rotated-mnist, say."
+            )
         if not self.recurs:
             return stream
         tasks = self.tasks_of(visits, seed)
@@ -129,7 +137,7 @@ EXCLUSIVE = {
     ("lengths", "online", "fuzzy"): "decide how many updates a task has",
     ("visits", "different", "fuzzy"): "decide which tasks recur",
     ("linear", "beta", "fuzzy"): "decide how a task begins",
-}
+} | {("drift", name): "exclude each other" for name in ("visits", "different", "linear", "beta", "fuzzy", "blurry")}
 """Settings of a flow that exclude each other, and what they decide."""
 
 
@@ -162,7 +170,8 @@ class Schedule:
     """How tasks are taught: ``updates`` batches of exactly ``batch_size`` images each, in an order drawn from ``seed``.
 
     ``on_divergence``: if training diverges, ``stop`` raises a ``Diverged``, and ``mark`` continues and marks the task. ``flow``: how the
-    tasks follow each other, drawn from ``stream_seed``.
+    tasks follow each other, drawn from ``stream_seed``. ``every``: after every so many batches the asks are put to the method about the
+    tasks learned before (0: never).
     """
 
     updates: int
@@ -171,6 +180,7 @@ class Schedule:
     on_divergence: OnDivergence = USUAL.on_divergence
     flow: Flow = USUAL_FLOW
     stream_seed: int = 0
+    every: int = 0
 
     def timetable(self, tasks: int, images: Sequence[int] | None = None) -> "Timetable":
         """What is taught when, if there are so many tasks (or visits). ``images``: of each, how many make one pass (``Stream.shares``)."""
@@ -284,6 +294,12 @@ class Timetable:
     changes: Integers
     spans: Integers
 
+    def place(self, batch: int) -> float:
+        """Where a batch is on the way through the tasks: 0 in the middle of the first task, 0.5 at its end, 1 in the middle of the next."""
+        visit = int(np.searchsorted(self.ends, batch, side="right"))
+        own = self.batches_of(visit)
+        return visit + (batch - own.start + 0.5) / len(own) - 0.5
+
     def batches_of(self, visit: int) -> range:
         """The batches in which a visit has most images."""
         return range(0 if visit == 0 else int(self.ends[visit - 1]), int(self.ends[visit]))
@@ -341,13 +357,21 @@ class Draws(dict[int, torch.Generator]):
 
 
 def batches(
-    timetable: Timetable, stream: Stream, seed: int, start: int = 0, draws: Draws | None = None
+    timetable: Timetable, stream: Stream, seed: int, start: int = 0, draws: Draws | None = None, *, drift: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The inputs and labels of each batch from number ``start`` on. Images of earlier batches are not computed.
 
     Each task has shuffled passes over its data of its own, drawn from ``seed``; a task that recurs continues with them. The images of a
-    batch with several tasks are in random order. ``draws`` gets the generators.
+    batch with several tasks are in random order. ``draws`` gets the generators. With ``drift`` they are seen as at the place of the batch
+    between the stream's tasks.
     """
+    if drift:
+        assert stream.between is not None
+        unseen = [replace(task, train=replace(task.train, view=unchanged)) for task in stream]
+        originals = batches(timetable, replace(stream, tasks=unseen), seed, start, draws)
+        for number, (inputs, labels) in enumerate(originals, start):
+            yield stream.between(timetable.place(number))(inputs), labels
+        return
     sources: dict[int, Iterator[tuple[Tensor, Tensor]]] = {}
     for run, parts in timetable.runs(start):
         for batch in run:

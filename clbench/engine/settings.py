@@ -92,6 +92,10 @@ class Request(Strict):
     checkpoints: tuple[int, ...] | None = unset(
         "every task, or ten steps if there are over 20", "After how many tasks to ask, such as 5,10,20."
     )
+    every: int | None = unset(
+        "never",
+        "Ask inside tasks too: after every so many updates, about the tasks learned before. A run that is learned already cannot.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Precision of matrix products in training: float32, bfloat16, or auto (the fastest on this machine; in NNs float32).",
@@ -100,7 +104,8 @@ class Request(Strict):
         default_factory=dict,
         description="How tasks follow each other: lengths=200..1500 (updates, drawn at random), boundaries=inside (a batch), "
         "visits=0,1,0,2,1 or different=20 (tasks recur), linear=500, beta=4 or fuzzy=250 (gradual transitions), blurry=0.1 (this share of "
-        "every batch is of other tasks), online=true (one pass over the data). docs/streams.md explains them.",
+        "every batch is of other tasks), online=true (one pass over the data), drift=true (the task changes with every batch). "
+        "docs/streams.md explains them.",
     )
     data: str | None = unset("the embedded one; with budget paper the full one", "The data set.")
     set: dict[str, Any] = Field(default_factory=dict, description="A parameter of the method (clbench show METHOD).")

@@ -5,6 +5,7 @@
   inferred tasks), ``tasks`` (seconds, masks and bytes after each task), ``losses``, and the tables that the method writes;
   ``schedule`` (which tasks are in which batches, if not all tasks have the same whole batches), and of learners that choose themselves
   which component they train ``switches`` (from which batch on they train which) and ``boundaries`` (true change, detected at, delay, mask);
+  ``inside`` (scores inside tasks, if they were asked for);
 - ``copies/``, the record and the tables again;
 - ``state/<tasks learned>/``: the last saved state, what was learned and what is needed to resume (``saved_state``), and while a run is in
   progress ``state/inside/``: what the batches of the next task have changed since;

@@ -160,6 +160,18 @@ MEASURED: tuple[Column, ...] = (
         narrow="anytime\nacc. %",
     ),
     Column(
+        "lowest_accuracy",
+        "lowest accuracy %",
+        "the lowest accuracy on each earlier task while later ones were learned, on average (min-ACC; De Lange et al. 2023). Far below the "
+        "accuracy, it shows a stability gap. Needs `--every`",
+        "1/(T−1) Σ<sub>j&lt;T−1</sub> min<sub>batches after task j</sub> accuracy on j",
+        lambda answers: answers.last["lowest"].mean() if "lowest" in answers.last else float("nan"),
+        formats.percent,
+        interval=True,
+        default=False,
+        narrow="lowest\nacc. %",
+    ),
+    Column(
         "components",
         "masks",
         "components that the method keeps (masks, contexts, heads, networks)",

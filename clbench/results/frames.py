@@ -25,8 +25,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     Beside the columns of ``scores.csv``: what was run (method, stream, data, network, tasks, settings, seeds), the settings of the ask and
     of learning as dictionaries (ask_settings, learn_settings), and after that many tasks the components, the bytes to predict
     (stored_bytes), the bytes needed besides to resume learning (progress_bytes), the training seconds so far, what the learner made of the
-    boundaries so far (missed, false_switches, delay), and whether the training of one of these tasks diverged (``diverged``).
-    ``unfinished``: whether the run still has tasks to learn.
+    boundaries so far (missed, false_switches, delay), the lowest accuracy so far inside later tasks (lowest), and whether the training of
+    one of these tasks diverged (``diverged``). ``unfinished``: whether the run still has tasks to learn.
     """
     frames = [_run_frame(run) for run in runs]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -61,7 +61,7 @@ def _run_frame(run: Run) -> pd.DataFrame:
     tasks["train_seconds"] = tasks["seconds"].cumsum()
     sizes = tasks[["learned", "components", "stored_bytes", "progress_bytes", "train_seconds"]]
     scores = scores.rename(columns={"seconds": "eval_seconds"}).merge(sizes, on="learned", how="left")
-    scores = scores.merge(_detections(run), on="learned", how="left")
+    scores = scores.merge(_detections(run), on="learned", how="left").merge(_lowest(run), on=["ask", "learned", "task"], how="left")
     learning = settings(run)
     identity = {
         "run": learn.hash,
@@ -103,6 +103,19 @@ def _detections(run: Run) -> pd.DataFrame:
             "delay": boundaries["delay"].where(later).expanding().mean(),
         }
     )
+
+
+def _lowest(run: Run) -> pd.DataFrame:
+    """The lowest accuracy so far on each task while later ones were learned (``lowest``), by ask, tasks learned and task.
+
+    No rows if nothing was asked inside tasks.
+    """
+    inside = run.table("inside").reindex(columns=["ask", "learned", "task", "accuracy"])
+    lowest = inside.groupby(["ask", "task", "learned"])["accuracy"].min().reset_index()
+    lowest["lowest"] = lowest.groupby(["ask", "task"])["accuracy"].cummin()
+    for name in ("learned", "task"):
+        lowest[name] = lowest[name].astype(int)
+    return lowest.drop(columns="accuracy")
 
 
 def settings(run: Run) -> dict[str, str]:

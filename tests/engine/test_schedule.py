@@ -1,5 +1,6 @@
 """Which images of which task are in which batch: the timetable, what is drawn from it, and what a learner and its scores make of it."""
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -169,6 +170,24 @@ def test_an_online_stream_is_one_pass_over_the_data_of_each_task() -> None:
     assert len(drawn.unique(dim=0)) == len(drawn) == 18 * 8
     with pytest.raises(UserError, match="Task 1 has 25 images for one pass, fewer than a batch"):
         Schedule(999, 30, flow=visits).timetable(4, stream.shares())
+
+
+def test_in_a_stream_that_drifts_the_view_follows_the_place_of_the_batch() -> None:
+    """Images are numbers, and a place adds 1000 times itself: batches of two tasks of 5 go from -0.4 to 1.4."""
+
+    def between(place: float) -> Callable[[Tensor], Tensor]:
+        return lambda images: images + 1000 * place
+
+    stream, follows = dataclasses.replace(numbered(2, view=lambda images: images * 0), between=between), Flow(drift=True)
+    assert follows.expanded(stream, 2, 0) is stream
+    timetable = Schedule(5, 8, flow=follows).timetable(2)
+    drifting, plain = (list(batches(timetable, each, 0, drift=each is stream)) for each in (stream, numbered(2)))
+    places = [-0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.4]
+    for place, (inputs, labels), (numbers, right) in zip(places, drifting, plain, strict=True):
+        assert torch.allclose(inputs, numbers + 1000 * place)
+        assert torch.equal(labels, right)
+    with pytest.raises(UserError, match="The stream numbered has no tasks between its tasks"):
+        follows.expanded(numbered(2), 2, 0)
 
 
 # Tasks that recur
@@ -381,6 +400,7 @@ def test_teaching_resumes_after_any_task(make_brief: Make, make_stream: Make) ->
             "The settings lengths and online of a flow decide how many updates a task has",
         ),
         ({"flow": {"linear": 9, "beta": 4}}, "The settings linear and beta of a flow decide how a task begins"),
+        ({"flow": {"drift": "true", "blurry": 0.1}}, "The settings drift and blurry of a flow exclude each other"),
         ({"flow": {"fuzzy": 9}}, "The flow fuzzy=9 needs at least 18 updates, not 5"),
         ({"flow": {"blurry": 1}}, "Invalid value blurry=1: input should be less than 1"),
         ({"flow": {"beta": 1}}, "Invalid value beta=1: input should be greater than or equal to 2"),
@@ -401,8 +421,8 @@ def test_a_flow_is_in_the_name_of_a_run_unless_it_is_the_usual_one() -> None:
         return job.learn.hash
 
     flows: list[dict[str, Any]] = [{"lengths": "3..6"}, {"boundaries": "inside"}, {"visits": "0,1,0"}, {"different": 2}]
-    flows += [{"linear": 3}, {"beta": 3}, {"fuzzy": 2}, {"blurry": 0.1}, {"online": True}]
-    assert len({hash_of(flow=each) for each in [{}, *flows]}) == 10
+    flows += [{"linear": 3}, {"beta": 3}, {"fuzzy": 2}, {"blurry": 0.1}, {"online": True}, {"drift": True}]
+    assert len({hash_of(flow=each) for each in [{}, *flows]}) == 11
     assert hash_of(flow={"boundaries": "between"}) == hash_of()
     assert hash_of(flow={"lengths": 4}) == hash_of(flow={"lengths": "4..4"})
     assert hash_of(flow={"lengths": "3..6"}) == hash_of(flow={"lengths": (3, 6)})

@@ -21,6 +21,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "hopfield": {"network": "swish-8x8", "tasks": 6, "updates": 2, "set": {"outputs": 60}},
     "masks-out": {"network": "mlp-16", "updates": 3},
     "psp-first": {"network": "mlp-16x16", "updates": 3},
+    "nns-streams": {"network": "mlp-8", "updates": 4, "batch_size": 32, "flow": {"lengths": (3, 5), "boundaries": "inside"}},
+    "timeline": {"network": "mlp-8", "updates": 4, "batch_size": 32},
     "inference": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
     "inference-mixed": {"network": "mlp-16", "updates": 3, "tasks": 3, "checkpoints": (2, 3)},
     "splits-cifar100": {"network": "resnet-18-2", "updates": 2, "batch_size": 16},

@@ -255,6 +255,15 @@ def test_a_pixel_map_fills_every_channel_and_the_outside(channels: int, data: st
     assert torch.equal(images, before)
 
 
+def test_rotations_have_all_angles_between_theirs() -> None:
+    stream = build("rotated-mnist", random_images(), tasks=3)
+    assert stream.between is not None
+    images = stream[0].test.images[:5]
+    for place in range(3):
+        assert torch.equal(stream.between(place)(images), stream[place].test.whole(5)[0])
+    assert not torch.equal(stream.between(0.5)(images), images)
+
+
 # Batches
 
 
