@@ -260,7 +260,7 @@ def workplace() -> Iterator[None]:
 def fuzz(lines: int, seed: int) -> tuple[Counter[str], list[tuple[list[str], str]]]:
     """How often each outcome came, and the command lines with a fault. A line follows from the seed and its number."""
     outcomes: Counter[str] = Counter()
-    faults = []
+    faults: list[tuple[list[str], str]] = []
     for number in range(lines):
         if number and number % 1000 == 0:
             print(f"{number:,} lines, {len(faults)} faults", flush=True)
