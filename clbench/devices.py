@@ -46,6 +46,8 @@ def chosen(name: str) -> "torch.device":
         raise UserError(f"clbench cannot use the device {name!r}: give {NAMES}.")
     if device.type != "cpu" and not torch.get_device_module(device.type).is_available():
         raise UserError(f"This machine has no GPU for --device {name}: use --device cpu.")
+    if device.type != "cpu" and (device.index or 0) >= (count := torch.get_device_module(device.type).device_count()):
+        raise UserError(f"This machine has no device {name}: the numbers of its GPUs are below {count}.")
     return device
 
 

@@ -16,7 +16,9 @@ def has(monkeypatch: pytest.MonkeyPatch, *present: str) -> None:
     monkeypatch.setattr(
         torch,
         "get_device_module",
-        lambda kind: SimpleNamespace(is_available=lambda: kind in present, get_device_name=lambda index: f"{kind} {index}"),
+        lambda kind: SimpleNamespace(
+            is_available=lambda: kind in present, get_device_name=lambda index: f"{kind} {index}", device_count=lambda: 2
+        ),
     )
 
 
@@ -46,6 +48,13 @@ def test_a_device_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch
     has(monkeypatch)
     with pytest.raises(UserError, match=message):
         devices.chosen(name)
+
+
+def test_a_number_beyond_the_last_accelerator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, "cuda")
+    assert devices.chosen("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="This machine has no device cuda:2: the numbers of its GPUs are below 2"):
+        devices.chosen("cuda:2")
 
 
 def test_the_help_names_the_devices() -> None:

@@ -57,9 +57,9 @@ def locale_dependent(source: str) -> Iterator[int]:
         if not isinstance(node, ast.Call):
             continue
         function, keywords = ast.unparse(node.func), {each.arg for each in node.keywords}
-        modes = {each.value for each in node.args if isinstance(each, ast.Constant)}
+        binary = any(isinstance(each, ast.Constant) and "b" in str(each.value) for each in node.args)
         opens = function == "open" or (function.endswith(".open") and not function.startswith(("gzip.", "Image.", "os.")))
-        opens_text = function.endswith((".read_text", ".write_text")) or (opens and not modes & {"rb", "wb"})
+        opens_text = function.endswith((".read_text", ".write_text")) or (opens and not binary)
         if (opens_text or keywords & {"text", "universal_newlines"}) and "encoding" not in keywords:
             yield node.lineno
 

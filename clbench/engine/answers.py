@@ -13,7 +13,7 @@ class KeptAnswers(dict[str, Any]):
     """
 
     def __init__(self, file: Path) -> None:
-        text = file.read_text(errors="replace") if file.exists() else ""
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
         super().__init__(filter(None, map(_read, text.splitlines())))
         self.file = file
         self.cut_off = bool(text) and not text.endswith("\n")

@@ -91,7 +91,7 @@ def _ticks(table: Path) -> dict[int, tuple[int, int]]:
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     ticks = {}
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in table.read_text().splitlines():
+        for line in table.read_text(encoding="utf-8").splitlines():
             name, *counts = line.split()
             if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in allowed:
                 user, nice, system, idle, waiting, *others = map(int, counts[:8])  # what follows is counted in user and nice too

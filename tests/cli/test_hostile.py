@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from clbench.engine.learn import Learn
+from clbench.engine import record
+from clbench.engine.store import Run
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -55,10 +56,9 @@ def made(clbench: Call, *more: str) -> Path:
 
 
 def rewrite(run: Path, **changes: Any) -> None:
-    """Put other values into the learn half of a run's record."""
-    record = json.loads((run / "run.json").read_text())
-    record["learn"] |= changes
-    (run / "run.json").write_text(json.dumps(record))
+    """Put other values into the learn half of a run's record, with its check and its copy, as another person could."""
+    contents = record.read(run)
+    record.write(run, contents | {"learn": contents["learn"] | changes})
 
 
 # Foreign results run no code
@@ -139,7 +139,7 @@ def test_a_run_folder_with_another_run_in_it_is_not_asked(clbench: Call, tmp_pat
     run, marker = made(clbench, "--method", "naive"), tmp_path / "executed"
     (tmp_path / "evil.py").write_text(EVIL.format(marker=str(marker)) + METHOD)
     rewrite(run, method="evil.py:Mine")
-    foreign = Learn(**json.loads((run / "run.json").read_text())["learn"]).hash
+    foreign = Run(run).learn.hash
     sentence = one_sentence(clbench("run", *TINY, "--json", "--method", "naive", "--ask", "images=5"))
     assert f"The record in the run folder {run.name} is that of another run, {foreign}" in sentence
     assert not marker.exists()
@@ -208,7 +208,7 @@ def test_an_error_shows_no_control_characters(clbench: Call) -> None:
         (["--set", f"{LONG}=1"], "Unknown learning parameter"),
         (["--results", f"/{LONG}"], "File name too long"),
         (["--spec", LONG], "File name too long"),
-        (["--device", "meta"], "Nothing can be computed on the device meta"),
+        (["--device", "meta"], "clbench cannot use the device 'meta'"),
         (["--device", "cuda:9999999"], "--device"),
         (["--device", LONG], "Unknown device 'aaa"),
     ],
