@@ -98,7 +98,7 @@ class DGR(OneLayerMethod):
         ``optimiser`` of the network with its defaults but for the ``learning_rate``; ``restart``: whether both optimisers are
         re-initialised for each task."""
         positive(replay_batch=replay_batch, width=width, latent=latent)
-        above_zero(temperature=temperature)
+        above_zero(temperature=temperature, generator_rate=generator_rate)
         super().__init__(brief, optimiser=OPTIMISERS[optimiser](learning_rate), restart=restart)
         self.distill = distill
         self.temperature = temperature
