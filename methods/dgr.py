@@ -32,7 +32,7 @@ from clbench.networks import bare_twin
 from clbench.scenarios import GG, GNS, GNU
 from clbench.seeding import generator
 from clbench.stream import Split
-from clbench.training import OPTIMISERS, Step, Tensors, TrainingState, adam
+from clbench.training import OPTIMISERS, Step, Tensors, TrainingState, adam, named, part
 
 from ._autoencoder import Autoencoder, divergence, log_likelihood
 from ._check import for_check
@@ -202,6 +202,16 @@ class DGR(OneLayerMethod):
         state = {} if self.restart else self.generator_state.tensors()
         named = {f"generator.{name}": tensor.clone() for name, tensor in self.generator.items()}
         return super().progress() | named | {f"generator's optimiser.{name}": tensor.clone() for name, tensor in state.items()}
+
+    def task_progress(self) -> Tensors | None:
+        own = named(generator=self.generator, generator_optimiser=self.generator_state.tensors())
+        return (super().task_progress() or {}) | own
+
+    def restore_task(self, progress: Tensors) -> None:
+        super().restore_task(progress)
+        stored = part("generator", progress, self.brief.device)
+        self.generator = {name: stored[name].clone() for name in self.generator}
+        self.generator_state.restore(part("generator_optimiser", progress, self.brief.device))
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)
