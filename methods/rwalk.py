@@ -98,7 +98,6 @@ class RWalk(WeightMethod):
         super().begin_task(task, updates)
         self.fisher, self.score = self.widened(self.fisher), self.widened(self.score)
         shares = [share_of_largest(tensors) for tensors in (self.fisher, self.score) if tensors]
-        self.updates_here = 0
         for name, slots in self.state.slots.items():
             slots["anchor"].copy_(self.trained[name])
             slots["since"].copy_(self.trained[name])
@@ -108,8 +107,7 @@ class RWalk(WeightMethod):
 
     def update(self, inputs: Tensor, labels: Tensor) -> Tensor:
         loss = super().update(inputs, labels)
-        self.updates_here += 1
-        if self.updates_here % self.interval == 0:
+        if self.rate.done % self.interval == 0:
             self.measure()
         return loss
 

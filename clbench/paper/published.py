@@ -122,6 +122,47 @@ VAN_DE_VEN: Mapping[tuple[str, str, str], Published] = {
 }
 """Means after all tasks, by clbench's stream, method and scenario."""
 
+A_GEM = "arXiv 1812.00420"
+GENERATIVE = "arXiv 2104.10093"
+_ONE_PASS = "17 tasks after 3 for cross-validation, MLP 256-256, one head, SGD, one pass in batches of 10, 5 seeds"
+_SPLIT = "5 tasks, class scenario, images from 0 to 1, 10 seeds"
+_HNET = "5 tasks, task inferred by entropy, MLP 400-400 written in chunks, Adam 1e-3, 2000 updates a task of 128 images"
+_ZOO: tuple[tuple[str, str, str, float, str, Standing, str], ...] = (
+    *(
+        (method, "a-gem-table-4", "GNs", value, f"{A_GEM}, Table 4", "seen in the paper", _ONE_PASS)
+        for method, value in (("naive", 47.9), ("ewc", 68.3), ("mas", 69.6), ("rwalk", 85.7), ("gem", 89.5), ("a-gem", 89.1))
+    ),
+    ("slda", "van-de-ven-split", "GNu", 87.30, f"{GENERATIVE}, Table 2", "seen in the paper", f"{_SPLIT}, on pixels"),
+    (
+        "generative-classifier",
+        "van-de-ven-split",
+        "GNu",
+        93.25,
+        f"{GENERATIVE}, Table 4",
+        "seen in the paper",
+        f"{_SPLIT}, 1000 updates a class of 128 images, 100 samples (93.79 with 10000)",
+    ),
+    *(
+        (method, recipe, scenario, value, f"arXiv 1809.10635, Table {table}", "seen in the paper", _TABLES[table == 3][4])
+        for method, recipe, table, values in (
+            ("xdg", "van-de-ven-split", 3, {"GG": 98.74}),
+            ("xdg", "van-de-ven-permuted", 4, {"GG": 91.40}),
+            ("dgr", "van-de-ven-split", 3, {"GG": 99.47, "GNs": 95.74, "GNu": 91.24}),
+            ("dgr", "van-de-ven-permuted", 4, {"GG": 92.52, "GNs": 95.09, "GNu": 92.19}),
+            ("dgr", "van-de-ven-distill-split", 3, {"GG": 99.59, "GNs": 96.94, "GNu": 91.84}),
+            ("dgr", "van-de-ven-distill-permuted", 4, {"GG": 97.51, "GNs": 97.35, "GNu": 96.38}),
+        )
+        for scenario, value in values.items()
+    ),
+    ("icarl", "van-de-ven-split", "GNu", 94.57, "arXiv 1904.07734, Table 4", "second-hand", f"{_TABLES[1][4]}, 2000 exemplars"),
+    ("hnet", "hypercl-split", "GNu", 69.48, "arXiv 1906.00695, split MNIST, HNET+ENT", "second-hand", _HNET),
+)
+ZOO: Mapping[tuple[str, str, str], Published] = {
+    (method, recipe, scenario): Published(f"{method}, {recipe}, {scenario}", value, source, standing, setting)
+    for method, recipe, scenario, value, source, standing, setting in _ZOO
+}
+"""Means after all tasks, by the method, the name of its recipe, and the scenario."""
+
 ALL = (
     *IMAGENET_ACCURACY.values(),
     *IMAGENET_SIZE.values(),
@@ -130,5 +171,6 @@ ALL = (
     PERMUTED_250,
     HOPSUPSUP,
     *VAN_DE_VEN.values(),
+    *ZOO.values(),
 )
 """Every number."""

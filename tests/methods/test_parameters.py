@@ -12,6 +12,7 @@ from clbench.errors import UserError
 from clbench.method import Brief, Method, parameters
 
 ZERO_HAS_A_MEANING = {"weight_decay", "strength", "c", "momentum", "descent_momentum", "gamma", "offset"}
+ZERO_HAS_A_MEANING |= {"alpha", "beta", "margin", "gated"}
 """No decay, no penalty, no momentum, nothing kept of earlier tasks, aligned. HopSupSup's descent (below) needs a strength."""
 
 
