@@ -79,7 +79,7 @@ def test_what_was_not_committed_does_not_count(written: dict[str, Run], tmp_path
 
 def test_a_table_cut_at_any_byte_is_read_and_mended_from_its_copy(written: dict[str, Run], tmp_path: Path) -> None:
     run = copied(written["interrupted"], tmp_path)
-    assert run.table_names() == ["allocation", "confusion", "losses", "scores", "tasks"]
+    assert {"allocation", "confusion", "losses", "scores", "tasks"} <= {*run.table_names()}
     for name in run.table_names():
         for file in (run.table_file(name), run.path / "copies" / f"{name}.csv"):
             content = file.read_bytes()

@@ -213,7 +213,7 @@ def test_answers_to_an_ask_that_the_record_does_not_know_are_damage(write: Write
     run = write(ask={"group": 1})
     scores = pd.read_csv(run.path / "scores.csv")
     scores.assign(ask="GNs group=2").to_csv(run.path / "scores.csv", index=False)
-    with pytest.raises(UserError, match=r"damaged: repeat the run with --overwrite always"):
+    with pytest.raises(UserError, match=r"do not fit each other: look with"):
         frame([run])
 
 
