@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from clbench.checks import not_negative, positive
 from clbench.method import Brief
 from clbench.scenarios import GG, GNS, GNU, NNS
-from clbench.training import OPTIMISERS, Tensors
+from clbench.training import OPTIMISERS, Tensors, named, part
 
 from ._check import for_check
 from ._one_layer import OneLayerMethod
@@ -127,6 +127,13 @@ class DER(OneLayerMethod):
     def progress(self) -> Tensors:
         """The memory, and the optimiser's state."""
         return super().progress() | {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
+
+    def task_progress(self) -> Tensors | None:
+        return (super().task_progress() or {}) | named(memory=self.memory.tensors())
+
+    def restore_task(self, progress: Tensors) -> None:
+        super().restore_task(progress)
+        self.memory.restore(part("memory", progress, self.brief.device))
 
     def restore(self, learned: Tensors, progress: Tensors | None = None) -> None:
         super().restore(learned, progress)
