@@ -1,8 +1,8 @@
 """The report: one page that holds what the run folders and the figures' tables hold, and works in a browser."""
 
 import base64
-import re
 import json
+import re
 import shutil
 import subprocess
 from html import unescape
