@@ -1,5 +1,6 @@
 """A run answers only with the code and the data with which it learned; otherwise it is refused in one sentence."""
 
+import copy
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from clbench.engine.evaluator import Schedule, teach
 from clbench.engine.execution import execute
 from clbench.engine.learn import Job, Learn
 from clbench.engine.request import request, resolve
+from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.methods.naive import Naive
 from clbench.scenarios import GNS
@@ -171,10 +173,13 @@ def test_code_that_is_edited_while_earlier_seeds_are_learned_is_not_taken_for_th
     assert not (tmp_path / "runs" / second.learn.hash).exists()
 
 
-def test_runs_that_recorded_a_file_s_own_digest_only_can_still_be_asked(project: Path, tmp_path: Path) -> None:
+def test_runs_that_recorded_a_file_s_own_digest_only_can_still_be_asked(
+    project: Path, tmp_path: Path, as_schema_1: Callable[[Run], None]
+) -> None:
     """As they were made before imports and networks counted."""
     run = execute(job(**MINE), tmp_path)
-    record = run.record
+    as_schema_1(run)
+    record = copy.deepcopy(run.record)
     record["learn"] |= {"source": hashlib.sha256(METHOD.encode()).hexdigest()[:12]}
     for later in ("code", "network_source", "data_source"):
         del record["learn"][later]
