@@ -141,8 +141,10 @@ class WeightMethod(Method):
     def _make_room(self, tasks: int) -> None:
         """Add outputs until there are enough for ``tasks`` tasks, each with initial values of its own."""
         present = len(self.trained[self.head[0]]) // self.brief.classes
-        if present < tasks or (present == 1 and tasks == 1):
-            new = [self.fresh_head(task) for task in range(present, present + TASKS_AT_A_TIME)]
+        # The number depends on ``tasks`` alone, so that a restored method has as many as one that learned all tasks.
+        needed = 1 + TASKS_AT_A_TIME * max(1, -(-(tasks - 1) // TASKS_AT_A_TIME))
+        if present < needed:
+            new = [self.fresh_head(task) for task in range(present, needed)]
             for name in self.head:
                 self.trained[name] = torch.cat([self.trained[name], *(head[name] for head in new)])
 
