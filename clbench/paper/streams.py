@@ -91,7 +91,7 @@ def draw_streams(frame: pd.DataFrame, heading: str) -> Figure:
     figure.align_ylabels()
     figure.legend(loc="outside upper left", ncols=3)
     masks = "Dotted, below: one mask for each different task."
-    style.caption(figure, f"{what_was_run(frame, heading)} {IMAGES} test images of each task, each by itself. {masks}")
+    style.caption(figure, f"{what_was_run(frame, heading)} {masks}")
     return figure
 
 
