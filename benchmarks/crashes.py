@@ -22,7 +22,8 @@ import pandas as pd
 
 from clbench import data, storage
 from clbench.engine import durable, run_files
-from clbench.engine.evaluator import Score, Taught
+from clbench.engine.asking import Score
+from clbench.engine.evaluator import Taught
 from clbench.engine.execution import Watch, execute, unwatched
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve

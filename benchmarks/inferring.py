@@ -25,8 +25,8 @@ from torch.func import functional_call
 
 import clbench
 from clbench import storage
+from clbench.engine.asking import Ask, examine
 from clbench.engine.build import build_method, build_stream
-from clbench.engine.evaluator import Ask, examine
 from clbench.engine.execution import learner
 from clbench.engine.request import request, resolve
 from clbench.engine.store import find

@@ -14,7 +14,8 @@ wait_passively()
 if TYPE_CHECKING:
     from clbench.api import ask, run
     from clbench.data.dataset import Dataset
-    from clbench.engine.evaluator import Ask, Score, Taught, evaluate
+    from clbench.engine.asking import Ask, Score
+    from clbench.engine.evaluator import Taught, evaluate
     from clbench.engine.schedule import Schedule
     from clbench.engine.store import Run
     from clbench.errors import Notice, UserError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "api": ["ask", "run"],
     "data.dataset": ["Dataset"],
-    "engine.evaluator": ["Ask", "Score", "Taught", "evaluate"],
+    "engine.asking": ["Ask", "Score"],
+    "engine.evaluator": ["Taught", "evaluate"],
     "engine.schedule": ["Schedule"],
     "engine.store": ["Run"],
     "errors": ["Notice", "UserError"],

@@ -41,7 +41,8 @@ from clbench.check.trial import (
     trial_network,
     trials,
 )
-from clbench.engine.evaluator import Score, Taught, evaluate, examine, tasks_at_once, teach_together
+from clbench.engine.asking import Score, examine
+from clbench.engine.evaluator import Taught, evaluate, tasks_at_once, teach_together
 from clbench.engine.lesson import Keep, Lesson, Midway, midway
 from clbench.errors import UserError
 from clbench.method import parameters

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from clbench import networks, registry
+from clbench.engine.asking import Ask
 from clbench.engine.asks import typed
-from clbench.engine.evaluator import Ask, teach
+from clbench.engine.evaluator import teach
 from clbench.engine.schedule import Schedule
 from clbench.method import Brief, Method, Prediction, parameters
 from clbench.scenario import Scenario

@@ -9,7 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from clbench import terminal
 
 if TYPE_CHECKING:
-    from clbench.engine.evaluator import Score, Taught
+    from clbench.engine.asking import Score
+    from clbench.engine.evaluator import Taught
     from clbench.engine.learn import Job
 
 

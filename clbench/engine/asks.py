@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clbench import registry
 from clbench.checks import positive
-from clbench.engine.evaluator import ABOUT, Ask
+from clbench.engine.asking import ABOUT, Ask
 from clbench.engine.learn import Learn
 from clbench.engine.settings import invalid
 from clbench.errors import UserError, unknown

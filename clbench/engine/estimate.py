@@ -10,8 +10,9 @@ import psutil
 import torch
 
 from clbench import storage
+from clbench.engine.asking import Ask, examine
 from clbench.engine.build import build_method, build_stream
-from clbench.engine.evaluator import Ask, examine, teach_together
+from clbench.engine.evaluator import teach_together
 from clbench.engine.execution import check_answerable
 from clbench.engine.learn import Job
 from clbench.engine.schedule import Schedule

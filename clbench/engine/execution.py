@@ -12,11 +12,12 @@ import torch
 from clbench import networks, registry, storage
 from clbench.engine import interrupts, probe, processor, provenance, saved_state
 from clbench.engine.answers import KeptAnswers
+from clbench.engine.asking import Ask, Score, ask_all, examine, passes
 from clbench.engine.boundaries import Switch, boundaries
 from clbench.engine.build import build_method, build_stream
 from clbench.engine.divergence import Diverged
 from clbench.engine.environment import changes, environment
-from clbench.engine.evaluator import Ask, Score, Taught, ask_all, evaluate, examine, passes
+from clbench.engine.evaluator import Taught, evaluate
 from clbench.engine.learn import Job, Learn
 from clbench.engine.lesson import Keep, Midway, set_global_generators
 from clbench.engine.run_files import Tables, remove_earlier_states, save_state

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from clbench import devices, networks
-from clbench.engine.evaluator import Ask, examine, passes, teach
+from clbench.engine.asking import Ask, examine, passes
+from clbench.engine.evaluator import teach
 from clbench.engine.schedule import Schedule
 from clbench.errors import UserError
 from clbench.method import Brief

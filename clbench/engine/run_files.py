@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clbench.engine import durable, saved_state, table_files
-from clbench.engine.evaluator import Score
+from clbench.engine.asking import Score
 from clbench.engine.record import COPIES, REMEDY, SCHEMA, Damaged, Extent
 from clbench.engine.store import STATES, Run, update
 from clbench.method import Method

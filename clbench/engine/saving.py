@@ -12,7 +12,8 @@ from typing import Any
 
 from clbench.engine import interrupts, saved_state
 from clbench.engine.answers import KeptAnswers
-from clbench.engine.evaluator import Score, tasks_at_once
+from clbench.engine.asking import Score
+from clbench.engine.evaluator import tasks_at_once
 from clbench.engine.lesson import Keep, Lesson, Midway, midway
 from clbench.engine.run_files import Tables, save_state
 from clbench.engine.schedule import Schedule

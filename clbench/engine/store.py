@@ -29,8 +29,8 @@ import torch
 
 from clbench import registry
 from clbench.engine import durable, record, saved_state, table_files
+from clbench.engine.asking import Ask
 from clbench.engine.divergence import Divergence
-from clbench.engine.evaluator import Ask
 from clbench.engine.learn import Learn
 from clbench.engine.record import REMEDY, Damaged, Extent
 from clbench.engine.schedule import Timetable

@@ -11,7 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from clbench.engine import execution, learn, request, store
-from clbench.engine.evaluator import Ask, Score, Taught
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Taught
 from clbench.engine.settings import BUDGETS, USUAL, Overwrite
 from clbench.errors import UserError, unknown
 from clbench.files import write_text

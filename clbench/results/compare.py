@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from clbench import registry
-from clbench.engine.evaluator import ABOUT
+from clbench.engine.asking import ABOUT
 from clbench.errors import UserError, unknown
 from clbench.results.frames import SEEDS
 from clbench.results.lines import asked_about_all, lines_of

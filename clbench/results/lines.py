@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from clbench.engine.evaluator import ABOUT
+from clbench.engine.asking import ABOUT
 
 Facts = Mapping[str, str]
 """Settings by name; all values are texts."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from clbench import terminal
-from clbench.engine.evaluator import ABOUT
+from clbench.engine.asking import ABOUT
 from clbench.errors import UserError, unknown
 from clbench.files import write_text
 from clbench.results import tables

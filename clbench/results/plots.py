@@ -13,7 +13,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from clbench.engine.evaluator import Ask
+from clbench.engine.asking import Ask
 from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.files import write_text

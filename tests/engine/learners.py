@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clbench.engine.evaluator import Schedule, Score, Taught
+from clbench.engine.asking import Score
+from clbench.engine.evaluator import Schedule, Taught
 from clbench.method import Method, Prediction
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS

@@ -7,7 +7,8 @@ import pandas as pd
 import torch
 
 from clbench import storage
-from clbench.engine.evaluator import Score, Taught
+from clbench.engine.asking import Score
+from clbench.engine.evaluator import Taught
 from clbench.engine.learn import Job
 from clbench.engine.request import request, resolve
 from clbench.engine.store import Run

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from clbench.engine import store
-from clbench.engine.evaluator import Score
+from clbench.engine.asking import Score
 from clbench.engine.execution import execute
 from clbench.engine.store import Run
 from clbench.errors import UserError

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench.engine.evaluator import Ask, evaluate
+from clbench.engine.asking import Ask
+from clbench.engine.evaluator import evaluate
 from clbench.method import Brief, Method
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate, examine, passes, teach
+from clbench.engine.asking import Ask, Score, examine, passes
+from clbench.engine.evaluator import Schedule, Taught, evaluate, teach
 from clbench.errors import UserError
 from clbench.method import Brief, Prediction
 from clbench.methods.supsup import SupSup

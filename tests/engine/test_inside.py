@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import clbench
-from clbench.engine.evaluator import Ask, Score, Taught, evaluate, examine
+from clbench.engine.asking import Ask, Score, examine
+from clbench.engine.evaluator import Taught, evaluate
 from clbench.engine.lesson import Keep
 from clbench.engine.schedule import Schedule
 from clbench.engine.store import find

@@ -15,7 +15,8 @@ import torch
 
 from clbench.data import Dataset
 from clbench.engine import processor
-from clbench.engine.evaluator import Score, Taught
+from clbench.engine.asking import Score
+from clbench.engine.evaluator import Taught
 from clbench.engine.execution import execute
 from clbench.engine.request import request, resolve
 

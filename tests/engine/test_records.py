@@ -10,7 +10,7 @@ import torch
 
 from clbench import storage
 from clbench.engine import store
-from clbench.engine.evaluator import Score
+from clbench.engine.asking import Score
 from clbench.engine.execution import execute
 from clbench.engine.learn import Learn
 from clbench.engine.store import Run

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from clbench import registry
+from clbench.engine.asking import Ask
 from clbench.engine.asks import PROTOCOLS, SAMPLE, default_checkpoints, make_asks, typed
 from clbench.engine.build import usual_precision
-from clbench.engine.evaluator import Ask
 from clbench.engine.learn import Job
 from clbench.engine.request import read_spec, request, resolve
 from clbench.engine.schedule import USUAL_FLOW

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import clbench
-from clbench.engine.evaluator import Ask, Score, evaluate, examine
+from clbench.engine.asking import Ask, Score, examine
+from clbench.engine.evaluator import evaluate
 from clbench.engine.request import request, resolve
 from clbench.engine.schedule import Flow, Schedule, Timetable, batches, flow
 from clbench.engine.store import find

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clbench import networks, registry
 from clbench.data import Dataset
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate
 from clbench.engine.stream_check import checked, small_tasks
 from clbench.errors import UserError
 from clbench.method import Brief

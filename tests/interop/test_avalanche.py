@@ -20,7 +20,8 @@ from torch.utils.data import TensorDataset
 from clbench import registry
 from clbench.data import Dataset
 from clbench.engine import asks, learn, request
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.engine.execution import execute
 from clbench.errors import UserError
 from clbench.method import Brief, Method, parameters

@@ -10,7 +10,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate
 from clbench.methods.a_gem import AGem, project
 from clbench.methods.naive import Naive
 from clbench.scenario import Scenario

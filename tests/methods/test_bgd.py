@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.errors import UserError
 from clbench.methods.bgd import BGD, bayesian_descent
 from clbench.methods.naive import Naive

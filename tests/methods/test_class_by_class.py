@@ -11,7 +11,8 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear
 
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.errors import UserError
 from clbench.methods._autoencoder import divergence
 from clbench.methods.generative_classifier import GenerativeClassifier

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.errors import UserError
 from clbench.methods.dgr import DGR
 from clbench.methods.naive import Naive

@@ -12,7 +12,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.methods.der import DER, DarkReservoir
 from clbench.methods.gem import Gem, project, weights
 from clbench.methods.naive import Naive

@@ -12,7 +12,8 @@ from torch._dynamo.utils import counters
 
 from clbench import registry, storage
 from clbench.devices import compiler_found
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.method import Method
 from clbench.methods._per_task import redrawn
 from clbench.methods.fine_tuned import UpperBound

@@ -9,7 +9,8 @@ from torch import nn
 from torch.func import functional_call
 
 from clbench import storage
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.methods.naive import Naive
 from clbench.methods.psp import PSP, haar_rotation, random_signs
 from clbench.scenarios import GG, GNS

@@ -11,7 +11,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks, storage
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.methods.ewc import EWC
 from clbench.methods.lwf import LwF
 from clbench.methods.naive import Naive

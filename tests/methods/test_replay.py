@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate
 from clbench.errors import UserError
 from clbench.methods._reservoir import Reservoir
 from clbench.methods.naive import Naive

@@ -350,7 +350,8 @@ def test_residual_networks_refuse_other_inputs_than_images() -> None:
 @pytest.mark.parametrize("method", ["supsup", "batche", "ewc"])
 def test_residual_networks_serve_methods_that_take_gradients_image_by_image(method: str) -> None:
     from clbench import registry
-    from clbench.engine.evaluator import Ask, Schedule, Score, evaluate
+    from clbench.engine.asking import Ask, Score
+    from clbench.engine.evaluator import Schedule, evaluate
     from clbench.method import Brief
     from clbench.stream import Split, Stream, Task
 

@@ -7,7 +7,8 @@ import pytest
 
 from clbench import paper
 from clbench.engine import request, settings
-from clbench.engine.evaluator import Score, Taught
+from clbench.engine.asking import Score
+from clbench.engine.evaluator import Taught
 from clbench.errors import UserError
 from clbench.paper import base, fig4, files
 from clbench.results.metrics import mean_t_interval

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from clbench import registry
-from clbench.engine.evaluator import Ask, Score, evaluate
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import evaluate
 from clbench.engine.schedule import Flow, Schedule
 from clbench.scenarios import GNS, NNS
 

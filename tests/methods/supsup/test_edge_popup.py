@@ -11,7 +11,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import storage
-from clbench.engine.evaluator import Ask, Schedule, Score, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, evaluate, teach
 from clbench.errors import UserError
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup.layout import Layout

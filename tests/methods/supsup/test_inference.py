@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from clbench.engine.evaluator import Ask
+from clbench.engine.asking import Ask
 from clbench.errors import UserError
 from clbench.method import Brief
 from clbench.methods import _objectives

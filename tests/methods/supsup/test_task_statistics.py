@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from clbench import storage
-from clbench.engine.evaluator import Ask, Schedule, examine, teach
+from clbench.engine.asking import Ask, examine
+from clbench.engine.evaluator import Schedule, teach
 from clbench.engine.request import request, resolve
 from clbench.errors import UserError
 from clbench.methods.supsup import SupSup

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench.engine.evaluator import Ask, Schedule, Score, Taught, evaluate, teach
+from clbench.engine.asking import Ask, Score
+from clbench.engine.evaluator import Schedule, Taught, evaluate, teach
 from clbench.methods.supsup import SupSup
 from clbench.methods.supsup import supsup as module
 from clbench.scenarios import GG, GNU, NNS
