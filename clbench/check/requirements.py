@@ -258,11 +258,12 @@ def resumes_inside_a_task(trial: Trial) -> Result:
     _drain(teach_together(learner, stream(), group, SHORT, keep=Keep(after_batch=interrupt)))
     if not states:
         return trial.result(resumes_inside_a_task, True, "begins an interrupted task again")
+    whole = both(learner) | trial.answers(learner, range(2))
     for state in states:
         twin = trial.fresh()
         twin.restore(*(before if trial.told else (state.part("learned"), state.part("progress"))))
         _drain(teach_together(twin, stream(), group, SHORT, state))
-        changed |= differing(*(both(each) | trial.answers(each, range(2)) for each in (learner, twin)))
+        changed |= differing(whole, both(twin) | trial.answers(twin, range(2)))
     finding = f"after an interrupted task {some(changed)} differ" if changed else "continues identically, bit by bit"
     remedy = "task_progress() must hold all that a batch changes: trained tensors, buffers, optimiser, counters, memories (or return None)"
     if not trial.told:

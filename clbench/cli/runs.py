@@ -8,12 +8,14 @@ import typer
 from clbench.cli.options import DataRoot, Results
 from clbench.engine.settings import USUAL
 
-app = typer.Typer(help="Look after the folders of runs.", no_args_is_help=True)
+app = typer.Typer(help="Look after the folders of runs.")
 
 
-@app.callback()
-def runs() -> None:
+@app.callback(invoke_without_command=True)
+def runs(context: typer.Context) -> None:
     """Look after the folders of runs."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command("verify")

@@ -100,7 +100,9 @@ def test_a_regulariser_without_effect_does_not_act(method: type[Method], scenari
 
 
 def test_a_regulariser_without_effect_is_sound_in_all_else() -> None:
-    assert failures(ToothlessEWC, GNS, samples=20).keys() == failures(AliasedSI, GNS).keys() == {"acts"}
+    assert failures(ToothlessEWC, GNS, samples=20).keys() == {"acts"}
+    # The anchor that is the live weights is a copy after it was restored.
+    assert failures(AliasedSI, GNS).keys() == {"acts", "resumes inside a task"}
 
 
 class SlidingBatchE(BatchE):
@@ -267,9 +269,9 @@ BROKEN: list[tuple[type[Method], set[str], str]] = [
     (Imprinted, {"leaves no trace"}, "asking changed buffer.2."),
     (Numbering, {"answers alike"}, "depend on the order in which tasks are asked about: predict must not remember"),
     (Forgetful, {"reloads", "resumes"}, "must hold"),
-    (Amnesic, {"resumes"}, "progress() must hold what else is needed to resume"),
+    (Amnesic, {"resumes", "resumes inside a task"}, ""),
     (Interrupting, {"resumes inside a task"}, "task_progress() must hold all that a batch changes"),
-    (Gambler, {"repeats", "draws alone", "resumes", "resumes inside a task", "leaves no trace", "ends quietly"}, ""),
+    (Gambler, {"repeats", "draws alone", "resumes", "leaves no trace", "ends quietly"}, ""),
     (Sower, {"draws alone"}, "the global generator of PyTorch was used"),
     (Measuring, {"ends quietly"}, "buffer.2.running_mean, buffer.2.running_var: measure on copies, in evaluation mode"),
     (Hoarder, {"stays small"}, "bytes of memory and 0 bytes of state: keep nothing of a task"),

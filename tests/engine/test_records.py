@@ -183,7 +183,7 @@ def test_damaged_files_of_an_earlier_version_are_named(tmp_path: Path, tiny: Non
     tasks = run.path / "tasks.csv"
     tasks.write_text("".join(tasks.read_text().splitlines(keepends=True)[:2]))
     for _ in range(2):
-        with pytest.raises(UserError, match=r"\(scores\.csv, tasks\.csv\) are damaged"):
+        with pytest.raises(UserError, match=r"\(scores\.csv, tasks\.csv\) do not fit each other"):
             results.frame([run])
         tasks.unlink(missing_ok=True)
     state = run.path / "state" / "3" / "learned.safetensors"

@@ -75,11 +75,12 @@ def test_every_method_learns_a_network_with_a_shared_weight_as_well_as_without(
 ) -> None:
     kind, stream = registry.method(name), make_stream(1)
     scenario = next(s for s in registry.scenarios().values() if s in kind.scenarios)
-    rates = {key: rate for key, rate in RATES.items() if key in parameters(kind.__init__)}
+    known = parameters(kind.__init__)
+    rates = {key: max(rate, known[key].default) for key, rate in RATES.items() if key in known}
     accuracy = {}
     for network in (Tied, Untied):
         method = kind(make_brief(scenario, network), **rates)
-        teach(method, stream[0], 0, Schedule(40, 32))
+        teach(method, stream[0], 0, Schedule(80, 32))
         inputs, labels = stream[0].test.whole()
         prediction = method.predict(inputs, 0 if scenario.task_given_in_inference else None)
         accuracy[network] = float((prediction.labels == labels).float().mean())

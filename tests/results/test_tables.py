@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from clbench import terminal
 from clbench.errors import UserError
 from clbench.results import formats, renderers, tables
 from clbench.results import frames as results
@@ -180,13 +182,10 @@ def test_describe_names_data_network_and_protocol(scores: Scores) -> None:
 def test_a_narrow_terminal_leaves_columns_out_and_cuts_no_number(
     averages: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
 ) -> None:
-    from rich import console
-
-    console_class = console.Console
     monkeypatch.setattr(
-        console,
-        "Console",
-        lambda **how: console_class(**({"width": width, "force_terminal": True, "no_color": True, "highlight": False} | how)),
+        terminal,
+        "console",
+        lambda **how: Console(**({"width": width, "force_terminal": True, "no_color": True, "highlight": False} | how)),
     )
     tables.print_table(averages)
     output = capsys.readouterr().out
