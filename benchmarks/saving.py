@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from clbench.engine import saved_state
+from clbench.engine.batches import Draws
 from clbench.engine.boundaries import Switches
 from clbench.engine.divergence import Losses
 from clbench.engine.lesson import Lesson, midway
 from clbench.engine.request import request, resolve
 from clbench.engine.run_files import Tables, save_state
 from clbench.engine.saving import SAVING_SHARE
-from clbench.engine.schedule import Draws
 from clbench.engine.settings import USUAL
 from clbench.engine.store import Run, create
 from clbench.methods.supsup import SupSup

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from clbench import storage
 from clbench.engine.asking import Ask, Score, ask_all
+from clbench.engine.batches import Draws, Sizes, batches, source
 from clbench.engine.boundaries import Switch, Switches
 from clbench.engine.divergence import Divergence, Losses
+from clbench.engine.flow import USUAL_FLOW
 from clbench.engine.lesson import Keep, Lesson, Midway
-from clbench.engine.schedule import USUAL_FLOW, Draws, Schedule, Sizes, batches, source
+from clbench.engine.schedule import Schedule
 from clbench.engine.stream_check import checked
 from clbench.method import Method
 from clbench.stream import Stream, Task

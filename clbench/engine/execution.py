@@ -18,11 +18,12 @@ from clbench.engine.build import build_method, build_stream
 from clbench.engine.divergence import Diverged
 from clbench.engine.environment import changes, environment
 from clbench.engine.evaluator import Taught, evaluate
+from clbench.engine.flow import USUAL_FLOW
 from clbench.engine.learn import Job, Learn
 from clbench.engine.lesson import Keep, Midway, set_global_generators
 from clbench.engine.run_files import Tables, remove_earlier_states, save_state
 from clbench.engine.saving import Saver
-from clbench.engine.schedule import USUAL_FLOW, Schedule
+from clbench.engine.schedule import Schedule
 from clbench.engine.settings import Execution, checked
 from clbench.engine.store import Run, add_notes, alone, ask_record, create, now, run_at, update, writable
 from clbench.errors import UserError, tell

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from clbench.engine.asking import Ask
-from clbench.engine.schedule import USUAL_FLOW, Flow, Schedule
+from clbench.engine.flow import USUAL_FLOW, Flow
+from clbench.engine.schedule import Schedule
 from clbench.engine.settings import USUAL, OnDivergence, Strict
 from clbench.scenario import Scenario
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clbench.engine.batches import Draws
 from clbench.engine.boundaries import Switch, Switches
 from clbench.engine.divergence import Divergence, Losses
-from clbench.engine.schedule import Draws
 from clbench.method import Method
 
 Tensors = dict[str, Tensor]

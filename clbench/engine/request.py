@@ -11,8 +11,8 @@ from clbench.checks import positive
 from clbench.engine import provenance
 from clbench.engine.asks import check_checkpoints, check_same_learning, check_serves, default_checkpoints, make_asks, typed
 from clbench.engine.build import usual_precision
+from clbench.engine.flow import USUAL_FLOW, Flow, flow
 from clbench.engine.learn import MOST_UPDATES, Job, Learn, Seeds
-from clbench.engine.schedule import USUAL_FLOW, Flow, flow
 from clbench.engine.settings import BUDGETS, Budget, Request, checked
 from clbench.errors import UserError, unknown
 from clbench.method import Method, Recipe, parameters

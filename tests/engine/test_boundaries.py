@@ -9,7 +9,8 @@ import pytest
 
 import clbench
 from clbench.engine.boundaries import Boundary, Switch, Switches, boundaries
-from clbench.engine.schedule import Flow, Schedule
+from clbench.engine.flow import Flow
+from clbench.engine.schedule import Schedule
 from clbench.engine.store import find
 
 

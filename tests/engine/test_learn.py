@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from clbench.engine.flow import Flow
 from clbench.engine.learn import Job, Learn
 from clbench.engine.request import request, resolve
-from clbench.engine.schedule import Flow
 from clbench.methods.supsup import SupSup
 
 

@@ -10,9 +10,9 @@ from clbench import registry
 from clbench.engine.asking import Ask
 from clbench.engine.asks import PROTOCOLS, SAMPLE, default_checkpoints, make_asks, typed
 from clbench.engine.build import usual_precision
+from clbench.engine.flow import USUAL_FLOW
 from clbench.engine.learn import Job
 from clbench.engine.request import read_spec, request, resolve
-from clbench.engine.schedule import USUAL_FLOW
 from clbench.engine.settings import BUDGETS
 from clbench.errors import UserError
 from clbench.method import Brief, Method, Prediction, Recipe

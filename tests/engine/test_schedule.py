@@ -15,9 +15,11 @@ from torch import Tensor
 
 import clbench
 from clbench.engine.asking import Ask, Score, examine
+from clbench.engine.batches import batches
 from clbench.engine.evaluator import evaluate
+from clbench.engine.flow import Flow, flow
 from clbench.engine.request import request, resolve
-from clbench.engine.schedule import Flow, Schedule, Timetable, batches, flow
+from clbench.engine.schedule import Schedule, Timetable
 from clbench.engine.store import find
 from clbench.errors import UserError
 from clbench.method import Method, Prediction

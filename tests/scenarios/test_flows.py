@@ -8,7 +8,8 @@ import pytest
 from clbench import registry
 from clbench.engine.asking import Ask, Score
 from clbench.engine.evaluator import evaluate
-from clbench.engine.schedule import Flow, Schedule
+from clbench.engine.flow import Flow
+from clbench.engine.schedule import Schedule
 from clbench.scenarios import GNS, NNS
 
 Make = Callable[..., Any]
