@@ -14,11 +14,13 @@ from clbench.methods.supsup import SupSup
 
 
 @pytest.fixture(autouse=True)
-def usual_handler() -> Iterator[None]:
-    """Ctrl-C is not ignored, as it is where the tests run in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def usual_handlers() -> Iterator[None]:
+    """No signal is ignored, as it is where the tests run in the background of a script or under ``nohup``."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_signal_waits_for_a_safe_place() -> None:
