@@ -2,6 +2,7 @@
 
 import copy
 import random
+from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -91,8 +92,9 @@ class Foreteller(Blank):
         first, *self.order = self.order
         return first
 
+    @abstractmethod
     def foretold(self) -> list[int]:
-        raise NotImplementedError
+        """The tasks that it expects to be asked about, in order."""
 
 
 class PythonForeteller(Foreteller):

@@ -7,24 +7,9 @@ from typing import Any
 import pytest
 
 from clbench.engine.flow import Flow
-from clbench.engine.learn import Job, Learn
-from clbench.engine.request import request, resolve
+from clbench.engine.learn import Learn
 from clbench.methods.supsup import SupSup
-
-
-def job(scenario: str = "gnu", **settings: Any) -> Job:
-    learning = {"outputs": 20, "learning_rate": 0.01} | ({"interval": 10, "epsilon": 0.5} if scenario == "nns" else {})
-    defaults: dict[str, Any] = {
-        "network": "mlp-32",
-        "tasks": 3,
-        "updates": 15,
-        "batch_size": 16,
-        "set": learning | settings.pop("set", {}),
-        "ask": ({} if scenario == "gg" else {"group": 10}) | settings.pop("ask", {}),
-    }
-    (only_job,) = resolve(request({"scenario": scenario, **defaults, **settings}))
-    return only_job
-
+from tests.engine.runs import job
 
 CHANGES: dict[str, Any] = {
     "method": "other",

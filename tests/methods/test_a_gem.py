@@ -10,13 +10,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate
 from clbench.methods.a_gem import AGem, project
 from clbench.methods.naive import Naive
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 OPTIMISERS = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -93,15 +91,6 @@ def test_the_compiled_step_learns_the_same(make_brief: Make, make_stream: Make) 
             method.end_task(task.train)
     for name, tensor in plain.trained.items():
         torch.testing.assert_close(compiled.trained[name], tensor, rtol=1e-3, atol=1e-5)
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix
 
 
 @pytest.mark.parametrize(("scenario", "hidden"), [(GG, 6), (GNS, 12), (GNU, 64)], ids=lambda s: getattr(s, "name", s))

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods.bgd import BGD, bayesian_descent
 from clbench.methods.naive import Naive
 from clbench.scenarios import GNS, NNS
 from clbench.seeding import generator
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 ONE = torch.tensor(1.0)
@@ -77,15 +76,6 @@ def test_it_learns_the_same_with_and_without_given_tasks(make_brief: Make, make_
         for method in (with_tasks, without_tasks):
             teach(method, task, index, Schedule(5, 16))
     assert all(torch.equal(with_tasks.learned()[name], tensor) for name, tensor in without_tasks.learned().items())
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix
 
 
 def test_it_forgets_less_than_naive_and_learns_as_much(make_brief: Make, make_stream: Make) -> None:

@@ -11,8 +11,7 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear
 
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods._autoencoder import divergence
 from clbench.methods.generative_classifier import GenerativeClassifier
@@ -21,7 +20,7 @@ from clbench.methods.pec import PEC
 from clbench.methods.slda import SLDA
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 METHODS: dict[str, Callable[[Any], Any]] = {
@@ -178,12 +177,3 @@ def test_a_shrinkage_outside_0_to_1_is_refused(make_brief: Make) -> None:
     for wrong in (0.0, 1.5):
         with pytest.raises(UserError, match="shrinkage must be above 0 and at most 1"):
             SLDA(make_brief(GNU), shrinkage=wrong)
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), SCHEDULE):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix

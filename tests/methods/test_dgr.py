@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods.dgr import DGR
 from clbench.methods.naive import Naive
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 SCENARIOS = [GG, GNS, GNU]
@@ -99,8 +98,8 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
     scenario: Scenario, distill: bool, make_brief: Make, make_stream: Make
 ) -> None:
     brief, shared = make_brief(scenario), {"learning_rate": 0.01, "restart": True, "optimiser": "adam"}
-    naive = accuracies(Naive(brief, **shared), make_stream(4))
-    scores = accuracies(DGR(brief, distill=distill, **shared, **SMALL), make_stream(4))
+    naive = accuracies(Naive(brief, **shared), make_stream(4), updates=100)
+    scores = accuracies(DGR(brief, distill=distill, **shared, **SMALL), make_stream(4), updates=100)
     assert scores[-1].mean() > naive[-1].mean() + (0.3 if scenario is GNU else 0.0)
     assert scores.diag().mean() > naive.diag().mean() - 0.05
 
@@ -110,12 +109,3 @@ def test_grey_values_outside_0_to_1_have_no_bernoulli_likelihood(make_brief: Mak
     method.begin_task(0, 1)
     with pytest.raises(UserError, match="likelihood=bernoulli needs inputs from 0 to 1"):
         method.observe(*make_stream(1)[0].train.whole(8))
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(100, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix

@@ -12,14 +12,13 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.methods.der import DER, DarkReservoir
 from clbench.methods.gem import Gem, project, weights
 from clbench.methods.naive import Naive
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 
@@ -152,12 +151,3 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
     assert forgetting[0] > 0.05
     assert forgetting[1] < 0.7 * forgetting[0]
     assert scores.diag().mean() > naive.diag().mean() - 0.05
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.methods.hnet import HNet
 from clbench.scenarios import GG, GNU
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 SMALL: dict[str, Any] = {"width": 12, "task_embedding": 5, "chunk_embedding": 4, "chunk": 100}
@@ -99,17 +98,8 @@ def test_without_the_task_the_least_entropy_decides_for_each_image(make_brief: M
 
 def test_with_the_regulariser_it_keeps_earlier_tasks_and_without_it_forgets(make_brief: Make, make_stream: Make) -> None:
     shared: dict[str, Any] = {"width": 20, "task_embedding": 8, "chunk_embedding": 8, "chunk": 600, "learning_rate": 0.01}
-    ours, without = (accuracies(HNet(make_brief(GG), beta=beta, **shared), make_stream(4)) for beta in (0.3, 0.0))
+    ours, without = (accuracies(HNet(make_brief(GG), beta=beta, **shared), make_stream(4), updates=100) for beta in (0.3, 0.0))
     forgetting = [float((matrix.diag() - matrix[-1])[:-1].mean()) for matrix in (ours, without)]
     assert forgetting[1] > 0.1
     assert forgetting[0] < 0.05
     assert ours.diag().mean() > 0.9
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(100, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods.icarl import ICaRL, herded
 from clbench.methods.naive import Naive
 from clbench.scenarios import GNU
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 
@@ -108,12 +107,3 @@ def test_it_forgets_less_than_naive(make_brief: Make, make_stream: Make) -> None
 def test_a_memory_without_room_for_every_class_is_refused(make_brief: Make) -> None:
     with pytest.raises(UserError, match="memory must be at least 12, an exemplar for each class of 3 tasks, not 10"):
         ICaRL(make_brief(GNU), memory=10).check_tasks(3)
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix

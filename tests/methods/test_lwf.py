@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods.lwf import LwF
 from clbench.methods.naive import Naive
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU
 from clbench.stream import Split, Stream, Task
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 SCENARIOS = [GG, GNS, GNU]
@@ -60,16 +60,6 @@ def regrouped(make_data: Make, tasks: int) -> Stream:
         group = torch.randperm(8, generator=draws) % 4
         all_tasks.append(Task(Split(train, group[data.train_labels]), Split(test, group[data.test_labels]), f"division {i}"))
     return Stream("regrouped", all_tasks, 4, (1, 8, 8))
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    scenario, tasks = method.brief.scenario, len(stream)
-    matrix = torch.full((tasks, tasks), float("nan"))
-    for event in evaluate(method, stream, [Ask(scenario)], range(1, tasks + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix
 
 
 def test_it_forgets_less_than_naive_if_tasks_show_similar_images(make_brief: Make, make_data: Make) -> None:

@@ -10,15 +10,15 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods.mas import MAS, sensitivity
 from clbench.methods.naive import Naive
 from clbench.methods.rwalk import RWalk, share_of_largest
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU
-from clbench.stream import Split, Stream
+from clbench.stream import Split
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 
@@ -140,12 +140,3 @@ def test_it_forgets_less_than_naive_and_learns_as_much(kind: Any, scenario: Scen
 def test_invalid_parameters_are_refused(make_brief: Make) -> None:
     with pytest.raises(UserError, match="alpha must be above 0 and at most 1"):
         RWalk(make_brief(GNS), alpha=0.0)
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix

@@ -11,8 +11,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from clbench import networks, storage
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.methods.ewc import EWC
 from clbench.methods.lwf import LwF
 from clbench.methods.naive import Naive
@@ -21,7 +20,7 @@ from clbench.methods.si import SI
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS
 from clbench.seeding import generator
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 SCENARIOS = [GG, GNS, GNU]
@@ -31,15 +30,6 @@ SCHEDULE = Schedule(updates=60, batch_size=32)
 
 def mlp(hidden: int) -> Callable[[int], nn.Module]:
     return lambda outputs: networks.mlp((1, 8, 8), (hidden,), outputs, bias=False)
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), SCHEDULE):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix
 
 
 # A network just wide enough for the tasks, and an optimiser that begins again with each, so that naive training forgets.

@@ -5,32 +5,21 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from clbench import networks
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate
 from clbench.errors import UserError
 from clbench.methods._reservoir import Reservoir
 from clbench.methods.naive import Naive
 from clbench.methods.replay import Replay
 from clbench.scenario import Scenario
 from clbench.scenarios import GG, GNS, GNU, NNS
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 CPU = torch.device("cpu")
 SCENARIOS = [GG, GNS, GNU, NNS]
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix
 
 
 def shown(reservoir: Reservoir, images: int, batch: int) -> Reservoir:

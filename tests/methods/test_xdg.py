@@ -5,16 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from clbench import networks
-from clbench.engine.asking import Ask, Score
-from clbench.engine.evaluator import Schedule, evaluate, teach
+from clbench.engine.evaluator import Schedule, teach
 from clbench.errors import UserError
 from clbench.methods.naive import Naive
 from clbench.methods.xdg import XdG, XdGEWC
 from clbench.scenarios import GG
-from clbench.stream import Stream
+from tests.methods.learning import accuracies
 
 Make = Callable[..., Any]
 GATES = "fc2.gates"
@@ -71,12 +69,3 @@ def test_it_forgets_less_than_naive_and_learns_as_much(
 def test_a_fraction_of_1_is_refused(make_brief: Make) -> None:
     with pytest.raises(UserError, match="gated must be at least 0 and below 1"):
         XdG(make_brief(GG), gated=1.0)
-
-
-def accuracies(method: Any, stream: Stream) -> Tensor:
-    """R [i, j]: after task i, on task j."""
-    matrix = torch.full((len(stream), len(stream)), float("nan"))
-    for event in evaluate(method, stream, [Ask(method.brief.scenario)], range(1, len(stream) + 1), Schedule(60, 32)):
-        if isinstance(event, Score):
-            matrix[event.learned - 1, event.task] = event.accuracy
-    return matrix
