@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,27 +16,27 @@ ROOT = Path(__file__).resolve().parents[1]
 INSTALLED_AS = {"clbench": "clbench", "methods": "clbench.methods", "scenarios": "clbench.scenarios"}
 
 
-def python_folders():
-    """Every folder with Python files, by the name of the package that it becomes."""
+def python_folders() -> Iterator[tuple[Path, str]]:
+    """Every folder with Python files, and the name of the package that it becomes."""
     for top, package in INSTALLED_AS.items():
         for folder in {file.parent for file in (ROOT / top).rglob("*.py")}:
             yield folder, ".".join([package, *folder.relative_to(ROOT / top).parts])
 
 
-def test_every_folder_is_a_listed_package():
+def test_every_folder_is_a_listed_package() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert sorted(listed) == sorted(package for _, package in python_folders())
     assert [str(folder) for folder, _ in python_folders() if not (folder / "__init__.py").exists()] == []
 
 
-def test_mypy_sees_folders_under_their_installed_names():
+def test_mypy_sees_folders_under_their_installed_names() -> None:
     for top, package in INSTALLED_AS.items():
         if top != package:
             assert (ROOT / "stubs" / package.replace(".", "/")).resolve() == ROOT / top
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel, built from a copy because setuptools leaves build/ and *.egg-info in the tree that it builds."""
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
     for top in INSTALLED_AS:
@@ -48,7 +49,7 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_wheel_holds_every_module_and_data_file(wheel):
+def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     suffixes = {".py", ".css", ".html", ".js", ".toml"}
     expected = {"clbench/py.typed"} | {
         str(Path(package.replace(".", "/"), file.relative_to(ROOT / top)))
@@ -60,7 +61,7 @@ def test_wheel_holds_every_module_and_data_file(wheel):
     assert held == expected
 
 
-def test_wheel_ignores_folders_of_the_same_names_where_it_is_run(wheel, tmp_path):
+def test_wheel_ignores_folders_of_the_same_names_where_it_is_run(wheel: Path, tmp_path: Path) -> None:
     site, here = tmp_path / "site", tmp_path / "here"
     zipfile.ZipFile(wheel).extractall(site)
     for name in ("methods", "scenarios"):

@@ -108,7 +108,7 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
     """
     folder, root = _expanded(folder), data_root(root)
     if not folder.exists():
-        raise UserError(f"cannot add data from {folder}: there is no such folder")
+        raise UserError(f"Cannot add data from {folder}: there is no such folder.")
     known: dict[str, tuple[Source, File]] = {}  # by sha256
     expected: dict[str, list[str]] = {}  # by the name of the file
     for source in SOURCES.values():
@@ -138,7 +138,7 @@ def add(folder: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
         raise DamagedData(f"damaged or unknown files were not added: {'; '.join(refused)}{others}")
     if not added:
         names = ", ".join(sorted({Path(file.path).name for _, file in known.values()}))
-        raise UserError(f"nothing to add in {folder}: it holds no file of a known data set ({names}; compressed or not)")
+        raise UserError(f"Nothing to add in {folder}: it holds no file of a known data set ({names}; compressed or not).")
     return list(added.values())
 
 
@@ -156,7 +156,7 @@ def _find(name: str) -> Source:
         return SOURCES[name]
     close = difflib.get_close_matches(name.lower(), SOURCES, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    raise UserError(f"unknown data set '{name}': {hint}known are {', '.join(SOURCES)}")
+    raise UserError(f"Unknown data set '{name}': {hint}known are {', '.join(SOURCES)}.")
 
 
 def _status(source: Source, root: Path) -> Status:
@@ -190,7 +190,7 @@ def _sha256(path: Path) -> str:
         with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _place(origin: Path, path: Path, sha256: str) -> None:
@@ -211,4 +211,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error

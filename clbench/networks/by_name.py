@@ -73,19 +73,19 @@ def resolve(name: str, input_shape: tuple[int, ...]) -> Factory:
     completions = [guess for guess in guesses if guess.startswith(wanted)]
     close = completions[:1] or difflib.get_close_matches(wanted, guesses, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else ""
-    raise UserError(f"unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
+    raise UserError(f"Unknown network {name!r}.{hint} Known: {', '.join(KNOWN)}.")
 
 
 def widths(name: str, kind: str) -> tuple[int, ...]:
     """The hidden units of a network ``kind-AxB...``, layer by layer; a ``UserError`` if the name is malformed."""
     if not re.fullmatch(rf"{kind}-{WIDTH}(x{WIDTH})*", name):
-        raise UserError(f"malformed network {name!r}: give positive widths of hidden layers, as in {kind}-400x400")
+        raise UserError(f"Malformed network {name!r}: give positive widths of hidden layers, as in {kind}-400x400.")
     return tuple(map(int, name.removeprefix(f"{kind}-").split("x")))
 
 
 def _resnet_width(name: str) -> int:
     if not re.fullmatch(f"resnet-18-{WIDTH}", name):
-        raise UserError(f"malformed network {name!r}: give the channels of the first stage, as in resnet-18-20")
+        raise UserError(f"Malformed network {name!r}: give the channels of the first stage, as in resnet-18-20.")
     return int(name.rpartition("-")[2])
 
 

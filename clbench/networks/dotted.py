@@ -34,23 +34,23 @@ def factory_of(name: str, input_shape: tuple[int, ...]) -> Factory:
     try:
         build = with_torchvision(lambda: pkgutil.resolve_name(name))
     except (Exception, SystemExit) as error:  # importing runs other people's code, which may raise anything
-        raise UserError(f"network {name!r} cannot be imported: {sources.reason(error)}{sources.where(error)}") from error
+        raise UserError(f"The network {name!r} cannot be imported: {sources.reason(error)}{sources.where(error)}.") from error
     if isinstance(build, nn.Module):
-        raise UserError(f"network {name!r} is a module already; name the function or class that builds a fresh one")
+        raise UserError(f"The network {name!r} is a module already: name the function or class that builds a fresh one.")
     if not callable(build):
-        raise UserError(f"network {name!r} is a {type(build).__name__}, not a function or class that builds modules")
+        raise UserError(f"The network {name!r} is a {type(build).__name__}, not a function or class that builds modules.")
     try:
         signature = inspect.signature(build)
     except (TypeError, ValueError) as error:
-        raise UserError(f"network {name!r} has no signature to read; wrap it in a function of outputs") from error
+        raise UserError(f"The network {name!r} has no signature to read: wrap it in a function of outputs.") from error
     keyword = _outputs_keyword(signature)
     if keyword is None:
-        raise UserError(f"network {name!r} takes no number of outputs; give it a parameter named {OUTPUT_KEYWORDS[0]}")
+        raise UserError(f"The network {name!r} takes no number of outputs: give it a parameter named {OUTPUT_KEYWORDS[0]}.")
     options = {"input_shape": input_shape} if "input_shape" in signature.parameters else {}
     try:
         signature.bind(**{keyword: 1}, **options)
     except TypeError as error:
-        raise UserError(f"network {name!r} needs more than {keyword}: {error}; wrap it in a function of outputs") from error
+        raise UserError(f"The network {name!r} needs more than {keyword}: {error}; wrap it in a function of outputs.") from error
     return partial(_call, name, build, keyword, options)
 
 
@@ -71,10 +71,10 @@ def _call(name: str, build: Callable[..., Any], keyword: str, options: dict[str,
     try:
         module = build(**{keyword: outputs}, **options)
     except (Exception, SystemExit) as error:  # other people's code
-        what = f"network {name!r} failed to build with {keyword}={outputs}"
+        what = f"The network {name!r} failed to build with {keyword}={outputs}"
         raise UserError(f"{what}: {sources.reason(error)}{sources.where(error)}") from error
     if not isinstance(module, nn.Module):
-        raise UserError(f"network {name!r} returned a {type(module).__name__}, not an nn.Module")
+        raise UserError(f"The network {name!r} returned a {type(module).__name__}, not an nn.Module.")
     return module
 
 

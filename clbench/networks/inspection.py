@@ -72,10 +72,10 @@ def head_names(network: nn.Module, outputs: int, input_shape: tuple[int, ...]) -
     last = (called or list(candidates))[-1:]
     parameters = dict(candidates[last[0]].named_parameters(recurse=False)) if last else {}
     if "weight" not in parameters:
-        raise UserError(f"the network has no last layer with {outputs} outputs to make heads of")
+        raise UserError(f"The network has no last layer with {outputs} outputs to make heads of.")
     others = [m for m in network.modules() if m is not candidates[last[0]]]
     if {id(p) for p in parameters.values()} & {id(p) for m in others for p in m.parameters(recurse=False)}:
-        raise UserError(f"the last layer of the network, {last[0]}, shares a parameter with another: give it its own")
+        raise UserError(f"The last layer of the network, {last[0]}, shares a parameter with another: give it its own.")
     return tuple(f"{last[0]}.{name}".lstrip(".") for name in parameters)
 
 
@@ -102,4 +102,4 @@ def bare_twin(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network, bare).train()
     except Exception as error:  # other people's code
         advice = "use weight_norm of torch.nn.utils.parametrizations, not of torch.nn.utils"
-        raise UserError(f"the network cannot be copied ({oneline(error)}): {advice}") from error
+        raise UserError(f"The network cannot be copied ({oneline(error)}): {advice}.") from error

@@ -29,7 +29,7 @@ def _widths(input_shape: tuple[int, ...], hidden: tuple[int, ...], outputs: int)
     """The units of each layer, checked."""
     widths = (math.prod(input_shape), *hidden, outputs)
     if min(widths) < 1:
-        raise UserError(f"a network needs at least one unit in every layer, not {'-'.join(map(str, widths))}")
+        raise UserError(f"A network needs at least one unit in every layer, not {'-'.join(map(str, widths))}.")
     check_size(sum(fan_in * fan_out for fan_in, fan_out in pairwise(widths)))
     return widths
 

@@ -133,7 +133,7 @@ def test_one_data_set_never_stands_in_for_another(mnist: Any, fashion: Any, tmp_
 @pytest.mark.parametrize(("name", "meant"), [("mnsit", "mnist"), ("Fashion-MNIST", "fashion-mnist"), ("mnist5k", "mnist-5k")])
 def test_misspelt_names_are_answered(name: str, meant: str) -> None:
     for function in (data.load, data.get):
-        with pytest.raises(UserError, match=f"unknown data set '{name}': did you mean {meant}\\?"):
+        with pytest.raises(UserError, match=f"Unknown data set '{name}': did you mean {meant}\\?"):
             function(name)
 
 
@@ -242,7 +242,7 @@ def test_add_refuses_a_damaged_file_and_adds_the_others(mnist: Any, fashion: Any
 
 def test_add_refuses_a_folder_with_nothing_known(fashion: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(UserError, match=r"nothing to add in .*train-images-idx3-ubyte"):
+    with pytest.raises(UserError, match=r"Nothing to add in .*train-images-idx3-ubyte"):
         data.add(tmp_path, tmp_path / "root")
     with pytest.raises(UserError, match="no such folder"):
         data.add(tmp_path / "absent", tmp_path / "root")
@@ -252,7 +252,7 @@ def test_add_refuses_a_folder_with_nothing_known(fashion: Any, tmp_path: Path) -
 def test_an_unwritable_root_is_a_sentence(fashion: Any, tmp_path: Path, mirror: Callable[..., list[Path]]) -> None:
     folder, root = fashion.write(tmp_path / "folder"), tmp_path / "file"
     root.write_text("in the way")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="Cannot write"):
         data.add(folder, root)
     mirror(lambda folder: pytest.fail("downloaded for nothing"))
     with pytest.raises(UserError, match="cannot write"):

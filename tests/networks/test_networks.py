@@ -85,13 +85,13 @@ def test_every_call_builds_a_fresh_module() -> None:
     "name", ["mlp-0x10", "mlp-", "mlp-10x", "mlp-x10", "mlp--5", "mlp-1.5x3", "mlp-axb", "mlp-07", "mlp-٣", "mlp-4\n"]
 )
 def test_malformed_widths_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=r"malformed network .*mlp-400x400"):
+    with pytest.raises(UserError, match=r"Malformed network .*mlp-400x400"):
         resolve(name, MNIST)
 
 
 @pytest.mark.parametrize("name", ["resnet-18-", "resnet-18-0", "resnet-18-2x2"])
 def test_malformed_residual_networks_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=r"malformed network .*resnet-18-20"):
+    with pytest.raises(UserError, match=r"Malformed network .*resnet-18-20"):
         resolve(name, (3, 32, 32))
 
 
@@ -106,7 +106,7 @@ def test_malformed_residual_networks_are_refused(name: str) -> None:
     ],
 )
 def test_unknown_names_are_answered_with_what_was_meant(name: str, meant: str) -> None:
-    with pytest.raises(UserError, match=rf"unknown network .*Did you mean {meant}\?") as refusal:
+    with pytest.raises(UserError, match=rf"Unknown network .*Did you mean {meant}\?") as refusal:
         resolve(name, MNIST)
     for known in ("lenet-300-100", "fc-1024-1024", "mlp-AxB", "package.module:factory"):
         assert known in str(refusal.value)

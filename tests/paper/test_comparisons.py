@@ -2,6 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,21 +14,25 @@ import torch
 from clbench import paper
 from clbench.errors import UserError
 from clbench.paper import base, comparison, fig3, files
+from clbench.paper.base import Curve
 from clbench.paper.fig5 import BINARY
 from clbench.paper.published import Published
 from clbench.results import metrics
 
-TINY = {"updates": 3, "network": "mlp-16"}
+Reproduction = tuple[paper.Drawn, Path]
+TINY: dict[str, Any] = {"updates": 3, "network": "mlp-16"}
 NAMES = ("fig3-left", "fig3-right", "fig5-left", "fig5-right", "fig6-left", "fig6-right", "fig6-left-sizes", "fig6-right-sizes")
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def reproduction(request, reproduced, tmp_path_factory):
+def reproduction(
+    request: pytest.FixtureRequest, reproduced: Callable[..., paper.Drawn], tmp_path_factory: pytest.TempPathFactory
+) -> Reproduction:
     folder = tmp_path_factory.mktemp("results")
     return reproduced(request.param, folder, **TINY), folder
 
 
-def test_every_point_is_drawn_where_the_table_says(reproduction):
+def test_every_point_is_drawn_where_the_table_says(reproduction: Reproduction) -> None:
     drawn, _ = reproduction
     assert len(drawn.figure.axes) == (2 if drawn.frame["figure"].iloc[0] in ("fig6-left", "fig6-right") else 1)
     across = "at" if drawn.frame["at"].notna().any() else "learned"
@@ -36,7 +43,7 @@ def test_every_point_is_drawn_where_the_table_says(reproduction):
             assert lines[name] == list(zip(points[across], points["accuracy"], strict=True))
 
 
-def test_figure_6_has_the_paper_s_lines():
+def test_figure_6_has_the_paper_s_lines() -> None:
     for figure in (paper.FIGURES["fig6-left"], paper.FIGURES["fig6-right"]):
         for budget in ("smoke", "laptop", "paper"):
             names = {curve.name for curve in figure.curves(budget)}
@@ -49,7 +56,7 @@ def test_figure_6_has_the_paper_s_lines():
             assert budget == "smoke" or hashes[0] <= hashes[1]  # the companion is drawn from the same runs
 
 
-def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(reproduction):
+def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_figure(reproduction: Reproduction) -> None:
     drawn, _ = reproduction
     alone = drawn.frame[files.single(drawn.frame)]
     inferring = drawn.frame[~files.single(drawn.frame) & drawn.frame["task_accuracy"].notna()]
@@ -74,7 +81,7 @@ def test_what_is_asked_of_each_image_by_itself_is_drawn_beside_and_not_in_the_fi
     assert base.SINGLE in [line.get_label() for line in below.get_lines()]
 
 
-def test_numbers_are_those_of_the_run_folders(reproduction):
+def test_numbers_are_those_of_the_run_folders(reproduction: Reproduction) -> None:
     drawn, folder = reproduction
     for row in drawn.frame.to_dict("records"):
         scores = pd.read_csv(folder / "runs" / row["runs"] / "scores.csv")
@@ -88,7 +95,7 @@ def test_numbers_are_those_of_the_run_folders(reproduction):
             assert row["accuracy"] == pytest.approx(answers["accuracy"].mean(), abs=1e-12)
 
 
-def test_values_by_seed_are_those_of_the_run_folders(reproduction):
+def test_values_by_seed_are_those_of_the_run_folders(reproduction: Reproduction) -> None:
     drawn, folder = reproduction
     table = files.read_seeds(drawn.files[0])
     assert drawn.files[1].name == f"{drawn.frame['figure'].iloc[0]}-seeds.csv"
@@ -103,7 +110,7 @@ def test_values_by_seed_are_those_of_the_run_folders(reproduction):
         assert math.isnan(row["accuracy"]) if single else row["accuracy"] == pytest.approx(answers["accuracy"].mean(), abs=1e-12)
 
 
-def test_each_run_stands_with_what_made_it(reproduction):
+def test_each_run_stands_with_what_made_it(reproduction: Reproduction) -> None:
     drawn, folder = reproduction
     table = pd.read_csv(drawn.files[2]).set_index("run")
     assert drawn.files[2].name == f"{drawn.frame['figure'].iloc[0]}-runs.csv"
@@ -116,7 +123,7 @@ def test_each_run_stands_with_what_made_it(reproduction):
         assert (row["method"], row["scenario"], row["seed"]) == (record["learn"]["method"], record["scenario"], 0)
 
 
-def test_files_are_there(reproduction):
+def test_files_are_there(reproduction: Reproduction) -> None:
     drawn, _ = reproduction
     assert [path.suffix for path in drawn.files] == [".csv", ".csv", ".csv", ".png", ".pdf", ".md", ".tex", ".png", ".pdf"]
     assert all(path.stat().st_size > 0 for path in drawn.files)
@@ -124,7 +131,7 @@ def test_files_are_there(reproduction):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
-def test_every_budget_asks_for_what_there_is(name, budget):
+def test_every_budget_asks_for_what_there_is(name: str, budget: str) -> None:
     answers = base.needed(paper.FIGURES[name].curves(budget), (0,))
     assert len({answer.curve.name for answer in answers}) == len(answers)
     if budget == "paper":
@@ -132,7 +139,7 @@ def test_every_budget_asks_for_what_there_is(name, budget):
 
 
 @pytest.mark.parametrize(("tasks", "images"), [(3, 128), (64, 128), (250, 32), (2500, 8)])
-def test_as_many_single_images_are_asked_about_as_time_allows(tasks, images):
+def test_as_many_single_images_are_asked_about_as_time_allows(tasks: int, images: int) -> None:
     curves = [
         comparison.inferring(name, {"tasks": tasks}, "supsup", {}, **ask) for name, ask in {"told": {}, "own": BINARY}.items()
     ]
@@ -141,17 +148,17 @@ def test_as_many_single_images_are_asked_about_as_time_allows(tasks, images):
     assert single_curve.settings["ask"] == {**BINARY, "scenario": "GNu", "group": 1, "evidence": 1, "images": images}
 
 
-def test_one_training_serves_all_asks_of_supsup():
+def test_one_training_serves_all_asks_of_supsup() -> None:
     answers = [answer for answer in base.needed(fig3.LEFT.curves("laptop"), (0,)) if answer.job.learn.method == "supsup"]
     assert len(answers) == 3
     assert len({answer.job.learn.hash for answer in answers}) == 1
 
 
-def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_in_others(tmp_path):
+def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_in_others(tmp_path: Path) -> None:
     number = Published("made up", 75.0, "Table 0", "second-hand", "none")
     reference = (base.Reference("SupSup GG", 1, number), base.Reference("another", 1, number))
 
-    def curves(budget):
+    def curves(budget: str) -> Sequence[Curve]:
         shared = {
             "stream": "permuted-mnist",
             "tasks": 2,
@@ -176,8 +183,8 @@ def test_the_paper_s_numbers_stand_at_their_place_in_its_budget_and_at_the_end_i
     assert "| the paper %, at its budget |" in (tmp_path / "figures" / "made-up.md").read_text()
 
 
-def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path):
-    def curves(budget):
+def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path: Path) -> None:
+    def curves(budget: str) -> Sequence[Curve]:
         shared = {
             "stream": "permuted-mnist",
             "tasks": 2,
@@ -202,6 +209,6 @@ def test_a_table_s_means_are_those_of_its_values_by_seed(tmp_path):
         files.read_seeds(means)
 
 
-def test_the_paper_s_budget_has_several_seeds():
+def test_the_paper_s_budget_has_several_seeds() -> None:
     assert paper.FIGURES["fig2-right"].seeds == 5
     assert all(figure.seeds > 1 for name, figure in paper.FIGURES.items() if name not in ("fig2-left", "timeline"))

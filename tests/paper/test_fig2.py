@@ -1,5 +1,9 @@
 """Figure 2 from real runs of a tiny budget, and the bytes of its left side against sums made by hand."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -9,16 +13,19 @@ from clbench.engine.store import Run
 from clbench.errors import UserError
 from clbench.paper import base, sizes
 
-TINY = {"updates": 2, "batch_size": 16, "network": "resnet-18-2"}
+Reproduction = tuple[paper.Drawn, Path]
+TINY: dict[str, Any] = {"updates": 2, "batch_size": 16, "network": "resnet-18-2"}
 
 
 @pytest.fixture(scope="module", params=["fig2-left", "fig2-right"])
-def reproduction(request, reproduced, tmp_path_factory):
+def reproduction(
+    request: pytest.FixtureRequest, reproduced: Callable[..., paper.Drawn], tmp_path_factory: pytest.TempPathFactory
+) -> Reproduction:
     folder = tmp_path_factory.mktemp("results")
     return reproduced(request.param, folder, **TINY), folder
 
 
-def test_every_point_is_drawn_where_the_table_says(reproduction):
+def test_every_point_is_drawn_where_the_table_says(reproduction: Reproduction) -> None:
     drawn, _ = reproduction
     (axes,) = drawn.figure.axes
     lines = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.get_lines()}
@@ -26,7 +33,7 @@ def test_every_point_is_drawn_where_the_table_says(reproduction):
         assert lines[name] == list(zip(points["stored_bytes"] / 1e6, points["accuracy"], strict=True))
 
 
-def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(reproduction):
+def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(reproduction: Reproduction) -> None:
     drawn, folder = reproduction
     for row in drawn.frame.to_dict("records"):
         run = Run(folder / "runs" / row["runs"])
@@ -36,7 +43,7 @@ def test_numbers_are_those_of_the_runs_and_bytes_those_of_their_files(reproducti
         assert row["stored_bytes"] == (state / "learned.safetensors").stat().st_size
 
 
-def test_chance_is_that_of_the_stream(reproduction):
+def test_chance_is_that_of_the_stream(reproduction: Reproduction) -> None:
     drawn, folder = reproduction
     for row in drawn.frame.to_dict("records"):
         learn = Run(folder / "runs" / row["runs"]).learn
@@ -46,7 +53,7 @@ def test_chance_is_that_of_the_stream(reproduction):
 
 @pytest.mark.parametrize("name", ["fig2-left", "fig2-right"])
 @pytest.mark.parametrize("budget", ["smoke", "laptop", "paper"])
-def test_every_budget_asks_for_what_there_is(name, budget):
+def test_every_budget_asks_for_what_there_is(name: str, budget: str) -> None:
     answers = base.needed(paper.FIGURES[name].curves(budget), (0,))
     names = {answer.curve.name for answer in answers}
     assert len(names) == len(answers)
@@ -57,12 +64,12 @@ def test_every_budget_asks_for_what_there_is(name, budget):
         assert parameters.get("schedule", "cosine") in ("cosine", "warm-up-cosine")
 
 
-def test_without_cifar_the_laptop_budget_says_where_to_get_it(tmp_path):
+def test_without_cifar_the_laptop_budget_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data set cifar-100 is missing.*clbench data get cifar-100"):
         paper.figure("fig2-right", "laptop", tmp_path / "results", data_root=str(tmp_path))
 
 
-def test_the_bounds_have_exactly_the_paper_s_bytes():
+def test_the_bounds_have_exactly_the_paper_s_bytes() -> None:
     sizes_by_name = {size.name: size for size in sizes.sizes()}
     assert round(sizes_by_name["upper bound"].paper_accounting, 2) == 10222.81
     assert round(sizes_by_name["single model"].paper_accounting, 2) == 102.23
@@ -82,7 +89,7 @@ def test_the_bounds_have_exactly_the_paper_s_bytes():
     assert sizes_by_name["BatchE"].paper_accounting == pytest.approx((4 * 25_557_032 + 400 * vectors) / 1e6)
 
 
-def test_the_bytes_of_many_tasks_are_those_of_a_file(tmp_path):
+def test_the_bytes_of_many_tasks_are_those_of_a_file(tmp_path: Path) -> None:
     """Computed from two tasks, written for five."""
     learner, states = None, []
     import torch

@@ -1,9 +1,13 @@
 """Figure 4 from real runs of a tiny budget, against the run folders; and its look, from made-up points."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from clbench import paper
 from clbench.engine import request, settings
@@ -11,18 +15,20 @@ from clbench.engine.asking import Score
 from clbench.engine.evaluator import Taught
 from clbench.errors import UserError
 from clbench.paper import base, fig4, files
+from clbench.paper.base import Curve, PaperFigure
 from clbench.results.metrics import mean_t_interval
 
-TINY = {"tasks": 2, "updates": 20, "checkpoints": (1, 2)}
+Reproduction = tuple[paper.Drawn, Path, list[Any]]
+TINY: dict[str, Any] = {"tasks": 2, "updates": 20, "checkpoints": (1, 2)}
 
 
 @pytest.fixture(scope="module")
-def figure(shrunk):
+def figure(shrunk: Callable[..., PaperFigure]) -> PaperFigure:
     return shrunk(fig4.FIG4, **TINY)
 
 
 @pytest.fixture(scope="module")
-def reproduction(figure, tmp_path_factory):
+def reproduction(figure: PaperFigure, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
     """The tiny figure with two seeds, its folder, and the events that were watched."""
     folder = tmp_path_factory.mktemp("results")
     events = []
@@ -30,12 +36,12 @@ def reproduction(figure, tmp_path_factory):
     return drawn, folder, events
 
 
-def drawn_line(axes, name):
+def drawn_line(axes: Axes, name: str) -> Any:
     (line,) = [line for line in axes.get_lines() if line.get_label() == name]
     return line
 
 
-def test_lines_are_what_the_csv_says(reproduction):
+def test_lines_are_what_the_csv_says(reproduction: Reproduction) -> None:
     drawn, folder, _ = reproduction
     table = pd.read_csv(folder / "figures" / "fig4.csv", dtype=str)
     table = table.assign(**{name: table[name].map(float) for name in ("learned", "accuracy", "chance")})
@@ -54,7 +60,7 @@ def test_lines_are_what_the_csv_says(reproduction):
     assert of_gnu["chance"].tolist() == [0.1, 0.05]
 
 
-def test_csv_is_what_the_run_folders_say(reproduction):
+def test_csv_is_what_the_run_folders_say(reproduction: Reproduction) -> None:
     drawn, folder, _ = reproduction
     for row in drawn.frame.to_dict("records"):
         names = row["runs"].split()
@@ -79,7 +85,7 @@ def test_csv_is_what_the_run_folders_say(reproduction):
         assert pd.isna(row["task_accuracy"]) == (row["curve"] == fig4.GG)
 
 
-def test_three_curves_come_from_one_training(reproduction):
+def test_three_curves_come_from_one_training(reproduction: Reproduction) -> None:
     drawn, _, events = reproduction
     runs = drawn.frame.groupby("curve")["runs"].unique().map(tuple)
     assert runs[fig4.GG] == runs[fig4.GNU_H] == runs[fig4.GNU_G]
@@ -89,7 +95,7 @@ def test_three_curves_come_from_one_training(reproduction):
     assert {len(job.asks) for job, event in events if isinstance(event, Score)} == {2, 5}
 
 
-def test_files_are_written_and_caption_says_what_was_run(reproduction):
+def test_files_are_written_and_caption_says_what_was_run(reproduction: Reproduction) -> None:
     drawn, folder, _ = reproduction
     names = [f"fig4{suffix}" for suffix in (".csv", "-seeds.csv", "-runs.csv", ".png", ".pdf", ".md", ".tex")] + [
         "fig4-beside.png",
@@ -101,14 +107,14 @@ def test_files_are_written_and_caption_says_what_was_run(reproduction):
         assert words in caption
 
 
-def test_drawing_again_from_results_is_the_same_and_runs_nothing(reproduction, figure):
+def test_drawing_again_from_results_is_the_same_and_runs_nothing(reproduction: Reproduction, figure: PaperFigure) -> None:
     drawn, folder, _ = reproduction
     before = [file.read_bytes() for file in drawn.files]
     again = base.reproduce(figure, "smoke", folder, seeds=(0, 1), from_results=True, watch=pytest.fail)
     assert [file.read_bytes() for file in again.files] == before
 
 
-def test_drawing_from_results_names_what_is_missing(reproduction, figure):
+def test_drawing_from_results_names_what_is_missing(reproduction: Reproduction, figure: PaperFigure) -> None:
     _, folder, _ = reproduction
     with pytest.raises(UserError) as refused:
         base.reproduce(figure, "smoke", folder, seeds=(0, 7), from_results=True)
@@ -121,11 +127,11 @@ def test_drawing_from_results_names_what_is_missing(reproduction, figure):
         base.reproduce(more, "smoke", folder, seeds=(0,), from_results=True)
 
 
-def with_ask(curve, **changes):
+def with_ask(curve: Curve, **changes: Any) -> Curve:
     return dataclasses.replace(curve, settings={**curve.settings, "ask": {**curve.settings["ask"], **changes}})
 
 
-def test_unknown_names_are_answered_with_the_nearest(tmp_path):
+def test_unknown_names_are_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean fig4"):
         paper.figure("figure4", results=tmp_path)
     with pytest.raises(UserError, match="Did you mean laptop"):
@@ -133,7 +139,7 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize("budget", settings.BUDGETS)
-def test_budgets_ask_the_papers_question(budget):
+def test_budgets_ask_the_papers_question(budget: str) -> None:
     curves = fig4.curves(budget)
     jobs = [job for curve in curves for job in request.resolve(request.request(curve.settings))]
     assert [job.asks[0].scenario.name for job in jobs] == ["GG", "GNu", "GNu", "NNs", "NNs"]
@@ -148,7 +154,7 @@ def test_budgets_ask_the_papers_question(budget):
     assert (jobs[0].learn.data == "mnist") == (budget == "paper")
 
 
-def test_curves_that_coincide_are_told_apart(reproduction):
+def test_curves_that_coincide_are_told_apart(reproduction: Reproduction) -> None:
     """All at 93 %, but unaligned at 50 %: one seed, so no intervals."""
     drawn, _, _ = reproduction
     same = drawn.frame[~files.single(drawn.frame)].assign(accuracy=0.93, accuracy_interval=float("nan"))
