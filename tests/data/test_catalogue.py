@@ -255,7 +255,7 @@ def test_an_unwritable_root_is_a_sentence(fashion: Any, tmp_path: Path, mirror: 
     with pytest.raises(UserError, match="Cannot write"):
         data.add(folder, root)
     mirror(lambda folder: pytest.fail("downloaded for nothing"))
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="Cannot write"):
         data.get("fashion-mnist", root)
 
 
