@@ -156,7 +156,7 @@ def draw_bytes(table: pd.DataFrame) -> Figure:
             look = {key: value for key, value in style.line(number).items() if key != "linestyle"}
             axes.plot(own["bytes"].mean() / 1e3, own["accuracy"].mean(), linestyle="none", label=label, **look)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_title(f"{stream}, {part['tasks learned'].iloc[0]} tasks")
+        axes.set_title(f"{stream}, {part['tasks learned'].iloc[0]} tasks, n = {part['seed'].nunique()}", pad=8)
         axes.set_xlabel("kB to predict")
         style.accuracy_axis(axes, 0, 1)
     for axes in panels[len(streams) :]:
@@ -164,7 +164,8 @@ def draw_bytes(table: pd.DataFrame) -> Figure:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     style.caption(
         figure,
-        "GNu from one image each, means over seeds. Bytes are those of all that predicting needs: masks, and numbers of tasks or classes.",
+        "GNu from one image each, means over n seeds. Bytes are those of all that predicting needs: masks, and numbers of tasks or "
+        "classes.",
     )
     return figure
 
