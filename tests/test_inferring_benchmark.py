@@ -64,7 +64,7 @@ def test_values_say_how_often_the_right_task_has_the_lowest(folder: Path) -> Non
 
 def test_figures_are_drawn_from_the_tables(folder: Path) -> None:
     drawn = inferring_figures.draw_bytes(pd.read_csv(folder / "inferring.csv"))
-    assert drawn.axes[0].get_title(loc="left") == "SplitMNIST, 2 tasks"
+    assert drawn.axes[0].get_title(loc="left") == "SplitMNIST, 2 tasks, n = 1"
     values = inferring_figures.draw_values(pd.read_csv(folder / "inferring-values.csv"))
     assert len(values.axes) == len(inferring_figures.WAYS)
 
